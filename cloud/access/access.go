@@ -7,6 +7,8 @@
 // request no longer uses the broker. So a node that becomes the owner does nothing on
 // rights that may have been revoked. Logins are checked against Users, and usage is
 // counted in Quotas.
+//
+// A door with vhosts asks a Vhost instead, one for each connection.
 package access
 
 import (

@@ -47,6 +47,7 @@ type Auth struct {
 
 	changing machine.Turn // one change at a time, from the check to the durable entry
 	log      machine.Log  // set by Start
+	partial  bool         // it is a copy without some credentials; not changed
 
 	mu     sync.RWMutex // guards what Apply changes
 	users  map[string]map[Mechanism]Credential
@@ -115,6 +116,14 @@ func (a *Auth) Users() []User {
 		all = append(all, u)
 	}
 	return all
+}
+
+// Empty reports whether there are no users. A copy in which a credential was left out
+// has some.
+func (a *Auth) Empty() bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return len(a.users) == 0 && !a.partial
 }
 
 // SetCredentials stores the credentials with which a user can log in, one for each

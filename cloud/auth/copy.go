@@ -59,9 +59,11 @@ func Copied(body []byte, o Options) (*Auth, error) {
 	}
 	for _, body := range c.Credentials {
 		var u userCredential
-		if json.Unmarshal(body, &u) == nil && u.check() == nil {
-			a.put(u)
+		if json.Unmarshal(body, &u) != nil || u.check() != nil {
+			a.partial = true
+			continue
 		}
+		a.put(u)
 	}
 	if len(a.users) > MaxUsers {
 		return nil, fmt.Errorf("decode a copy of users and ACLs: %w: %d users", ErrTooMany, len(a.users))

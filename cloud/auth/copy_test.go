@@ -103,6 +103,24 @@ func TestCopyOfAnotherVersion(t *testing.T) {
 	}
 }
 
+// TestEmpty: a node without users says so, and a copy that lacks some does not.
+func TestEmpty(t *testing.T) {
+	a, _ := start(t, Options{})
+	none := copyOf(t, a, Options{})
+	setPassword(t, a, "ann", "secret")
+	some := copyOf(t, a, Options{})
+	partial, err := Copied([]byte(strings.ReplaceAll(string(a.Copy()), "SCRAM-SHA-256", "SCRAM-SHA3-512")), Options{})
+	if err != nil || len(partial.Users()) != 0 {
+		t.Fatal(err)
+	}
+	if !none.Empty() || a.Empty() || some.Empty() || partial.Empty() {
+		t.Error(none.Empty(), a.Empty(), some.Empty(), partial.Empty())
+	}
+	if err := a.RemoveUser(t.Context(), "ann"); err != nil || !a.Empty() {
+		t.Errorf("the last user is removed: %v", err)
+	}
+}
+
 // TestChanges: each entry counts.
 func TestChanges(t *testing.T) {
 	a, _ := start(t, Options{})

@@ -22,6 +22,11 @@ type Settings struct {
 	ClientCA  string        // file: clients must have a certificate signed by one of these CAs
 	SASL      []string      // mechanisms by which clients must log in (package login)
 	Reauth    time.Duration // clients must log in again after this long; 0: never
+
+	// These two are for doors whose clients log in at every listener, with or without
+	// an account: see login.Always.
+	Anonymous bool // any name and password will do, and the client is anonymous
+	Guests    bool // while there are no users, clients on loopback can log in as guests
 }
 
 // Listener is an open listener. Without client certificates and SASL, it does not
@@ -33,12 +38,17 @@ type Listener struct {
 	SASL   []string      // mechanisms by which clients must log in; they outrank a certificate
 	Reauth time.Duration // after which a client must log in again; 0: never
 
+	Anonymous bool // see Settings
+	Guests    bool // see Settings
+
 	Traffic      *Traffic      // what has passed through it; NewAcceptor sets it if it is nil
 	Certificates *Certificates // the source of TLS's own certificate; nil: no TLS
 }
 
 // Authenticated reports whether the listener authenticates every client.
-func (s Settings) Authenticated() bool { return s.ClientCA != "" || len(s.SASL) > 0 }
+func (s Settings) Authenticated() bool {
+	return (s.ClientCA != "" || len(s.SASL) > 0) && !s.Anonymous && !s.Guests
+}
 
 // Check returns an error if the settings are invalid.
 func (s Settings) Check() error {
@@ -57,7 +67,7 @@ func (s Settings) Check() error {
 
 // Open checks the settings, reads the files, and listens.
 func (s Settings) Open(log *slog.Logger) (Listener, error) {
-	l := Listener{Name: s.Name, SASL: s.SASL, Reauth: s.Reauth}
+	l := Listener{Name: s.Name, SASL: s.SASL, Reauth: s.Reauth, Anonymous: s.Anonymous, Guests: s.Guests}
 	if err := s.Check(); err != nil {
 		return l, err
 	}

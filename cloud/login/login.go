@@ -1,5 +1,5 @@
-// Package login authenticates the clients of any door: by password, SCRAM or token
-// (SASL). Passwords are checked one at a time, since a check takes milliseconds of a
+// Package login authenticates the clients of any door: by password, SCRAM, token or
+// certificate (SASL). Passwords are checked one at a time, since a check takes milliseconds of a
 // core, and logins of one address wait in line. A wrong password costs its address a
 // pause, which grows. A user who has logged in from an address before waits for
 // neither.
@@ -27,18 +27,23 @@ const (
 	ScramSHA256 = "SCRAM-SHA-256"
 	ScramSHA512 = "SCRAM-SHA-512"
 	OAuthBearer = "OAUTHBEARER"
+
+	// External is the name in the client's certificate. Protocols without it, such as
+	// Kafka's, take that name without a login.
+	External = "EXTERNAL"
 )
 
-// Mechanisms lists all SASL mechanisms, best first.
+// Mechanisms lists the SASL mechanisms that need no certificate, best first.
 func Mechanisms() []string { return []string{OAuthBearer, ScramSHA512, ScramSHA256, Plain} }
 
 // Errors of the calls below, to be tested with errors.Is. A wrong user or password is
 // auth.ErrCredentials.
 var (
-	ErrNoUsers = errors.New("this node does not know the users") // this node does not own the shard
-	ErrMessage = errors.New("unexpected message")                // not one of the mechanism
-	ErrChanged = errors.New("credentials were just changed")     // during the check; another try may succeed
-	errOther   = fmt.Errorf("%w: acting for another user is not supported", ErrMessage)
+	ErrNoUsers   = errors.New("this node does not know the users") // this node does not own the shard
+	ErrMessage   = errors.New("unexpected message")                // not one of the mechanism
+	ErrChanged   = errors.New("credentials were just changed")     // during the check; another try may succeed
+	ErrMechanism = errors.New("mechanism is not offered")          // by the listener
+	errOther     = fmt.Errorf("%w: acting for another user is not supported", ErrMessage)
 )
 
 // Options configure Logins.
@@ -75,12 +80,17 @@ type Login struct {
 	began    uint64         // generation of the users
 	exchange *auth.Exchange // of SCRAM
 	user     string
+
+	certificate string // the name in the client's certificate, for EXTERNAL
+	anonymous   bool   // any name and password will do
+	guests      bool   // the user Guest can log in while there are no users
 }
 
 // Proved is the result of a successful login.
 type Proved struct {
 	User    string
 	Expires time.Time // when the login ends; zero: never
+	Guest   bool      // it is Guest of a cluster without users
 
 	login *Login
 }
@@ -127,6 +137,8 @@ func (g *Login) Step(ctx context.Context, message []byte) (answer []byte, done *
 		done, err = g.bearer(ctx, message)
 	case g.Mechanism == Plain:
 		done, err = g.plain(ctx, message)
+	case g.Mechanism == External:
+		done, err = g.external()
 	case g.user == "":
 		answer, err = g.exchange.First(message)
 		g.user = g.exchange.User()
@@ -168,6 +180,12 @@ func (g *Login) plain(ctx context.Context, message []byte) (*Proved, error) {
 		return nil, errOther
 	}
 	l, password := g.logins, string(parts[2])
+	switch {
+	case g.anonymous:
+		return &Proved{User: auth.UserOf(Anonymous), login: g}, nil
+	case g.guests && g.user == Guest && password == Guest && g.users.Empty():
+		return &Proved{User: Guest, Guest: true, login: g}, nil
+	}
 	if !l.known.has(g, password) {
 		if err := g.check(ctx, password); err != nil {
 			return nil, err
@@ -200,6 +218,15 @@ func (g *Login) check(ctx context.Context, password string) error {
 		return g.refuse(err) // before the next one of the address has its turn
 	}
 	return nil
+}
+
+// external takes the name in the client's certificate, which the handshake has verified.
+// A name in the message would change nothing: RabbitMQ does not look at it either.
+func (g *Login) external() (*Proved, error) {
+	if g.user = g.certificate; g.user == "" {
+		return nil, fmt.Errorf("%w: the client has no certificate", ErrMessage)
+	}
+	return &Proved{User: g.user, login: g}, nil
 }
 
 // turn waits until an address may try a secret. It has the turn alone until leave.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,9 @@ import (
 // Anonymous is the principal of clients of a listener that does not authenticate. The
 // name is Kafka's.
 const Anonymous = "User:ANONYMOUS"
+
+// Guest is the name and the password with which RabbitMQ's clients log in by default.
+const Guest = "guest"
 
 // Errors of a Session.
 var (
@@ -76,8 +80,10 @@ type Session struct {
 	expires atomic.Int64           // Unix nanoseconds when it must log in again; 0: never
 	user    atomic.Pointer[string] // user of the login, if it was checked against the stored users; else nil
 
-	principal string // this and the next field are owned by the goroutine that calls Greet and then performs requests
-	mechanism string
+	principal   string // this and the next fields are owned by the goroutine that calls Greet and then performs requests
+	mechanism   string
+	certificate string // the name in the client's certificate, "" without one
+	guest       bool
 }
 
 // Of returns the session of a client that another node has authenticated.
@@ -115,7 +121,7 @@ func (x *Session) Greet(ctx context.Context, nc net.Conn, within time.Duration) 
 			if user == "" {
 				return fmt.Errorf("%w: %w", ErrTLS, ErrNameless)
 			}
-			x.principal = auth.Principal(user)
+			x.principal, x.certificate = auth.Principal(user), user
 		}
 	}
 	x.known.Store(len(x.listener.SASL) == 0)
@@ -147,6 +153,41 @@ func (x *Session) Hurry(within time.Duration) (stop func() bool) {
 	}).Stop
 }
 
+// Always completes the settings of a listener whose clients log in at every listener, as
+// those of AMQP do. Without sasl they do so by their certificate if they need one, else
+// by PLAIN: if anonymous is set with any name and password, else as users, or as Guest
+// from loopback while there are no users.
+func Always(s listener.Settings, anonymous bool) listener.Settings {
+	switch {
+	case len(s.SASL) > 0:
+	case s.ClientCA != "":
+		s.SASL = []string{External}
+	default:
+		s.SASL, s.Anonymous, s.Guests = []string{Plain}, anonymous, !anonymous
+	}
+	return s
+}
+
+// Begin starts a login of the connection by a mechanism of its listener, from an address
+// (see budget.Address). It is Logins.Begin, and for EXTERNAL, anonymous clients and
+// guests too. Errors: ErrMechanism, ErrNoUsers.
+func (x *Session) Begin(l *Logins, mechanism string, from netip.Addr) (*Login, error) {
+	switch {
+	case !slices.Contains(x.listener.SASL, mechanism):
+		return nil, fmt.Errorf("log in by %q: %w", mechanism, ErrMechanism)
+	case mechanism == External:
+		return &Login{Mechanism: External, logins: l, from: from, certificate: x.certificate}, nil
+	case mechanism == Plain && x.listener.Anonymous:
+		return &Login{Mechanism: Plain, logins: l, from: from, anonymous: true}, nil
+	}
+	g, err := l.Begin(mechanism, from)
+	if err != nil {
+		return nil, err
+	}
+	g.guests = x.listener.Guests && from.IsLoopback()
+	return g, nil
+}
+
 // Welcome makes the user of a login the user of the connection. It returns for how
 // long that lasts, which depends on the token or listener (0: forever), and whether
 // this is the first login of the connection. Errors: ErrIdentity, ErrChanged.
@@ -166,7 +207,7 @@ func (x *Session) Welcome(l *Login, p *Proved) (life time.Duration, first bool, 
 	if most := x.listener.Reauth; most > 0 && (expires.IsZero() || expires.After(now.Add(most))) {
 		expires = now.Add(most)
 	}
-	x.principal, x.mechanism = principal, mechanism
+	x.principal, x.mechanism, x.guest = principal, mechanism, p.Guest
 	if x.expires.Store(0); !expires.IsZero() {
 		x.expires.Store(expires.UnixNano())
 		life = max(expires.Sub(now), time.Millisecond) // 0 would mean forever
@@ -185,6 +226,10 @@ func (x *Session) Expired() bool {
 	at := x.expires.Load()
 	return at != 0 && x.now().UnixNano() >= at
 }
+
+// Guest reports whether the client has logged in as Guest of a cluster without users. It
+// may be called only by the goroutine that performs the connection's requests.
+func (x *Session) Guest() bool { return x.guest }
 
 // Principal returns the client's principal, as ACLs name it. It may be called only by
 // the goroutine that performs the connection's requests.
