@@ -1,10 +1,7 @@
 package state
 
 import (
-	"cmp"
 	"encoding/binary"
-	"errors"
-	"slices"
 
 	"github.com/weirmq/weir/cloud/queue/routing"
 	"github.com/weirmq/weir/storage/coding"
@@ -12,38 +9,38 @@ import (
 )
 
 // Declaration is a change of what a vhost consists of: exactly one of its fields is set.
-// It is a result: who writes it has checked it against the State, and nothing that could
-// change the outcome comes between.
+// It is a wish: Apply carries it out if the state allows that.
 type Declaration struct {
 	CreateVhost    *VhostCreated
-	DeleteVhost    string
+	DeleteVhost    bool
 	Exchange       *routing.Exchange
-	DeleteExchange string
+	DeleteExchange *ExchangeDeleted
 	Bind, Unbind   *routing.Binding
 	Queue          *QueueDeclared
-	DeleteQueue    QueueID
-	Purge          *Purged
+	DeleteQueue    *QueueDeleted
 }
 
-// VhostCreated is a new vhost and the topic that has its messages.
+// VhostCreated is a new vhost. Its name is that of the entry.
 type VhostCreated struct {
-	Name  string
-	Topic weir.TopicID
+	Topic weir.TopicID // has its messages
 }
 
-// QueueDeclared is a new queue, whose ID is NextID or higher.
+// ExchangeDeleted says which exchange goes.
+type ExchangeDeleted struct {
+	Name     string
+	IfUnused bool // it stays if it is the source of a binding
+}
+
+// QueueDeclared is a new queue. Apply gives it an id.
 type QueueDeclared struct {
 	Name     string
-	ID       QueueID
 	Settings Settings
 }
 
-// Purged takes what waits below an offset out of a queue.
-type Purged struct {
-	Queue QueueID
-	Below int64
-	Kept  []Range // ascending and apart: what stays nevertheless
-	Bytes int64   // of the bodies of what goes
+// QueueDeleted says which queue goes.
+type QueueDeleted struct {
+	ID      QueueID
+	IfEmpty bool // it stays if something waits in it
 }
 
 // The declarations at rest.
@@ -56,11 +53,11 @@ const (
 	declareUnbind
 	declareQueue
 	declareQueueDeleted
-	declarePurge
 )
 
-// EncodeDeclare returns the body of an entry KindDeclare: all of its declarations take
-// effect, in order, or none. Those of vhosts name their own; the others are about vhost.
+// EncodeDeclare returns the body of an entry KindDeclare: what is declared in a vhost, or
+// of the vhost itself, in order. Each declaration is carried out or refused on its own:
+// see Changes.Results.
 func EncodeDeclare(vhost string, all []Declaration) []byte {
 	b := coding.AppendString([]byte{bodyVersion}, vhost)
 	b = binary.AppendUvarint(b, uint64(len(all)))
@@ -73,28 +70,39 @@ func EncodeDeclare(vhost string, all []Declaration) []byte {
 func (d *Declaration) append(b []byte) []byte {
 	switch {
 	case d.CreateVhost != nil:
-		return append(coding.AppendString(append(b, declareVhost), d.CreateVhost.Name), d.CreateVhost.Topic[:]...)
-	case d.DeleteVhost != "":
-		return coding.AppendString(append(b, declareVhostDeleted), d.DeleteVhost)
+		return append(append(b, declareVhost), d.CreateVhost.Topic[:]...)
+	case d.DeleteVhost:
+		return append(b, declareVhostDeleted)
 	case d.Exchange != nil:
 		return appendExchange(append(b, declareExchange), d.Exchange)
-	case d.DeleteExchange != "":
-		return coding.AppendString(append(b, declareExchangeDeleted), d.DeleteExchange)
+	case d.DeleteExchange != nil:
+		return coding.AppendString(append(b, declareExchangeDeleted, flag(d.DeleteExchange.IfUnused)), d.DeleteExchange.Name)
 	case d.Bind != nil:
 		return appendBinding(append(b, declareBind), d.Bind)
 	case d.Unbind != nil:
 		return appendBinding(append(b, declareUnbind), d.Unbind)
 	case d.Queue != nil:
-		b = binary.AppendUvarint(append(b, declareQueue), uint64(d.Queue.ID))
-		return d.Queue.Settings.append(coding.AppendString(b, d.Queue.Name))
-	case d.DeleteQueue != 0:
-		return binary.AppendUvarint(append(b, declareQueueDeleted), uint64(d.DeleteQueue))
-	case d.Purge != nil:
-		b = binary.AppendUvarint(append(b, declarePurge), uint64(d.Purge.Queue))
-		b = binary.AppendUvarint(b, uint64(d.Purge.Below))
-		return binary.AppendUvarint(appendRanges(b, d.Purge.Kept), uint64(d.Purge.Bytes))
+		return d.Queue.Settings.append(coding.AppendString(append(b, declareQueue), d.Queue.Name))
+	case d.DeleteQueue != nil:
+		return binary.AppendUvarint(append(b, declareQueueDeleted, flag(d.DeleteQueue.IfEmpty)), uint64(d.DeleteQueue.ID))
 	}
 	panic("a declaration that declares nothing")
+}
+
+func flag(set bool) byte {
+	if set {
+		return 1
+	}
+	return 0
+}
+
+// flag reads a byte that is 0 or 1.
+func (d *decoder) flag() bool {
+	b := d.Byte()
+	if b > 1 {
+		d.Fail()
+	}
+	return b == 1
 }
 
 // The flags of an exchange at rest.
@@ -137,11 +145,7 @@ func (d *decoder) exchange() *routing.Exchange {
 }
 
 func appendBinding(b []byte, x *routing.Binding) []byte {
-	to := byte(0)
-	if x.ToExchange {
-		to = 1
-	}
-	b = append(b, to)
+	b = append(b, flag(x.ToExchange))
 	for _, s := range []string{x.Source, x.Destination, x.Key, string(x.Arguments)} {
 		b = coding.AppendString(b, s)
 	}
@@ -154,11 +158,7 @@ func appendBinding(b []byte, x *routing.Binding) []byte {
 }
 
 func (d *decoder) binding() *routing.Binding {
-	to := d.Byte()
-	if to > 1 {
-		d.Fail()
-	}
-	x := &routing.Binding{ToExchange: to == 1, Source: d.String(), Destination: d.String(), Key: d.String()}
+	x := &routing.Binding{ToExchange: d.flag(), Source: d.String(), Destination: d.String(), Key: d.String()}
 	x.Arguments = d.Bytes()
 	x.Match.Mode = routing.Mode(d.Byte())
 	x.Match.Headers = make([]routing.Header, d.Count(4))
@@ -173,25 +173,21 @@ func (d *decoder) binding() *routing.Binding {
 func (d *decoder) declaration() (x Declaration) {
 	switch d.Byte() {
 	case declareVhost:
-		x.CreateVhost = &VhostCreated{Name: d.String(), Topic: d.topic()}
+		x.CreateVhost = &VhostCreated{Topic: d.topic()}
 	case declareVhostDeleted:
-		x.DeleteVhost = d.String()
+		x.DeleteVhost = true
 	case declareExchange:
 		x.Exchange = d.exchange()
 	case declareExchangeDeleted:
-		x.DeleteExchange = d.String()
+		x.DeleteExchange = &ExchangeDeleted{IfUnused: d.flag(), Name: d.String()}
 	case declareBind:
 		x.Bind = d.binding()
 	case declareUnbind:
 		x.Unbind = d.binding()
 	case declareQueue:
-		x.Queue = &QueueDeclared{ID: d.id(), Name: d.String(), Settings: d.settings()}
+		x.Queue = &QueueDeclared{Name: d.String(), Settings: d.settings()}
 	case declareQueueDeleted:
-		x.DeleteQueue = d.id()
-	case declarePurge:
-		x.Purge = &Purged{Queue: d.id(), Below: d.offset()}
-		d.ranges(func(r Range) { x.Purge.Kept = append(x.Purge.Kept, r) })
-		x.Purge.Bytes = d.offset()
+		x.DeleteQueue = &QueueDeleted{IfEmpty: d.flag(), ID: d.id()}
 	default:
 		d.Fail()
 	}
@@ -200,50 +196,46 @@ func (d *decoder) declaration() (x Declaration) {
 
 func (s *State) applyDeclare(d *decoder) error {
 	vhost := d.String()
-	all := make([]Declaration, 0, d.Count(2))
+	all := make([]Declaration, 0, d.Count(1))
 	for range cap(all) {
 		all = append(all, d.declaration())
 	}
 	if !d.Done() {
 		return ErrCorrupt
 	}
+	s.changes.Vhost = vhost
+	s.changes.Results = make([]error, len(all))
 	for i := range all {
-		if err := s.declare(vhost, &all[i]); err != nil {
-			return errors.Join(ErrCorrupt, err)
-		}
+		s.changes.Results[i] = s.declare(vhost, &all[i])
 	}
 	return nil
 }
 
 func (s *State) declare(vhost string, x *Declaration) error {
-	switch {
-	case x.CreateVhost != nil:
-		return s.createVhost(x.CreateVhost)
-	case x.DeleteVhost != "":
-		s.deleteVhost(x.DeleteVhost)
-		return nil
+	if x.CreateVhost != nil {
+		return s.createVhost(vhost, x.CreateVhost)
 	}
 	v := s.vhosts[vhost]
 	if v == nil {
-		return nil
+		return ErrNoVhost
 	}
 	var gone []string
 	var err error
 	switch {
+	case x.DeleteVhost:
+		s.deleteVhost(v)
 	case x.Exchange != nil:
 		_, err = v.Table.Declare(*x.Exchange)
-	case x.DeleteExchange != "":
-		gone, err = v.Table.Delete(x.DeleteExchange, false)
+	case x.DeleteExchange != nil:
+		gone, err = v.Table.Delete(x.DeleteExchange.Name, x.DeleteExchange.IfUnused)
 	case x.Bind != nil:
 		_, err = v.Table.Bind(*x.Bind)
 	case x.Unbind != nil:
 		gone, err = v.Table.Unbind(*x.Unbind)
 	case x.Queue != nil:
 		err = s.createQueue(v, x.Queue)
-	case x.DeleteQueue != 0:
-		gone = s.deleteQueue(v, x.DeleteQueue)
-	case x.Purge != nil:
-		s.purge(v, x.Purge)
+	case x.DeleteQueue != nil:
+		gone, err = s.deleteQueue(v, x.DeleteQueue)
 	}
 	for _, name := range gone {
 		s.changes.DeletedExchanges = append(s.changes.DeletedExchanges, DeletedExchange{v, name})
@@ -251,63 +243,45 @@ func (s *State) declare(vhost string, x *Declaration) error {
 	return err
 }
 
-func (s *State) createVhost(c *VhostCreated) error {
-	if c.Name == "" || s.vhosts[c.Name] != nil || s.topics[c.Topic] != nil {
-		return ErrCorrupt
+func (s *State) createVhost(name string, c *VhostCreated) error {
+	if name == "" || s.vhosts[name] != nil || s.topics[c.Topic] != nil {
+		return ErrExists
 	}
-	v := newVhost(c.Name, c.Topic)
-	s.vhosts[c.Name], s.topics[c.Topic] = v, v
+	v := newVhost(name, c.Topic)
+	s.vhosts[name], s.topics[c.Topic] = v, v
 	s.changes.CreatedVhosts = append(s.changes.CreatedVhosts, v)
 	return nil
 }
 
-func (s *State) deleteVhost(name string) {
-	v := s.vhosts[name]
-	if v == nil {
-		return
-	}
-	delete(s.vhosts, name)
+func (s *State) deleteVhost(v *Vhost) {
+	delete(s.vhosts, v.Name)
 	delete(s.topics, v.Topic)
 	s.changes.DeletedVhosts = append(s.changes.DeletedVhosts, v)
 	s.changes.Deleted = append(s.changes.Deleted, v.Queues()...)
 }
 
 func (s *State) createQueue(v *Vhost, c *QueueDeclared) error {
-	if v.queues[c.Name] != nil || c.ID < v.next {
-		return ErrCorrupt
+	if v.queues[c.Name] != nil {
+		return ErrExists
 	}
-	q := newQueue(v, c.Name, c.ID, c.Settings)
-	v.queues[c.Name], v.ids[c.ID] = q, q
-	v.next = c.ID + 1
+	q := newQueue(v, c.Name, v.next, c.Settings)
+	v.queues[c.Name], v.ids[q.ID] = q, q
+	v.next++
 	v.Table.QueueDeclared(c.Name)
 	s.changes.Created = append(s.changes.Created, q)
 	return nil
 }
 
-func (s *State) deleteQueue(v *Vhost, id QueueID) []string {
-	q := v.ids[id]
-	if q == nil {
-		return nil
+func (s *State) deleteQueue(v *Vhost, x *QueueDeleted) ([]string, error) {
+	q := v.ids[x.ID]
+	switch {
+	case q == nil:
+		return nil, ErrNoQueue
+	case x.IfEmpty && q.n > 0:
+		return nil, ErrNotEmpty
 	}
-	delete(v.ids, id)
+	delete(v.ids, q.ID)
 	delete(v.queues, q.Name)
 	s.changes.Deleted = append(s.changes.Deleted, q)
-	return v.Table.QueueDeleted(q.Name)
-}
-
-func (s *State) purge(v *Vhost, p *Purged) {
-	q := v.ids[p.Queue]
-	if q == nil {
-		return
-	}
-	first := int64(0)
-	kept, _ := slices.BinarySearchFunc(p.Kept, p.Below, func(r Range, below int64) int { return cmp.Compare(r.First, below) })
-	for _, r := range p.Kept[:kept] {
-		q.remove(first, r.First-1)
-		first = r.Last + 1
-	}
-	q.remove(first, p.Below-1)
-	q.bytes = max(q.bytes-p.Bytes, 0)
-	q.tidy()
-	s.settled(q)
+	return v.Table.QueueDeleted(q.Name), nil
 }

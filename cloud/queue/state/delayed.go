@@ -55,9 +55,9 @@ func (v *Vhost) DelayedUntil() (ms int64, ok bool) {
 	return v.delayed.seconds[0] * 1000, true
 }
 
-// DelayedIn returns the messages that are due in seconds which began at or before ms, by
-// second and offset.
-func (v *Vhost) DelayedIn(ms int64) []int64 {
+// DelayedIn returns up to most of the messages that are due in seconds which began at or
+// before ms, by second and offset.
+func (v *Vhost) DelayedIn(ms int64, most int) []int64 {
 	var all []int64
 	for _, second := range v.delayed.seconds {
 		if second*1000 > ms {
@@ -66,6 +66,9 @@ func (v *Vhost) DelayedIn(ms int64) []int64 {
 		of := v.delayed.due[second]
 		for r := range of.runs(0, maxOffset) {
 			for id := r.First; id <= r.Last; id++ {
+				if len(all) == most {
+					return all
+				}
 				all = append(all, id)
 			}
 		}

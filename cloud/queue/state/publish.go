@@ -29,11 +29,13 @@ type Special struct {
 	Index     int   // of the message; the first is 0
 	Priority  uint8 // in queues that have priorities
 	NotBefore int64 // ms since 1970; not 0: it is delayed, and no queue has it
+	Expires   bool  // it has an expiration of its own, see Queue.MayExpire
 }
 
 const (
 	specialPriority = 1 << iota
 	specialDelayed
+	specialExpires
 	specialFlags = 1<<iota - 1
 )
 
@@ -61,13 +63,24 @@ func (p *Published) Append(b []byte) []byte {
 	for _, x := range p.Special {
 		b = binary.AppendUvarint(b, uint64(x.Index-next))
 		next = x.Index + 1
-		if x.NotBefore == 0 {
-			b = append(b, specialPriority, x.Priority)
-		} else if x.Priority == 0 {
-			b = binary.AppendUvarint(append(b, specialDelayed), uint64(x.NotBefore))
-		} else {
-			b = binary.AppendUvarint(append(b, specialPriority|specialDelayed, x.Priority), uint64(x.NotBefore))
-		}
+		b = x.append(b)
+	}
+	return b
+}
+
+func (x *Special) append(b []byte) []byte {
+	at := len(b)
+	b = append(b, 0)
+	if x.Priority != 0 {
+		b[at] |= specialPriority
+		b = append(b, x.Priority)
+	}
+	if x.NotBefore != 0 {
+		b[at] |= specialDelayed
+		b = binary.AppendUvarint(b, uint64(x.NotBefore))
+	}
+	if x.Expires {
+		b[at] |= specialExpires
 	}
 	return b
 }
@@ -119,10 +132,10 @@ func (s *State) applyPublish(d *decoder) error {
 func (s *State) specials(d *decoder, base int64) {
 	s.special = s.special[:0]
 	next := uint64(0)
-	for range d.Count(3) {
+	for range d.Count(2) {
 		next += d.UpTo(maxPublish)
 		flags := d.Byte()
-		x := Special{Index: int(next)}
+		x := Special{Index: int(next), Expires: flags&specialExpires != 0}
 		if flags&specialPriority != 0 {
 			x.Priority = d.Byte()
 		}
@@ -141,8 +154,9 @@ func (s *State) specials(d *decoder, base int64) {
 // publish adds the messages of a group to its queues, and those that are delayed to the
 // others.
 func (s *State) publish(v *Vhost, g *publishedGroup, base int64, targets []uint64, special []Special) {
-	delayed := false
+	delayed, expires := false, false
 	for _, x := range special {
+		expires = expires || x.Expires
 		if x.NotBefore != 0 {
 			v.delayed.add(base+int64(x.Index), x.NotBefore)
 			s.changes.Delayed, delayed = v, true
@@ -162,6 +176,7 @@ func (s *State) publish(v *Vhost, g *publishedGroup, base int64, targets []uint6
 			q.addSpecial(g, base, special)
 		}
 		q.bytes += g.bytes
+		q.expires = q.expires || expires
 		if t&1 != 0 {
 			q.lent = max(q.lent, g.last)
 		}

@@ -16,6 +16,7 @@ type Queue struct {
 	waiting []set // by priority
 	n       int64
 	bytes   int64
+	expires bool
 	lent    int64
 	counts  counts
 	marks   []mark // ascending
@@ -39,6 +40,10 @@ func (q *Queue) Len() int64 { return q.n }
 
 // Bytes returns the size of the bodies of what waits.
 func (q *Queue) Bytes() int64 { return q.bytes }
+
+// MayExpire reports whether a message with an expiration of its own waits. It may say so
+// until the queue is empty.
+func (q *Queue) MayExpire() bool { return q.expires }
 
 // Has reports whether a message waits.
 func (q *Queue) Has(id int64) bool {
@@ -133,7 +138,7 @@ func (q *Queue) remove(first, last int64) bool {
 // tidy drops what the messages that are gone leave behind.
 func (q *Queue) tidy() {
 	if q.n == 0 {
-		q.bytes, q.marks = 0, nil
+		q.bytes, q.marks, q.expires = 0, nil, false
 		return
 	}
 	if len(q.marks) > 0 {

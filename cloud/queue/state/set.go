@@ -109,23 +109,41 @@ func (s *set) next(from int64) (int64, bool) {
 	return int64(s.parts[i].high)<<lowBits | int64(s.parts[i].low.Minimum()), true
 }
 
-// runEnd returns the last of the offsets in a row that begin with id, and at most limit.
+// runEnd returns the last of the offsets in a row that begin with id, which is there, or
+// limit if that is less. It counts, because NextAbsentValue is wrong at times (roaring
+// v2.30.0).
 func (s *set) runEnd(id, limit int64) int64 {
-	for id < limit {
-		i, ok := s.find(uint32(id >> lowBits))
-		if !ok {
-			return id - 1
-		}
-		absent := s.parts[i].low.NextAbsentValue(uint32(id))
-		if absent >= 0 && absent <= math.MaxUint32 {
-			return min(int64(s.parts[i].high)<<lowBits|absent-1, limit)
-		}
-		id = (int64(s.parts[i].high) + 1) << lowBits
-		if !s.has(id) {
-			return min(id-1, limit)
+	for id <= limit && s.has(id) {
+		i, _ := s.find(uint32(id >> lowBits))
+		from, left := uint64(uint32(id)), uint64(1<<16-id&0xffff) // in its container
+		n := s.parts[i].run(from, left)
+		if id += int64(n); n < left {
+			break
 		}
 	}
-	return limit
+	return min(id-1, limit)
+}
+
+// run returns how many in a row from on are there, and at most limit.
+func (p part) run(from, limit uint64) uint64 {
+	all := func(n uint64) bool { return p.low.CardinalityInRange(from, from+n) == n }
+	n, none := uint64(1), uint64(2) // n are there, none are not
+	for none < limit && all(none) {
+		n, none = none, 2*none
+	}
+	if none >= limit {
+		if none = limit + 1; all(limit) {
+			return limit
+		}
+	}
+	for n+1 < none {
+		if half := (n + none) / 2; all(half) {
+			n = half
+		} else {
+			none = half
+		}
+	}
+	return n
 }
 
 // runs returns what of first to last is in the set, as ranges.

@@ -52,7 +52,7 @@ func (v *Vhost) append(b []byte) []byte {
 func (q *Queue) append(b []byte) []byte {
 	b = coding.AppendString(binary.AppendUvarint(b, uint64(q.ID)), q.Name)
 	b = q.Settings.append(b)
-	b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(q.lent+1)), uint64(q.bytes))
+	b = binary.AppendUvarint(binary.AppendUvarint(append(b, flag(q.expires)), uint64(q.lent+1)), uint64(q.bytes))
 	b = binary.AppendUvarint(b, uint64(len(q.marks)))
 	for _, m := range q.marks {
 		b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(m.id)), m.epochs)
@@ -149,6 +149,7 @@ func (d *decoder) vhost() *Vhost {
 func (d *decoder) queue(v *Vhost) *Queue {
 	id, name := d.id(), d.String()
 	q := newQueue(v, name, id, d.settings())
+	q.expires = d.flag()
 	q.lent, q.bytes = int64(d.UpTo(maxOffset))-1, d.offset()
 	for range d.Count(2) {
 		q.marks = append(q.marks, mark{d.offset(), d.UpTo(maxOffset)})
@@ -170,7 +171,7 @@ func (d *decoder) queue(v *Vhost) *Queue {
 func (q *Queue) valid() bool {
 	first, ok := q.First()
 	if !ok {
-		return q.bytes == 0 && len(q.marks) == 0 && len(q.counts) == 0
+		return q.bytes == 0 && !q.expires && len(q.marks) == 0 && len(q.counts) == 0
 	}
 	last := first - 1
 	for _, m := range q.marks {

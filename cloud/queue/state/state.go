@@ -44,6 +44,12 @@ type Changes struct {
 	CreatedVhosts    []*Vhost
 	DeletedVhosts    []*Vhost
 	DeletedExchanges []DeletedExchange // also those that auto-delete took along
+
+	// Of an entry KindDeclare: its vhost, and for each declaration nil if it was carried
+	// out, else why not: ErrExists, ErrNoVhost, ErrNoQueue, ErrNotEmpty, or a
+	// *routing.Error.
+	Vhost   string
+	Results []error
 }
 
 // DeletedExchange is an exchange that is gone, of a vhost that is not.
@@ -166,9 +172,6 @@ func (v *Vhost) Queues() []*Queue {
 	}
 	return all
 }
-
-// NextID returns the id of the next queue that is declared.
-func (v *Vhost) NextID() QueueID { return v.next }
 
 // End returns the offset after the newest message that an entry published.
 func (v *Vhost) End() int64 { return v.end }

@@ -26,10 +26,9 @@ func topic() weir.TopicID { return weir.TopicID{1, 2, 3} }
 func newState(t testing.TB, settings ...Settings) (*State, *Vhost) {
 	t.Helper()
 	s := New()
-	all := []Declaration{{CreateVhost: &VhostCreated{"v", topic()}}}
+	all := []Declaration{{CreateVhost: &VhostCreated{topic()}}}
 	for i := range settings {
-		id := QueueID(1 + i)
-		all = append(all, Declaration{Queue: &QueueDeclared{string(rune('a' + i)), id, settings[i]}})
+		all = append(all, Declaration{Queue: &QueueDeclared{string(rune('a' + i)), settings[i]}})
 	}
 	changes := apply(t, s, KindDeclare, EncodeDeclare("v", all))
 	if len(changes.Created) != len(settings) || len(changes.CreatedVhosts) != 1 {
@@ -82,8 +81,10 @@ func TestLife(t *testing.T) {
 	if q := r.VhostOf(topic()).Queue("a"); q.Count(25) != 2 || q.Len() != 994 || q.Uncertain() != 40 {
 		t.Errorf("%+v", q)
 	}
+	apply(t, s, KindSettle, (&Settled{Vhost: topic(), Queues: []QueueSettled{
+		{ID: 1, Gone: []Range{{0, 20}, {23, 1011}}, Bytes: 4900, Lent: -1},
+	}}).Append(nil))
 	changes = apply(t, s, KindDeclare, EncodeDeclare("v", []Declaration{
-		{Purge: &Purged{Queue: 1, Below: 1012, Kept: []Range{{21, 22}}, Bytes: 4900}},
 		{Exchange: &routing.Exchange{Name: "x", Type: routing.Headers, AutoDelete: true}},
 		{Bind: &routing.Binding{Source: "x", Destination: "b", Match: routing.Match{Mode: routing.Any, Headers: []routing.Header{{Name: "h", Value: routing.IntValue(3)}}}}},
 	}))
@@ -91,12 +92,12 @@ func TestLife(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	same(t, s)
-	changes = apply(t, s, KindDeclare, EncodeDeclare("v", []Declaration{{DeleteQueue: 2}, {DeleteQueue: 2}}))
-	if !slices.Equal(changes.Deleted, []*Queue{b}) || len(changes.DeletedExchanges) != 1 || changes.DeletedExchanges[0].Name != "x" {
+	changes = apply(t, s, KindDeclare, EncodeDeclare("v", []Declaration{{DeleteQueue: &QueueDeleted{ID: 2}}, {DeleteQueue: &QueueDeleted{ID: 2}}, {DeleteQueue: &QueueDeleted{ID: 1, IfEmpty: true}}}))
+	if !slices.Equal(changes.Results, []error{nil, ErrNoQueue, ErrNotEmpty}) || !slices.Equal(changes.Deleted, []*Queue{b}) || len(changes.DeletedExchanges) != 1 || changes.DeletedExchanges[0].Name != "x" {
 		t.Errorf("%+v", changes)
 	}
-	changes = apply(t, s, KindDeclare, EncodeDeclare("", []Declaration{{DeleteVhost: "v"}}))
-	if len(changes.DeletedVhosts) != 1 || !slices.Equal(changes.Deleted, []*Queue{a}) || s.Snapshot() != nil {
+	changes = apply(t, s, KindDeclare, EncodeDeclare("v", []Declaration{{DeleteVhost: true}, {DeleteVhost: true}}))
+	if !slices.Equal(changes.Results, []error{nil, ErrNoVhost}) || len(changes.DeletedVhosts) != 1 || !slices.Equal(changes.Deleted, []*Queue{a}) || s.Snapshot() != nil {
 		t.Errorf("%+v", changes)
 	}
 }
