@@ -3,15 +3,19 @@ package engine
 import (
 	"bytes"
 	"context"
-	"strings"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"runtime/debug"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/record"
 )
 
 // amassing says what amass does.
@@ -23,38 +27,32 @@ type amassing struct {
 
 // amassed is what it took.
 type amassed struct {
-	Segments            int
-	Created, Checkpoint int64         // bytes of all objects, and of those that were checkpoints
-	Newest              int64         // bytes of the last checkpoint
-	Memory              usage         // at the end
-	Pass, Stall         time.Duration // a pass at the end, and the longest that an append waited
-	Fill, Reopen        float64       // seconds
+	Segments     int
+	Asked        requests
+	Newest       int64         // bytes of the last checkpoint
+	Course       []int64       // RSS after each tenth
+	Memory       usage         // at the end
+	Pass, Stall  time.Duration // a pass at the end, and the longest that an append waited
+	Fill, Reopen float64       // seconds
 }
 
-// hollow is a bucket that forgets the content of large slots, so that a log of any size
-// fits into memory. Nothing reads them: they serve as segments.
-type hollow struct {
-	storage.Bucket
-	created, checkpoints, newest atomic.Int64
-}
-
-const large = 64 << 10
-
-func (h *hollow) Create(ctx context.Context, key string, body []byte) error {
-	h.created.Add(int64(len(body)))
-	if strings.Contains(key, "/checkpoint/") {
-		h.checkpoints.Add(int64(len(body)))
-		h.newest.Store(int64(len(body)))
-	}
-	if strings.Contains(key, "/log/") && len(body) > large {
-		body = body[:65]
-	}
-	return h.Bucket.Create(ctx, key, body)
-}
-
-// amass fills a log with runs that stay in their slots, and opens it once more.
+// amass fills a log with runs that are large enough to stay in their slots, and opens it
+// once more.
 func amass(ctx context.Context, a amassing) (r amassed, err error) {
-	b := &hollow{Bucket: mem.New()}
+	debug.SetGCPercent(25) // as weir-cloud does
+	value := make([]byte, a.Batch)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(value) // never fails
+	folder, err := os.MkdirTemp("", "amass")
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
+	objects, err := newRecipes(folder, value, mem.New())
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, objects.Close()) }()
+	b := &counter{below: objects}
 	log, err := openLog(ctx, b)
 	if err != nil {
 		return r, err
@@ -63,56 +61,30 @@ func amass(ctx context.Context, a amassing) (r amassed, err error) {
 	if err != nil {
 		return r, err
 	}
-	batch, err := noiseOf(1, a.Batch)
+	batch, err := batchWith(1, func() []byte { return value })
 	if err != nil {
 		return r, err
 	}
-	var stall atomic.Int64
-	send := func(partition int32) error {
-		answer, began := make(chan error, 1), time.Now()
-		log.Append(commitlog.Append{Topic: topic.ID, Partition: partition, Batch: bytes.Clone(batch)}, func(_ int64, err error) { answer <- err })
-		err := <-answer
-		if waited := int64(time.Since(began)); waited > stall.Load() {
-			stall.Store(waited)
-		}
-		return err
-	}
-	each := a.Bytes / int64(a.Batch) / int64(a.Partitions)
-	if r.Fill, err = seconds(func() error {
-		errs := make([]error, a.Partitions)
-		var wg sync.WaitGroup
-		for p := range a.Partitions {
-			wg.Go(func() {
-				for i := int64(0); i < each && errs[p] == nil; i++ {
-					errs[p] = send(p)
-				}
-			})
-		}
-		wg.Wait()
-		for _, err := range errs {
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	}); err != nil {
+	if err := r.fill(log, topic, batch, a); err != nil {
 		return r, err
 	}
-	r.Stall = time.Duration(stall.Load())
 	if err := log.Maintain(ctx); err != nil {
 		return r, err
 	}
 	for range 32 << 20 / a.Batch {
-		if err := send(0); err != nil {
+		if err := r.send(log, topic, 0, batch); err != nil {
 			return r, err
 		}
 	}
+	before := b.count()
 	pass, err := seconds(func() error { return log.Maintain(ctx) })
 	if err != nil {
 		return r, err
 	}
 	r.Pass = time.Duration(pass * float64(time.Second))
-	r.Segments, r.Created, r.Checkpoint, r.Newest = log.Stats().Segments, b.created.Load(), b.checkpoints.Load(), b.newest.Load()
+	r.Segments, r.Asked = log.Stats().Segments, b.count()
+	last := r.Asked.minus(before)
+	r.Newest = last.CheckpointBytes / max(last.Checkpoints, 1)
 	if r.Memory, err = used(); err != nil {
 		return r, err
 	}
@@ -125,6 +97,43 @@ func amass(ctx context.Context, a amassing) (r amassed, err error) {
 	return r, log.Close()
 }
 
+// fill appends the batch as often as it takes, with one producer for each partition.
+func (r *amassed) fill(log *commitlog.Log, topic state.Topic, batch record.Batch, a amassing) error {
+	each := a.Bytes / int64(a.Batch) / int64(a.Partitions)
+	errs := make([]error, a.Partitions)
+	stalls := make([]amassed, a.Partitions)
+	var wg sync.WaitGroup
+	began := time.Now()
+	for p := range a.Partitions {
+		wg.Go(func() {
+			batch := bytes.Clone(batch)
+			for i := int64(1); i <= each && errs[p] == nil; i++ {
+				errs[p] = stalls[p].send(log, topic, p, batch)
+				if p == 0 && errs[p] == nil && i%max(each/10, 1) == 0 {
+					var u usage
+					u, errs[p] = resident()
+					r.Course = append(r.Course, u.RSS)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	r.Fill = time.Since(began).Seconds()
+	for _, x := range stalls {
+		r.Stall = max(r.Stall, x.Stall)
+	}
+	return errors.Join(errs...)
+}
+
+// send appends a batch that has passed Verify, and waits until it is durable.
+func (r *amassed) send(log *commitlog.Log, topic state.Topic, partition int32, batch record.Batch) error {
+	answer, began := make(chan error, 1), time.Now()
+	log.Append(commitlog.Append{Topic: topic.ID, Partition: partition, Batch: batch, Verified: true}, func(_ int64, err error) { answer <- err })
+	err := <-answer
+	r.Stall = max(r.Stall, time.Since(began))
+	return err
+}
+
 // TestAmass: a log whose runs stay in their slots, a terabyte of it in a soak. What the
 // upkeep adds to the bytes that are written, and what it takes, stays small.
 func TestAmass(t *testing.T) {
@@ -132,16 +141,22 @@ func TestAmass(t *testing.T) {
 	if soak() {
 		sizes = []int64{10 << 30, 100 << 30, 1 << 40}
 	}
-	figures := &table{title: "A log of batches of 1 MB, 8 partitions; the bucket forgets what is in large slots",
+	figures := &table{title: "A log of batches of 1 MB, 8 partitions",
 		head: []string{"GB", "segments", "filled in s", "created / produced", "checkpoints / produced", "newest checkpoint MiB", "peak RSS MiB", "heap MiB",
 			"a pass ms", "longest ack ms", "open s"}}
+	course := &table{title: "RSS after each tenth, MiB", head: append([]string{"GB"}, slices.Repeat([]string{" "}, 10)...)}
 	for _, size := range sizes {
 		r := inChild[amassed](t, "amass", amassing{Bytes: size, Partitions: 8, Batch: 1 << 20})
-		created, checkpoints := float64(r.Created)/float64(size), float64(r.Checkpoint)/float64(size)
+		created, checkpoints := float64(r.Asked.PutBytes)/float64(size), float64(r.Asked.CheckpointBytes)/float64(size)
 		if created > 1.2 || checkpoints > 0.05 || r.Memory.Peak > 300<<20 {
 			t.Errorf("%.2f bytes created and %.3f of checkpoints for each byte, %.0f MiB", created, checkpoints, mib(r.Memory.Peak))
 		}
 		figures.row(float64(size)/1e9, r.Segments, r.Fill, created, checkpoints, mib(r.Newest), mib(r.Memory.Peak), mib(r.Memory.Heap), ms(r.Pass), ms(r.Stall), r.Reopen)
+		row := []any{float64(size) / 1e9}
+		for _, rss := range r.Course {
+			row = append(row, mib(rss))
+		}
+		course.row(row...)
 	}
-	t.Log(figures)
+	t.Log(figures, course)
 }

@@ -15,13 +15,14 @@ type requests struct {
 	PutBytes, GetBytes         int64
 	Slots, SlotBytes           int64 // of the Puts, those into the log
 	Checkpoints                int64 // of the Puts
+	CheckpointBytes            int64
 }
 
 func (r requests) minus(s requests) requests {
 	return requests{
 		r.Puts - s.Puts, r.Gets - s.Gets, r.Lists - s.Lists, r.Deletes - s.Deletes,
 		r.PutBytes - s.PutBytes, r.GetBytes - s.GetBytes, r.Slots - s.Slots, r.SlotBytes - s.SlotBytes,
-		r.Checkpoints - s.Checkpoints,
+		r.Checkpoints - s.Checkpoints, r.CheckpointBytes - s.CheckpointBytes,
 	}
 }
 
@@ -58,7 +59,7 @@ func (c *counter) Create(ctx context.Context, key string, body []byte) error {
 		n.Slots, n.SlotBytes = 1, int64(len(body))
 	}
 	if strings.Contains(key, "/checkpoint/") {
-		n.Checkpoints = 1
+		n.Checkpoints, n.CheckpointBytes = 1, n.PutBytes
 	}
 	c.add(n)
 	return c.below.Create(ctx, key, body)
