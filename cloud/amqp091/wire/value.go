@@ -109,6 +109,9 @@ type Value struct {
 // Exists reports whether there is a value.
 func (v Value) Exists() bool { return len(v.raw) > 0 }
 
+// Raw returns the encoded value: its type and what follows it. It is part of the table.
+func (v Value) Raw() []byte { return v.raw }
+
 // Kind returns the type, 0 if there is no value.
 func (v Value) Kind() Kind {
 	if len(v.raw) == 0 {
