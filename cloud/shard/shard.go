@@ -13,6 +13,7 @@ import (
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/machine"
+	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/cloud/txn"
@@ -42,6 +43,7 @@ type Options struct {
 	Fleet    fleet.Options
 	Users    auth.Options
 	Quotas   quota.Options
+	Queues   queue.Options
 }
 
 // Shard is the log of a shard and its machines. The fields do not change after Open.
@@ -53,18 +55,20 @@ type Shard struct {
 	Fleet    *fleet.Fleet
 	Users    *auth.Auth
 	Quotas   *quota.Quotas
+	Queues   *queue.Engine
 	Settings *settings.Settings
 }
 
 // New makes the machines. Open does the rest.
 func New(o Options) *Shard {
-	o.Groups.Log, o.Txns.Log = cmp.Or(o.Groups.Log, o.Log), cmp.Or(o.Txns.Log, o.Log)
+	o.Groups.Log, o.Txns.Log, o.Queues.Log = cmp.Or(o.Groups.Log, o.Log), cmp.Or(o.Txns.Log, o.Log), cmp.Or(o.Queues.Log, o.Log)
 	s := &Shard{
 		Settings: o.Settings,
 		Groups:   group.New(o.Groups),
 		Fleet:    fleet.New(o.Fleet),
 		Users:    auth.New(o.Users),
 		Quotas:   quota.New(o.Quotas),
+		Queues:   queue.New(o.Queues),
 	}
 	if s.Settings == nil {
 		s.Settings = settings.New()
@@ -82,6 +86,7 @@ func (s *Shard) services() []service {
 		{s.Fleet, s.Fleet.Start, s.Fleet.Close},
 		{s.Users, s.Users.Start, s.Users.Close},
 		{s.Quotas, s.Quotas.Start, s.Quotas.Close},
+		{s.Queues, s.Queues.Start, s.Queues.Close},
 		{s.Settings, s.Settings.Start, s.Settings.Close},
 	}
 }

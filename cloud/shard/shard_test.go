@@ -37,8 +37,8 @@ func TestMachines(t *testing.T) {
 			t.Errorf("%s is not in the list", fields.Type().Field(i).Name)
 		}
 	}
-	if len(listed) != 6 {
-		t.Errorf("%d machines, want 6", len(listed))
+	if len(listed) != 7 {
+		t.Errorf("%d machines, want 7", len(listed))
 	}
 }
 

@@ -1,0 +1,48 @@
+package queue
+
+import (
+	"errors"
+	"time"
+
+	"github.com/weirmq/weir/storage/commitlog"
+)
+
+// freeAfter is how long the log keeps messages that no queue needs, at least: it is told
+// from time to time only.
+const freeAfter = 10 * time.Second
+
+// free lets the log delete the messages in front that no queue needs, after a while. The
+// caller holds Engine.mu.
+func (h *host) free() {
+	if h.freeing || h.gone || h.engine.phase != serving {
+		return
+	}
+	h.freeing = true
+	time.AfterFunc(freeAfter, func() { h.engine.tasks.run(h.freeNow) })
+}
+
+func (h *host) freeNow() {
+	e := h.engine
+	e.mu.Lock()
+	h.freeing = false
+	v, err := e.vhost(h.name)
+	if err != nil || h.gone {
+		e.mu.Unlock()
+		return
+	}
+	floor := v.Floor()
+	advanced := floor > h.floor
+	e.mu.Unlock()
+	if !advanced {
+		return
+	}
+	_, err = e.log.DeleteRecords(e.ctx, h.topic, 0, floor)
+	switch {
+	case err == nil:
+		e.mu.Lock()
+		h.floor = floor
+		e.mu.Unlock()
+	case e.ctx.Err() == nil && !errors.Is(err, commitlog.ErrUnknownTopic):
+		e.o.Log.Warn("messages that no queue needs were not deleted: another try follows", "vhost", h.name, "below", floor, "err", err)
+	}
+}

@@ -1,0 +1,153 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/weirmq/weir/cloud/queue/state"
+)
+
+// arrival is a message on its way to a queue that rejects what is too much.
+type arrival struct {
+	live *live
+	size int // of its body
+}
+
+// bounce is a message that a queue with a dead-letter exchange has rejected.
+type bounce struct {
+	q *state.Queue
+	m message
+}
+
+// Submit makes work durable: with Atomic or without publications in one slot. done is
+// called once, from a goroutine of the log or before Submit returns; it must not block.
+// outcomes has an error for each publication: nil if it is durable in all queues that it
+// was routed to, ErrUnroutable, ErrOverflow, ErrTooLarge, ErrInvalid, *routing.Error. err
+// is ErrNoVhost, or says that this node does not serve the queues any more: the work may
+// have become durable.
+//
+// Calls from one goroutine keep their order. Submit waits while the log is not ready for
+// more. Verdicts without publications and without done may wait for others to share
+// their slot.
+func (e *Engine) Submit(vhost string, w Work, done func(outcomes []error, err error)) {
+	e.mu.Lock()
+	v, err := e.vhost(vhost)
+	if err != nil {
+		e.mu.Unlock()
+		finish(done, nil, err)
+		return
+	}
+	h := e.host(v)
+	if len(w.Publications) == 0 && done == nil {
+		rejected := h.settle(h.settling(), w.Settlements)
+		e.mu.Unlock()
+		e.reject(rejected)
+		return
+	}
+	parcels, outcomes := h.pack(v, &w)
+	if w.Atomic && (len(parcels) > 1 || refused(outcomes)) {
+		for _, p := range parcels {
+			p.drop()
+		}
+		e.mu.Unlock()
+		if !refused(outcomes) {
+			err = fmt.Errorf("%w: a transaction of more than %d bytes", ErrTooLarge, parcelBytes)
+		}
+		finish(done, outcomes, err)
+		return
+	}
+	last := parcels[len(parcels)-1]
+	var rejected []rejects
+	if len(w.Settlements) > 0 {
+		last.batch = h.newBatch()
+		rejected = h.settle(last.batch, w.Settlements)
+	} else if last.builder.Size() < batchBytes {
+		last.batch = h.nextBatch() // verdicts that wait share the slot
+	}
+	e.mu.Unlock()
+	e.reject(rejected)
+	send(parcels, func(err error) { finish(done, outcomes, err) })
+}
+
+func finish(done func([]error, error), outcomes []error, err error) {
+	if err != nil && !errors.Is(err, ErrNoVhost) && !errors.Is(err, ErrTooLarge) && !errors.Is(err, ErrClosed) {
+		err = fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	if done != nil {
+		done(outcomes, err)
+	}
+}
+
+// refused reports whether an exchange refused one of the publications.
+func refused(outcomes []error) bool {
+	for _, err := range outcomes {
+		if err != nil && !errors.Is(err, ErrUnroutable) && !errors.Is(err, ErrOverflow) {
+			return true
+		}
+	}
+	return false
+}
+
+// pack routes publications into parcels, at least one. The caller holds Engine.mu.
+func (h *host) pack(v *state.Vhost, w *Work) ([]*parcel, []error) {
+	p := &parcel{host: h}
+	parcels := []*parcel{p}
+	outcomes := make([]error, len(w.Publications))
+	now := h.engine.o.Now().UnixMilli()
+	for i := range w.Publications {
+		x := &w.Publications[i]
+		if p.builder.Len() > 0 && p.builder.Size()+len(x.Body) > parcelBytes {
+			p = &parcel{host: h}
+			parcels = append(parcels, p)
+		}
+		m := message{exchange: x.Exchange, key: x.Key, properties: x.Properties, body: x.Body, time: now}
+		outcomes[i] = p.add(v, &m, true)
+		for len(p.bounced) > 0 {
+			b := p.bounced[0]
+			p.bounced = p.bounced[1:]
+			if dead, ok := deadLetter(b.q, &b.m, reasonMaxLen, now); ok {
+				p.deaths, p.cause = dead.deaths, reasonMaxLen
+				_ = p.add(v, &dead.message, false) // a dead letter that nobody takes is gone
+				p.deaths = nil
+			}
+		}
+	}
+	return parcels, outcomes
+}
+
+// drop gives up a parcel that is not sent. The caller holds Engine.mu.
+func (p *parcel) drop() {
+	for _, a := range p.arrives {
+		a.live.arriving--
+		a.live.arrivingBytes -= int64(a.size)
+	}
+}
+
+// send sends parcels in their order, and calls done when all are durable.
+func send(parcels []*parcel, done func(error)) {
+	var left atomic.Int64
+	var failed atomic.Pointer[error]
+	left.Store(int64(len(parcels)))
+	one := func(err error) {
+		if err != nil {
+			failed.CompareAndSwap(nil, &err)
+		}
+		if left.Add(-1) > 0 {
+			return
+		}
+		if first := failed.Load(); first != nil {
+			done(*first)
+			return
+		}
+		done(nil)
+	}
+	for _, p := range parcels {
+		if p.empty() {
+			p.sent(nil)
+			one(nil)
+			continue
+		}
+		p.send(one)
+	}
+}

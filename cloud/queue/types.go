@@ -1,0 +1,66 @@
+package queue
+
+import (
+	"github.com/weirmq/weir/cloud/queue/state"
+)
+
+// Info says what a queue is and what is in it.
+type Info struct {
+	Vhost, Name string
+	ID          state.QueueID
+	Settings    state.Settings
+
+	Created   bool  // by the call that returned this
+	Ready     int64 // messages that no consumer has
+	Unsettled int64 // messages that consumers have
+	Bytes     int64 // of the bodies of both
+	Consumers int
+}
+
+// Publication is a message on its way to an exchange.
+type Publication struct {
+	Exchange, Key string // Exchange "" is the default exchange
+	Properties    []byte // as wire.Properties.Decode takes them; may be empty
+	Body          []byte
+}
+
+// Verdict is what becomes of a leased message.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Accept  Verdict = iota // it is done
+	Release                // it goes back to its place, and counts as delivered once
+	Return                 // it goes back to its place: the client has not seen it
+	Reject                 // it is a dead letter, or done if the queue has no dead-letter exchange
+)
+
+// Settlement is the verdict on leased messages of one queue. Those that are not leased
+// are left out.
+type Settlement struct {
+	Queue   state.QueueID
+	IDs     []int64
+	Verdict Verdict
+}
+
+// Work is what a client asks for at once.
+type Work struct {
+	Publications []Publication
+	Settlements  []Settlement
+	// Atomic: if one of the publications is refused by an exchange, nothing is done.
+	Atomic bool
+}
+
+// Delivery is a message that was leased.
+type Delivery struct {
+	Queue         state.QueueID
+	ID            int64
+	Count         int // deliveries before this one, as far as is known
+	Exchange, Key string
+	Properties    []byte // as wire.Properties.Decode takes them; shared: not to be changed
+	Body          []byte // shared: not to be changed
+	Time          int64  // when it was published: milliseconds since 1970
+}
+
+// Redelivered reports whether the message may have been delivered before.
+func (d *Delivery) Redelivered() bool { return d.Count > 0 }
