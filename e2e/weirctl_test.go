@@ -64,3 +64,38 @@ func TestReadAndWrite(t *testing.T) {
 		t.Errorf("sessions: %v\n%s%s", err, out, stderr)
 	}
 }
+
+// TestPermissionsLast: permissions in vhosts are there after the node was killed; those
+// that were cleared are not.
+func TestPermissionsLast(t *testing.T) {
+	c := cloud(t)
+	weirctl := func(args ...string) string {
+		t.Helper()
+		out, stderr, err := c.Weirctl(args...)
+		if err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, stderr)
+		}
+		return out
+	}
+	for _, vhost := range []string{"/", "plant"} {
+		weirctl("permissions", "set", "ann", "--vhost", vhost, "--configure", "", "--write", `^amq\.`, "--read", ".*")
+	}
+	weirctl("permissions", "set", "ann", "--exchange", "amq.topic", "--write", `^{username}\.`, "--read", "")
+	weirctl("permissions", "clear", "ann", "--vhost", "plant")
+	if _, stderr, err := c.Weirctl("permissions", "set", "bob", "--configure", "(", "--write", "", "--read", ""); err == nil || !strings.Contains(stderr, `expression "(" for configure`) {
+		t.Errorf("a wrong expression: %v\n%s", err, stderr)
+	}
+	before := weirctl("permissions", "list", "ann", "-o", "json")
+	for has, times := range map[string]int{`"vhost": "/"`: 2, `"write": "^amq\\."`: 1, `"exchange": "amq.topic"`: 1, "plant": 0} {
+		if strings.Count(before, has) != times {
+			t.Errorf("%s is not there %d times:\n%s", has, times, before)
+		}
+	}
+	c.Cloud.Kill()
+	if err := c.StartCloud(); err != nil {
+		t.Fatal(err)
+	}
+	if after := weirctl("permissions", "-o", "json"); after != before {
+		t.Errorf("before: %s\nafter: %s", before, after)
+	}
+}
