@@ -172,8 +172,8 @@ func (s *State) publish(v *Vhost, g *publishedGroup, base int64, targets []uint6
 		}
 		if q.Settings.MaxPriority == 0 && !delayed {
 			q.add(0, g.first, g.last)
-		} else {
-			q.addSpecial(g, base, special)
+		} else if !q.addSpecial(g, base, special) {
+			continue
 		}
 		q.bytes += g.bytes
 		q.expires = q.expires || expires
@@ -184,9 +184,10 @@ func (s *State) publish(v *Vhost, g *publishedGroup, base int64, targets []uint6
 	}
 }
 
-// addSpecial adds the messages of a group that are not delayed, by priority.
-func (q *Queue) addSpecial(g *publishedGroup, base int64, special []Special) {
-	next := g.first
+// addSpecial adds the messages of a group that are not delayed, by priority, and reports
+// whether there are any.
+func (q *Queue) addSpecial(g *publishedGroup, base int64, special []Special) bool {
+	next, before := g.first, q.n
 	for _, x := range special {
 		id := base + int64(x.Index)
 		if id > next {
@@ -200,4 +201,5 @@ func (q *Queue) addSpecial(g *publishedGroup, base int64, special []Special) {
 	if next <= g.last {
 		q.add(0, next, g.last)
 	}
+	return q.n > before
 }

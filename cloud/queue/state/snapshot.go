@@ -7,8 +7,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/RoaringBitmap/roaring/v2"
-
 	"github.com/weirmq/weir/cloud/queue/routing"
 	"github.com/weirmq/weir/storage/coding"
 )
@@ -70,13 +68,7 @@ func (q *Queue) append(b []byte) []byte {
 func (s *set) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(len(s.parts)))
 	for _, p := range s.parts {
-		p.low.RunOptimize()
-		b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(p.high)), p.low.GetSerializedSizeInBytes())
-		w := bytes.NewBuffer(b)
-		if _, err := p.low.WriteTo(w); err != nil {
-			panic(fmt.Sprintf("write to memory: %v", err))
-		}
-		b = w.Bytes()
+		b = appendBitmap(binary.AppendUvarint(b, uint64(p.high)), p.low)
 	}
 	return b
 }
@@ -180,46 +172,27 @@ func (q *Queue) valid() bool {
 		}
 		last = m.id
 	}
+	all := q.waiting[0]
 	for i := range q.waiting[1:] {
-		for j := range q.waiting[:1+i] {
-			if q.waiting[j].common(&q.waiting[1+i]) > 0 {
-				return false
-			}
+		if all.common(&q.waiting[1+i]) > 0 {
+			return false
 		}
+		all = all.union(&q.waiting[1+i])
 	}
 	for i := range q.counts {
-		n := int64(0)
-		for j := range q.waiting {
-			n += q.waiting[j].common(&q.counts[i])
-		}
-		if n != q.counts[i].n {
+		if q.counts[i].common(&all) != q.counts[i].n {
 			return false
 		}
 	}
 	return len(q.counts) <= countBits && (len(q.counts) == 0 || q.counts[len(q.counts)-1].n > 0)
 }
 
-// common returns how many offsets are in both.
-func (s *set) common(o *set) int64 {
-	n := int64(0)
-	for _, p := range s.parts {
-		if i, ok := o.find(p.high); ok {
-			n += int64(p.low.AndCardinality(o.parts[i].low))
-		}
-	}
-	return n
-}
-
 // set reads a set of offsets below end.
 func (d *decoder) set(end int64) set {
 	var s set
 	for range d.Count(3) {
-		p := part{high: uint32(d.UpTo(maxOffset >> lowBits)), low: roaring.New()}
-		body := d.Bytes()
-		n, err := p.low.ReadFrom(bytes.NewReader(body))
-		if err != nil || n != int64(len(body)) || p.low.Validate() != nil || p.low.IsEmpty() ||
-			len(s.parts) > 0 && p.high <= s.parts[len(s.parts)-1].high ||
-			int64(p.high)<<lowBits|int64(p.low.Maximum()) >= end {
+		p := part{uint32(d.UpTo(maxOffset >> lowBits)), d.bitmap()}
+		if d.Bad() || len(s.parts) > 0 && p.high <= s.parts[len(s.parts)-1].high || int64(p.high)<<lowBits|int64(p.low.Maximum()) >= end {
 			d.Fail()
 			return set{}
 		}
