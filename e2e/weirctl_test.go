@@ -65,8 +65,8 @@ func TestReadAndWrite(t *testing.T) {
 	}
 }
 
-// TestPermissionsLast: permissions in vhosts are there after the node was killed; those
-// that were cleared are not.
+// TestPermissionsLast: vhosts and the permissions in them are there after the node was
+// killed; those that were cleared or deleted are not.
 func TestPermissionsLast(t *testing.T) {
 	c := cloud(t)
 	weirctl := func(args ...string) string {
@@ -77,16 +77,20 @@ func TestPermissionsLast(t *testing.T) {
 		}
 		return out
 	}
-	for _, vhost := range []string{"/", "plant"} {
+	for _, vhost := range []string{"/", "plant", "gone"} {
+		if vhost != "/" { // which is there from the start
+			weirctl("vhosts", "create", vhost)
+		}
 		weirctl("permissions", "set", "ann", "--vhost", vhost, "--configure", "", "--write", `^amq\.`, "--read", ".*")
 	}
 	weirctl("permissions", "set", "ann", "--exchange", "amq.topic", "--write", `^{username}\.`, "--read", "")
 	weirctl("permissions", "clear", "ann", "--vhost", "plant")
+	weirctl("vhosts", "delete", "gone")
 	if _, stderr, err := c.Weirctl("permissions", "set", "bob", "--configure", "(", "--write", "", "--read", ""); err == nil || !strings.Contains(stderr, `expression "(" for configure`) {
 		t.Errorf("a wrong expression: %v\n%s", err, stderr)
 	}
 	before := weirctl("permissions", "list", "ann", "-o", "json")
-	for has, times := range map[string]int{`"vhost": "/"`: 2, `"write": "^amq\\."`: 1, `"exchange": "amq.topic"`: 1, "plant": 0} {
+	for has, times := range map[string]int{`"vhost": "/"`: 2, `"write": "^amq\\."`: 1, `"exchange": "amq.topic"`: 1, "plant": 0, "gone": 0} {
 		if strings.Count(before, has) != times {
 			t.Errorf("%s is not there %d times:\n%s", has, times, before)
 		}
@@ -97,5 +101,8 @@ func TestPermissionsLast(t *testing.T) {
 	}
 	if after := weirctl("permissions", "-o", "json"); after != before {
 		t.Errorf("before: %s\nafter: %s", before, after)
+	}
+	if vhosts := weirctl("vhosts"); !strings.Contains(vhosts, "/") || !strings.Contains(vhosts, "plant") || strings.Contains(vhosts, "gone") {
+		t.Errorf("vhosts:\n%s", vhosts)
 	}
 }

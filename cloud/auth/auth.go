@@ -179,7 +179,7 @@ func (a *Auth) RemoveUser(ctx context.Context, user string) error {
 	if len(mechanisms) == 0 {
 		return fmt.Errorf("%w: user %q", ErrUnknownUser, user)
 	}
-	if err := a.removePermissions(ctx, user); err != nil {
+	if err := a.removePermissions(ctx, userVhost{User: user}); err != nil {
 		return err
 	}
 	for _, m := range mechanisms {

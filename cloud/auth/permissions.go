@@ -275,17 +275,25 @@ func (a *Auth) ClearTopicPermissions(ctx context.Context, user, vhost, exchange 
 	return a.propose(ctx, kindTopicPermissionsGone, of)
 }
 
-// removePermissions removes all permissions of a user.
-func (a *Auth) removePermissions(ctx context.Context, user string) error {
+// ClearVhost removes all permissions in a vhost, as its deletion does. Durable on
+// return.
+func (a *Auth) ClearVhost(ctx context.Context, vhost string) error {
+	if err := checkName("vhost", vhost); err != nil {
+		return err
+	}
+	return a.removePermissions(ctx, userVhost{Vhost: vhost})
+}
+
+// removePermissions removes all permissions that w selects.
+func (a *Auth) removePermissions(ctx context.Context, w userVhost) error {
 	defer a.changing.Take(ctx)()
-	all := userVhost{User: user}
-	if len(a.VhostPermissions(user, "")) > 0 {
-		if err := a.propose(ctx, kindPermissionsGone, all); err != nil {
+	if len(a.VhostPermissions(w.User, w.Vhost)) > 0 {
+		if err := a.propose(ctx, kindPermissionsGone, w); err != nil {
 			return err
 		}
 	}
-	if len(a.TopicPermissions(user, "", "")) > 0 {
-		return a.propose(ctx, kindTopicPermissionsGone, topicSelector{userVhost: all})
+	if len(a.TopicPermissions(w.User, w.Vhost, "")) > 0 {
+		return a.propose(ctx, kindTopicPermissionsGone, topicSelector{userVhost: w})
 	}
 	return nil
 }

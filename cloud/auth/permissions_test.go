@@ -84,6 +84,30 @@ func TestPermissionsOfRemovedUser(t *testing.T) {
 	}
 }
 
+// TestClearVhost: nobody has permissions in a vhost that was deleted, and all keep those
+// in others.
+func TestClearVhost(t *testing.T) {
+	a, follower := start(t, Options{})
+	for _, vhost := range []string{"/", "b"} {
+		permit(t, a, VhostPermissions{"ann", vhost, ".*", ".*", ".*"}, VhostPermissions{"bob", vhost, ".*", ".*", ".*"})
+		if err := a.SetTopicPermissions(t.Context(), TopicPermissions{"ann", vhost, "x", "", ""}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := a.ClearVhost(t.Context(), "b"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(follower.VhostPermissions("", "b"))+len(follower.TopicPermissions("", "b", "")) != 0 ||
+		len(follower.VhostPermissions("", "/")) != 2 || len(follower.TopicPermissions("", "/", "")) != 1 {
+		t.Errorf("%v, %v", follower.VhostPermissions("", ""), follower.TopicPermissions("", "", ""))
+	}
+	if err := a.ClearVhost(t.Context(), ""); !errors.Is(err, ErrInvalid) {
+		t.Errorf("all vhosts: %v", err)
+	}
+}
+
 // TestWrongPermissions: what cannot be in the log, or cannot be used, is refused with
 // the reason.
 func TestWrongPermissions(t *testing.T) {

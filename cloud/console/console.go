@@ -23,6 +23,7 @@ import (
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/cloud/measure"
+	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/recent"
 	"github.com/weirmq/weir/sync/join"
@@ -94,6 +95,7 @@ func New(o Options) http.Handler {
 			"GET /v1/users":         c.users,
 			"GET /v1/acls":          c.acls,
 			"GET /v1/permissions":   c.permissions,
+			"GET /v1/vhosts":        c.vhosts,
 			"GET /v1/quotas":        c.quotas,
 		},
 		admin.Operate: {
@@ -110,6 +112,7 @@ func New(o Options) http.Handler {
 			"DELETE /v1/groups":                 c.deleteGroup,
 			"DELETE /v1/groups/{id}":            c.deleteGroup,
 			"POST /v1/join-tokens":              c.newToken,
+			"POST /v1/vhosts":                   c.createVhost,
 		},
 		admin.Administer: {
 			"POST /v1/users":          c.setUser,
@@ -124,6 +127,7 @@ func New(o Options) http.Handler {
 			"POST /v1/admins":         c.setAdmin,
 			"DELETE /v1/admins":       c.removeAdmin,
 
+			"DELETE /v1/vhosts":            c.deleteVhost, // with permissions
 			"POST /v1/topic-permissions":   c.setTopicPermissions,
 			"DELETE /v1/topic-permissions": c.clearTopicPermissions,
 		},
@@ -221,18 +225,18 @@ func status(err error) int {
 	case errors.Is(err, broker.ErrNotOwner):
 		return http.StatusMisdirectedRequest
 	case errors.Is(err, broker.ErrUnavailable), errors.Is(err, group.ErrClosed), errors.Is(err, group.ErrUnavailable),
-		errors.Is(err, broker.ErrFenced), errors.Is(err, broker.ErrClosed):
+		errors.Is(err, broker.ErrFenced), errors.Is(err, broker.ErrClosed), errors.Is(err, queue.ErrClosed), errors.Is(err, queue.ErrStarting):
 		return http.StatusServiceUnavailable
 	case errors.Is(err, broker.ErrUnknownTopic), errors.Is(err, fleet.ErrUnknownGateway), errors.Is(err, auth.ErrUnknownUser), errors.Is(err, auth.ErrUnknownAdmin),
-		errors.Is(err, auth.ErrUnknownPermissions), errors.Is(err, group.ErrUnknownGroup):
+		errors.Is(err, auth.ErrUnknownPermissions), errors.Is(err, group.ErrUnknownGroup), errors.Is(err, queue.ErrNoVhost):
 		return http.StatusNotFound
 	case errors.Is(err, broker.ErrTopicExists), errors.Is(err, group.ErrGroupNotEmpty):
 		return http.StatusConflict
 	case errors.As(err, &tooLarge):
 		return http.StatusRequestEntityTooLarge
-	case errors.Is(err, auth.ErrTooMany), errors.Is(err, quota.ErrTooMany), errors.Is(err, machine.ErrLevel):
+	case errors.Is(err, auth.ErrTooMany), errors.Is(err, quota.ErrTooMany), errors.Is(err, machine.ErrLevel), errors.Is(err, queue.ErrVhostInUse):
 		return http.StatusConflict
-	case errors.Is(err, errInput), errors.Is(err, auth.ErrInvalid), errors.Is(err, quota.ErrInvalid), errors.Is(err, join.ErrGatewayID), errors.Is(err, fleet.ErrPattern), errors.Is(err, broker.ErrInvalidTopic), errors.Is(err, broker.ErrInvalidPartitions), errors.Is(err, broker.ErrInvalidConfig):
+	case errors.Is(err, errInput), errors.Is(err, auth.ErrInvalid), errors.Is(err, quota.ErrInvalid), errors.Is(err, join.ErrGatewayID), errors.Is(err, fleet.ErrPattern), errors.Is(err, broker.ErrInvalidTopic), errors.Is(err, broker.ErrInvalidPartitions), errors.Is(err, broker.ErrInvalidConfig), errors.Is(err, queue.ErrInvalid):
 		return http.StatusBadRequest
 	default:
 		return http.StatusInternalServerError

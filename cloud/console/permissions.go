@@ -34,6 +34,9 @@ func (c *console) setPermissions(r *http.Request) (any, error) {
 		return nil, err
 	}
 	admin.Note(r, "user", req.User, "vhost", req.Vhost, "configure", req.Configure, "write", req.Write, "read", req.Read)
+	if err := c.checkVhost(r.Context(), req.Vhost); err != nil {
+		return nil, err
+	}
 	return struct{}{}, a.SetVhostPermissions(r.Context(), req)
 }
 
@@ -57,6 +60,9 @@ func (c *console) setTopicPermissions(r *http.Request) (any, error) {
 		return nil, err
 	}
 	admin.Note(r, "user", req.User, "vhost", req.Vhost, "exchange", req.Exchange, "write", req.Write, "read", req.Read)
+	if err := c.checkVhost(r.Context(), req.Vhost); err != nil {
+		return nil, err
+	}
 	return struct{}{}, a.SetTopicPermissions(r.Context(), req)
 }
 

@@ -183,6 +183,8 @@ func (c *call) namesOf(ctx context.Context, kind string) []string {
 		all, err = listed(ctx, c, kind, func(g console.Gateway) string { return g.ID })
 	case "groups":
 		all, err = listed(ctx, c, kind, func(g console.Group) string { return g.ID })
+	case "vhosts":
+		all, err = listed(ctx, c, kind, func(v console.Vhost) string { return v.Name })
 	case "users":
 		all, err = listed(ctx, c, kind, func(u console.User) string { return u.Name })
 	}

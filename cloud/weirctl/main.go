@@ -37,7 +37,7 @@ type verb struct {
 	run     func(context.Context, *call) error
 
 	actions []string // words that its first argument can be
-	names   string   // what its arguments name: topics, groups, gateways or users; "" for none
+	names   string   // what its arguments name: topics, groups, gateways, users or vhosts; "" for none
 }
 
 // call is one invocation of a verb.
