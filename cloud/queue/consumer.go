@@ -88,11 +88,11 @@ func (c *Consumer) Queue() state.QueueID { return c.l.q.ID }
 func (c *Consumer) Take(into []Delivery, most int) []Delivery {
 	c.mu.Lock()
 	n := min(most, len(c.held))
+	wasFull := len(c.held) >= consumerMessages/2 || c.size >= consumerBytes/2
 	into = append(into, c.held[:n]...)
 	for i := range c.held[:n] {
 		c.size -= len(c.held[i].Body)
 	}
-	wasFull := len(c.held) >= consumerMessages/2 || c.size >= consumerBytes/2
 	rest := copy(c.held, c.held[n:])
 	clear(c.held[rest:])
 	c.held = c.held[:rest]

@@ -36,29 +36,32 @@ type rejects struct {
 	reason reason
 }
 
-// reject makes dead letters of messages that clients have rejected. It does not wait for
-// them: the verdict is durable when the dead letter is.
-func (e *Engine) reject(all []rejects) {
+// reject makes dead letters of messages that clients have rejected, and calls done for
+// each of all when they are durable. It does not wait for that.
+func (e *Engine) reject(all []rejects, done func(error)) {
 	for _, r := range all {
-		e.tasks.run(func() { r.live.reject(r) })
+		if !e.tasks.run(func() { done(r.live.reject(r)) }) {
+			done(ErrClosed)
+		}
 	}
 }
 
-func (l *live) reject(r rejects) {
+func (l *live) reject(r rejects) error {
 	slices.Sort(r.ids)
 	pause := minPause
 	for {
-		err := l.tryReject(l.host.engine.ctx, r)
+		err := l.tryReject(l.host.engine.ctx, &r)
 		if err == nil || !l.rest(err, pause) {
-			return
+			return err
 		}
 		pause = min(2*pause, maxPause)
 	}
 }
 
-func (l *live) tryReject(ctx context.Context, r rejects) error {
-	for part := range slices.Chunk(r.ids, burst) {
-		found, err := l.host.read(ctx, part)
+// tryReject makes dead letters of r.ids, and leaves those that are still to be done.
+func (l *live) tryReject(ctx context.Context, r *rejects) error {
+	for len(r.ids) > 0 {
+		found, n, err := l.host.read(ctx, r.ids[:min(len(r.ids), burst)])
 		if err != nil {
 			return err
 		}
@@ -69,7 +72,7 @@ func (l *live) tryReject(ctx context.Context, r rejects) error {
 		if err := l.bury(ctx, dead); err != nil {
 			return err
 		}
-		r.ids = r.ids[len(part):]
+		r.ids = r.ids[n:]
 	}
 	return nil
 }
@@ -81,15 +84,19 @@ func (l *live) bury(ctx context.Context, dead []letter) error {
 	e := h.engine
 	e.mu.Lock()
 	v, err := e.vhost(h.name)
-	if err != nil || l.gone {
+	if err == nil && l.gone || errors.Is(err, ErrNoVhost) {
 		e.mu.Unlock()
-		return nil // deleted, or the engine is closed
+		return nil // deleted
+	}
+	if err != nil {
+		e.mu.Unlock()
+		return err
 	}
 	now := e.o.Now().UnixMilli()
 	var parcels []*parcel
 	var p *parcel
 	for _, d := range dead {
-		if p == nil || p.builder.Size() > parcelBytes {
+		if p == nil || p.filled(len(d.m.body)) {
 			p = &parcel{host: h, batch: h.newBatch()}
 			parcels = append(parcels, p)
 		}
@@ -106,7 +113,7 @@ func (l *live) bury(ctx context.Context, dead []letter) error {
 	}
 	e.mu.Unlock()
 	answer := make(chan error, 1)
-	send(parcels, func(err error) { answer <- err })
+	send(parcels, all(len(parcels), func(err error) { answer <- err }))
 	return waitFor(ctx, answer)
 }
 
@@ -296,13 +303,13 @@ func (e *Engine) moveSome(ctx context.Context, m Movement, most int) (int, error
 	l := e.host(q.Vhost).live(q)
 	picked := l.pick(most)
 	e.mu.Unlock()
-	found, err := l.host.read(ctx, picked)
-	p := &parcel{host: l.host}
+	found, _, err := l.host.read(ctx, picked)
+	p := &parcel{host: l.host, whole: true}
 	e.mu.Lock()
 	p.batch = l.host.newBatch()
 	n := 0
 	for i := range found {
-		if err != nil || l.gone {
+		if err != nil || l.gone || p.filled(len(found[i].body)) {
 			break
 		}
 		next := found[i]
@@ -318,6 +325,9 @@ func (e *Engine) moveSome(ctx context.Context, m Movement, most int) (int, error
 		n++
 	}
 	p.bounced = nil
+	if n == 0 {
+		p.drop()
+	}
 	for _, id := range picked {
 		if held, ok := l.leased[id]; ok && !held.settling {
 			l.giveBack(id)

@@ -34,8 +34,8 @@ type declarer struct {
 	flying  []wish // of the entry on its way
 }
 
-// mostWishes bounds the declarations of one entry.
-const mostWishes = 1000
+// mostWishes bounds the declarations of one entry. Each has come in a frame.
+const mostWishes = 100
 
 // wish makes a declaration durable and returns what the state says of it. When ctx ends
 // first, it may still be carried out.
@@ -82,7 +82,9 @@ func (e *Engine) declare(vhost string, of *declarer) {
 		for i := range flying {
 			all[i] = flying[i].declaration
 		}
-		err := e.log.Propose(e.ctx, state.KindDeclare, state.EncodeDeclare(vhost, all))
+		// Not with e.ctx: the entry could be applied after that has ended, and be taken
+		// for the next one. The log answers, also when it ends.
+		err := e.log.Propose(context.WithoutCancel(e.ctx), state.KindDeclare, state.EncodeDeclare(vhost, all))
 		if err == nil {
 			continue // declared has answered
 		}
@@ -120,6 +122,10 @@ func (e *Engine) createVhost(ctx context.Context, name string) error {
 	if name == "" || len(name) > maxName {
 		return fmt.Errorf("%w: a vhost's name has 1 to %d bytes", ErrInvalid, maxName)
 	}
+	if err := e.takeTurn(ctx); err != nil {
+		return err
+	}
+	defer e.endTurn()
 	e.mu.Lock()
 	known := e.state.Vhost(name) != nil
 	e.mu.Unlock()
@@ -147,6 +153,19 @@ func (e *Engine) createVhost(ctx context.Context, name string) error {
 	}
 	return nil
 }
+
+// takeTurn waits until nobody else creates or deletes a vhost: a vhost that is created
+// must not get the messages of an earlier one of its name, which is about to be deleted.
+func (e *Engine) takeTurn(ctx context.Context) error {
+	select {
+	case e.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (e *Engine) endTurn() { <-e.turn }
 
 // createMessages creates the topic that has the messages of a vhost, or returns the one
 // that an earlier try has left.
@@ -184,6 +203,10 @@ func (e *Engine) DeleteVhost(ctx context.Context, name string) error {
 	if err := e.open(ctx); err != nil {
 		return err
 	}
+	if err := e.takeTurn(ctx); err != nil {
+		return err
+	}
+	defer e.endTurn()
 	e.mu.Lock()
 	v, err := e.vhost(name)
 	e.mu.Unlock()

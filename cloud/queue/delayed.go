@@ -78,10 +78,11 @@ func (h *host) releaseSome(ctx context.Context) (time.Duration, error) {
 	if len(ids) == 0 {
 		return -1, nil
 	}
-	found, err := h.read(ctx, ids)
+	found, n, err := h.read(ctx, ids)
 	if err != nil {
 		return 0, err
 	}
+	ids = ids[:n]
 	e.mu.Lock()
 	if v, err = e.vhost(h.name); err != nil || h.gone {
 		e.mu.Unlock()
@@ -96,6 +97,9 @@ func (h *host) releaseSome(ctx context.Context) (time.Duration, error) {
 				next = due
 			}
 			continue
+		}
+		if p.filled(len(m.body)) {
+			break
 		}
 		p.batch.freed = append(p.batch.freed, m.id)
 		p.batch.size += 10

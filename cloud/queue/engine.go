@@ -33,6 +33,7 @@ type Engine struct {
 	tasks  tasks
 	opened chan struct{} // closed when start has ended
 	log    machine.WaitingLog
+	turn   chan struct{} // has an element while a vhost is created or deleted, which takes several entries
 
 	mu     sync.Mutex
 	state  *state.State           // guarded by mu
@@ -66,7 +67,7 @@ type host struct {
 	writing   bool                    // a goroutine writes batches
 	delayed   *time.Timer             // when the next delayed messages are due; nil: not known
 	floor     int64                   // below it nothing is needed, and the log was told
-	freeing   bool                    // the log will be told
+	freeing   *time.Timer             // when the log will be told; nil: not at all
 	releasing bool                    // a goroutine publishes delayed messages
 	gone      bool                    // the vhost was deleted
 }
@@ -80,7 +81,7 @@ func New(o Options) *Engine {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	e := &Engine{o: o, opened: make(chan struct{}), state: state.New(),
+	e := &Engine{o: o, opened: make(chan struct{}), turn: make(chan struct{}, 1), state: state.New(),
 		hosts: make(map[weir.TopicID]*host), wishes: make(map[string]*declarer)}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
@@ -162,6 +163,7 @@ func (e *Engine) serveVhost(v *state.Vhost) {
 	}
 	h := e.host(v)
 	h.watchDelayed(v)
+	h.free()
 	for _, q := range v.Queues() {
 		if needsUpkeep(q) {
 			h.live(q).wake()
@@ -193,8 +195,10 @@ func (e *Engine) Close() error {
 
 // stop ends the timers of a vhost and returns its consumers. The caller holds mu.
 func (h *host) stop() []*Consumer {
-	if h.delayed != nil {
-		h.delayed.Stop()
+	for _, t := range []*time.Timer{h.delayed, h.freeing} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 	var all []*Consumer
 	for _, l := range h.lives {
@@ -228,8 +232,15 @@ func (e *Engine) Apply(kind uint16, body []byte) error {
 // changed acts on what an entry has changed, and returns the consumers of deleted queues.
 // The caller holds mu.
 func (e *Engine) changed(c *state.Changes) (cancelled []*Consumer) {
+	if c.Results != nil {
+		e.declared(c)
+	}
+	if e.phase == closed {
+		return nil
+	}
 	for _, q := range c.Deleted {
 		h := e.host(q.Vhost)
+		h.free()
 		if l := h.lives[q.ID]; l != nil {
 			delete(h.lives, q.ID)
 			cancelled = append(cancelled, l.stop()...)
@@ -259,9 +270,6 @@ func (e *Engine) changed(c *state.Changes) (cancelled []*Consumer) {
 	}
 	if c.Delayed != nil {
 		e.host(c.Delayed).watchDelayed(c.Delayed)
-	}
-	if c.Results != nil {
-		e.declared(c)
 	}
 	return cancelled
 }
@@ -352,13 +360,14 @@ type tasks struct {
 	all   sync.WaitGroup
 }
 
-// run runs task in a goroutine, unless the tasks have ended.
-func (t *tasks) run(task func()) {
+// run runs task in a goroutine. It returns false, and does not, if the tasks have ended.
+func (t *tasks) run(task func()) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.ended {
 		t.all.Go(task)
 	}
+	return !t.ended
 }
 
 // end waits for the tasks; no more are run.

@@ -28,11 +28,15 @@ type served struct {
 }
 
 // serve opens the log of a bucket with an engine, which ends with the test.
-func serve(t *testing.T, bucket storage.Bucket) *served {
+func serve(t *testing.T, bucket storage.Bucket, change ...func(*commitlog.Options)) *served {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	e := New(Options{Log: quiet})
-	log, err := commitlog.Open(t.Context(), commitlog.Options{Bucket: bucket, Node: "a", Log: quiet, Machines: []logstate.Machine{e}})
+	o := commitlog.Options{Bucket: bucket, Node: "a", Log: quiet, Machines: []logstate.Machine{e}}
+	for _, c := range change {
+		c(&o)
+	}
+	log, err := commitlog.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,17 +14,16 @@ const freeAfter = 10 * time.Second
 // free lets the log delete the messages in front that no queue needs, after a while. The
 // caller holds Engine.mu.
 func (h *host) free() {
-	if h.freeing || h.gone || h.engine.phase != serving {
+	if h.freeing != nil || h.gone || h.engine.phase != serving {
 		return
 	}
-	h.freeing = true
-	time.AfterFunc(freeAfter, func() { h.engine.tasks.run(h.freeNow) })
+	h.freeing = time.AfterFunc(freeAfter, func() { h.engine.tasks.run(h.freeNow) })
 }
 
 func (h *host) freeNow() {
 	e := h.engine
 	e.mu.Lock()
-	h.freeing = false
+	h.freeing = nil
 	v, err := e.vhost(h.name)
 	if err != nil || h.gone {
 		e.mu.Unlock()
@@ -37,12 +36,14 @@ func (h *host) freeNow() {
 		return
 	}
 	_, err = e.log.DeleteRecords(e.ctx, h.topic, 0, floor)
-	switch {
-	case err == nil:
-		e.mu.Lock()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err == nil {
 		h.floor = floor
-		e.mu.Unlock()
-	case e.ctx.Err() == nil && !errors.Is(err, commitlog.ErrUnknownTopic):
+		return
+	}
+	if e.ctx.Err() == nil && !errors.Is(err, commitlog.ErrUnknownTopic) {
 		e.o.Log.Warn("messages that no queue needs were not deleted: another try follows", "vhost", h.name, "below", floor, "err", err)
+		h.free()
 	}
 }

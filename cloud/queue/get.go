@@ -44,7 +44,7 @@ func (l *live) get(ctx context.Context, id int64, lend <-chan error) (d Delivery
 	}
 	var found []message
 	if err == nil {
-		found, err = l.host.read(ctx, []int64{id})
+		found, _, err = l.host.read(ctx, []int64{id})
 	}
 	e.mu.Lock()
 	if err != nil || len(found) == 0 {
@@ -69,7 +69,7 @@ func (l *live) get(ctx context.Context, id int64, lend <-chan error) (d Delivery
 }
 
 // Peek reads up to most messages of a queue from an id on, whatever their state, and
-// leases none. Errors: ErrNoQueue, ErrExclusive, ErrNoVhost, ErrClosed, and those of the
+// leases none. If they are large it returns fewer, but not none. Errors: ErrNoQueue, ErrExclusive, ErrNoVhost, ErrClosed, and those of the
 // bucket.
 func (e *Engine) Peek(ctx context.Context, vhost, queue, session string, from int64, most int) ([]Delivery, error) {
 	if err := e.open(ctx); err != nil {
@@ -95,7 +95,7 @@ func (e *Engine) Peek(ctx context.Context, vhost, queue, session string, from in
 		}
 	}
 	e.mu.Unlock()
-	found, err := l.host.read(ctx, all)
+	found, _, err := l.host.read(ctx, all)
 	if err != nil {
 		return nil, err
 	}

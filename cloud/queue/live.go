@@ -27,7 +27,7 @@ type live struct {
 	arrivingBytes int64
 	returned      []ids         // by priority
 	next          []int64       // by priority
-	counted       map[int64]int // deliveries that are on their way into the state
+	counted       map[int64]int // counts that are on their way into the state
 	consumers     []*Consumer   // highest priority first, then by age
 	turn          int           // which of the consumers with equal priority is asked first
 	head          headTime
@@ -134,6 +134,14 @@ func (l *live) ready() (n int64, ranges []state.Range, bytes int64) {
 	return max(n, 0), ranges, max(bytes, 0)
 }
 
+// skip passes over all messages that are ready. The caller holds Engine.mu.
+func (l *live) skip() {
+	for p := range l.next {
+		l.returned[p] = nil
+		l.next[p] = max(l.next[p], l.q.Vhost.End())
+	}
+}
+
 // unsettled returns how many messages consumers have. The caller holds Engine.mu.
 func (l *live) unsettled() (n int64) {
 	for id := range l.leased {
@@ -159,6 +167,16 @@ func (l *live) pick(most int) []int64 {
 		}
 	}
 	return picked
+}
+
+// peek returns up to most messages that are ready, in the order of the queue. The caller
+// holds Engine.mu.
+func (l *live) peek(most int) []int64 {
+	all := l.pick(most)
+	for _, id := range all {
+		l.giveBack(id)
+	}
+	return all
 }
 
 // first removes the first ready message of a priority from returned and next.
@@ -209,4 +227,4 @@ func (l *live) giveBack(id int64) {
 }
 
 // count returns how often a message was delivered. The caller holds Engine.mu.
-func (l *live) count(id int64) int { return l.q.Count(id) + l.counted[id] }
+func (l *live) count(id int64) int { return max(l.q.Count(id), l.counted[id]) }

@@ -22,6 +22,7 @@ type parcel struct {
 	groups  []state.Group
 	special []state.Special
 	targets int    // of all groups
+	whole   bool   // what one queue rejects goes to none
 	batch   *batch // nil: no verdicts
 
 	arrives []arrival
@@ -31,8 +32,17 @@ type parcel struct {
 	cause  reason  // of its newest death
 }
 
-// parcelBytes is the size of the messages from which on others go into another parcel.
-const parcelBytes = 1 << 20
+// How many bytes of messages, and how many places in queues, a parcel has when others go
+// into another one.
+const (
+	parcelBytes   = 1 << 20
+	parcelTargets = 100_000
+)
+
+// filled reports whether further messages go into another parcel.
+func (p *parcel) filled(more int) bool {
+	return p.builder.Len() > 0 && (p.builder.Size()+more > parcelBytes || p.targets >= parcelTargets)
+}
 
 // scratch is memory for routing.
 type scratch struct {
@@ -163,32 +173,9 @@ func (p *parcel) add(v *state.Vhost, m *message, fromClient bool) error {
 	if err != nil {
 		return err
 	}
-	s.queues, s.lent = s.queues[:0], s.lent[:0]
-	rejected := false
-	priorities := false
-	for _, name := range s.result.Queues {
-		q := v.Queue(name)
-		if q == nil || p.deaths != nil && p.cause != reasonRejected && cycles(p.deaths, q.Name) {
-			continue
-		}
-		if p.host.full(q) {
-			rejected = true
-			if q.Settings.Overflow == state.RejectPublishDLX {
-				p.bounced = append(p.bounced, bounce{q, *m})
-			}
-			continue
-		}
-		if q.Settings.Overflow != state.DropHead && (q.Settings.MaxLength >= 0 || q.Settings.MaxBytes >= 0) {
-			l := p.host.live(q)
-			l.arriving++
-			l.arrivingBytes += int64(len(m.body))
-			p.arrives = append(p.arrives, arrival{l, len(m.body)})
-		}
-		priorities = priorities || q.Settings.MaxPriority > 0
-		s.queues = append(s.queues, q.ID)
-		if p.host.lends(q) {
-			s.lent = append(s.lent, q.ID)
-		}
+	priorities, rejected := p.admit(v, m)
+	if rejected && p.whole {
+		return ErrOverflow
 	}
 	special := state.Special{Expires: a.expires}
 	if priorities {
@@ -213,6 +200,42 @@ func (p *parcel) add(v *state.Vhost, m *message, fromClient bool) error {
 		return ErrUnroutable
 	}
 	return nil
+}
+
+// admit sets which of the queues of a message take it, and reports whether one of them
+// has priorities, and whether another one rejects it.
+func (p *parcel) admit(v *state.Vhost, m *message) (priorities, rejected bool) {
+	s := &p.host.engine.route
+	s.queues, s.lent = s.queues[:0], s.lent[:0]
+	before := len(p.arrives)
+	for _, name := range s.result.Queues {
+		q := v.Queue(name)
+		if q == nil || p.deaths != nil && p.cause != reasonRejected && cycles(p.deaths, q.Name) {
+			continue
+		}
+		if p.host.full(q) {
+			rejected = true
+			if q.Settings.Overflow == state.RejectPublishDLX {
+				p.bounced = append(p.bounced, bounce{q, *m})
+			}
+			continue
+		}
+		if q.Settings.Overflow != state.DropHead && (q.Settings.MaxLength >= 0 || q.Settings.MaxBytes >= 0) {
+			l := p.host.live(q)
+			l.arriving++
+			l.arrivingBytes += int64(len(m.body))
+			p.arrives = append(p.arrives, arrival{l, len(m.body)})
+		}
+		priorities = priorities || q.Settings.MaxPriority > 0
+		s.queues = append(s.queues, q.ID)
+		if p.host.lends(q) {
+			s.lent = append(s.lent, q.ID)
+		}
+	}
+	if rejected && p.whole {
+		p.dropFrom(before)
+	}
+	return priorities, rejected
 }
 
 // put adds a message for queues.
@@ -301,10 +324,7 @@ func (p *parcel) sent(err error) {
 	if len(p.arrives) > 0 {
 		e := p.host.engine
 		e.mu.Lock()
-		for _, a := range p.arrives {
-			a.live.arriving--
-			a.live.arrivingBytes -= int64(a.size)
-		}
+		p.drop()
 		e.mu.Unlock()
 	}
 	if p.batch != nil {

@@ -27,6 +27,9 @@ type bounce struct {
 // is ErrNoVhost, or says that this node does not serve the queues any more: the work may
 // have become durable.
 //
+// A message that was rejected is settled when its dead letter is durable; done is called
+// after that, though the dead letter may have a slot of its own.
+//
 // Calls from one goroutine keep their order. Submit waits while the log is not ready for
 // more. Verdicts without publications and without done may wait for others to share
 // their slot.
@@ -42,7 +45,7 @@ func (e *Engine) Submit(vhost string, w Work, done func(outcomes []error, err er
 	if len(w.Publications) == 0 && done == nil {
 		rejected := h.settle(h.settling(), w.Settlements)
 		e.mu.Unlock()
-		e.reject(rejected)
+		e.reject(rejected, func(error) {})
 		return
 	}
 	parcels, outcomes := h.pack(v, &w)
@@ -52,7 +55,7 @@ func (e *Engine) Submit(vhost string, w Work, done func(outcomes []error, err er
 		}
 		e.mu.Unlock()
 		if !refused(outcomes) {
-			err = fmt.Errorf("%w: a transaction of more than %d bytes", ErrTooLarge, parcelBytes)
+			err = fmt.Errorf("%w: a transaction of more than %d bytes or %d places in queues", ErrTooLarge, parcelBytes, parcelTargets)
 		}
 		finish(done, outcomes, err)
 		return
@@ -66,8 +69,9 @@ func (e *Engine) Submit(vhost string, w Work, done func(outcomes []error, err er
 		last.batch = h.nextBatch() // verdicts that wait share the slot
 	}
 	e.mu.Unlock()
-	e.reject(rejected)
-	send(parcels, func(err error) { finish(done, outcomes, err) })
+	one := all(len(parcels)+len(rejected), func(err error) { finish(done, outcomes, err) })
+	e.reject(rejected, one)
+	send(parcels, one)
 }
 
 func finish(done func([]error, error), outcomes []error, err error) {
@@ -97,7 +101,7 @@ func (h *host) pack(v *state.Vhost, w *Work) ([]*parcel, []error) {
 	now := h.engine.o.Now().UnixMilli()
 	for i := range w.Publications {
 		x := &w.Publications[i]
-		if p.builder.Len() > 0 && p.builder.Size()+len(x.Body) > parcelBytes {
+		if p.filled(len(x.Body)) {
 			p = &parcel{host: h}
 			parcels = append(parcels, p)
 		}
@@ -117,19 +121,36 @@ func (h *host) pack(v *state.Vhost, w *Work) ([]*parcel, []error) {
 }
 
 // drop gives up a parcel that is not sent. The caller holds Engine.mu.
-func (p *parcel) drop() {
-	for _, a := range p.arrives {
+func (p *parcel) drop() { p.dropFrom(0) }
+
+// dropFrom gives up what is on its way from an index on.
+func (p *parcel) dropFrom(first int) {
+	for _, a := range p.arrives[first:] {
 		a.live.arriving--
 		a.live.arrivingBytes -= int64(a.size)
 	}
+	p.arrives = p.arrives[:first]
 }
 
-// send sends parcels in their order, and calls done when all are durable.
+// send sends parcels in their order, and calls done for each when it is durable.
 func send(parcels []*parcel, done func(error)) {
+	for _, p := range parcels {
+		if p.empty() {
+			p.sent(nil)
+			done(nil)
+			continue
+		}
+		p.send(done)
+	}
+}
+
+// all returns a function that calls done when it has been called n times, with the first
+// error that it got.
+func all(n int, done func(error)) func(error) {
 	var left atomic.Int64
 	var failed atomic.Pointer[error]
-	left.Store(int64(len(parcels)))
-	one := func(err error) {
+	left.Store(int64(n))
+	return func(err error) {
 		if err != nil {
 			failed.CompareAndSwap(nil, &err)
 		}
@@ -141,13 +162,5 @@ func send(parcels []*parcel, done func(error)) {
 			return
 		}
 		done(nil)
-	}
-	for _, p := range parcels {
-		if p.empty() {
-			p.sent(nil)
-			one(nil)
-			continue
-		}
-		p.send(one)
 	}
 }

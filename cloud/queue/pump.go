@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/weirmq/weir/cloud/queue/state"
@@ -80,8 +81,9 @@ const burst = 256
 // round is what one look of the pump is about.
 type round struct {
 	trim   int     // the first ones of picked are too many for the queue
+	over   int64   // as long as they have together fewer bytes
 	picked []int64 // leased
-	head   bool    // picked is only to see when it expires
+	head   []int64 // the first ones that are ready, to see when they expire; not leased
 }
 
 // look does one round, and reports whether there may be more to do.
@@ -91,26 +93,32 @@ func (l *live) look(ctx context.Context) (more bool, err error) {
 	r := l.plan()
 	lend := l.lend(r)
 	e.mu.Unlock()
+	if len(r.head) > 0 {
+		return l.expire(ctx, r.head)
+	}
 	if len(r.picked) == 0 {
 		return false, nil
 	}
 	var found []message
+	n := 0
 	if lend != nil {
 		err = waitFor(ctx, lend)
 	}
 	if err == nil {
-		found, err = l.host.read(ctx, r.picked)
+		found, n, err = l.host.read(ctx, r.picked)
 	}
-	if err != nil {
+	if n < len(r.picked) {
 		e.mu.Lock()
-		for _, id := range r.picked {
+		for _, id := range r.picked[n:] {
 			l.giveBack(id)
 		}
 		e.mu.Unlock()
+		r.picked, r.trim = r.picked[:n], min(r.trim, n)
+	}
+	if err != nil {
 		return true, err
 	}
-	gone, err := l.deal(ctx, r, found)
-	return !r.head || gone > 0, err
+	return true, l.deal(ctx, r, found)
 }
 
 // waitFor waits for an answer.
@@ -128,30 +136,33 @@ func (l *live) plan() round {
 	if l.gone || l.host.engine.phase != serving {
 		return round{}
 	}
-	r := round{trim: l.excess()}
+	var r round
+	r.trim, r.over = l.excess()
 	r.picked = l.pick(min(burst, max(r.trim, l.demand())))
 	r.trim = min(r.trim, len(r.picked))
 	if len(r.picked) == 0 && (l.q.Settings.TTL >= 0 || l.q.MayExpire()) {
-		r.picked, r.head = l.due(), true
+		r.head = l.due()
 	}
 	return r
 }
 
-// excess returns how many messages are too many, about a burst at most. Those that
-// consumers have do not count, as with RabbitMQ.
-func (l *live) excess() int {
+// excess returns how many messages are too many, a burst at most, and how many bytes.
+// Those that consumers have do not count, as with RabbitMQ.
+func (l *live) excess() (messages int, bytes int64) {
 	s := &l.q.Settings
 	if s.Overflow != state.DropHead {
-		return 0
+		return 0, 0
 	}
-	ready, bytes := l.waits()
+	ready, size := l.waits()
 	if over := ready - s.MaxLength; s.MaxLength >= 0 && over > 0 {
-		return int(min(over, burst))
+		return int(min(over, burst)), math.MaxInt64
 	}
-	if s.MaxBytes < 0 || ready <= 0 || bytes <= s.MaxBytes {
-		return 0
+	over := size - s.MaxBytes
+	if s.MaxBytes < 0 || ready <= 0 || over <= 0 {
+		return 0, 0
 	}
-	return 1 // the sizes of the first ones are not known before they are read
+	// Their sizes are not known before they are read.
+	return int(min(1+over/(1+size/ready), ready, burst)), over
 }
 
 // demand returns how many messages consumers can get now, about a burst at most.
@@ -175,18 +186,17 @@ func (l *live) active() []*Consumer {
 	return l.consumers
 }
 
-// due leases the first message if it is not known when it expires, or if it has expired.
-// Else it sets the timer.
+// due returns the first message that is ready if it is not known when it expires, and the
+// first ones if it has expired. Else it sets the timer and returns none.
 func (l *live) due() []int64 {
-	picked := l.pick(1)
-	if len(picked) == 0 || picked[0] != l.head.id || l.head.due.IsZero() {
-		return picked
+	first := l.peek(1)
+	if len(first) == 0 || first[0] != l.head.id || l.head.due.IsZero() {
+		return first
 	}
 	left := l.head.due.Sub(l.host.engine.o.Now())
 	if left <= 0 {
-		return append(picked, l.pick(burst-1)...)
+		return l.peek(burst)
 	}
-	l.giveBack(picked[0])
 	if l.expiry != nil {
 		l.expiry.Stop()
 	}
@@ -206,7 +216,7 @@ func (l *live) lend(r round) <-chan error {
 	for _, id := range r.picked[r.trim:] {
 		highest = max(highest, id)
 	}
-	if r.head || highest <= l.q.Lent() {
+	if highest <= l.q.Lent() {
 		return nil
 	}
 	if l.q.Settings.DeliveryLimit < 0 {
@@ -221,57 +231,102 @@ func (l *live) lend(r round) <-chan error {
 	return answer
 }
 
-// deal gives what was read to consumers, and removes what is too much or has expired. It
-// returns how many messages it has removed.
-func (l *live) deal(ctx context.Context, r round, found []message) (gone int, err error) {
+// deal gives what was read to consumers, and removes what is too much or has expired.
+func (l *live) deal(ctx context.Context, r round, found []message) error {
 	e := l.host.engine
-	now := e.o.Now()
 	var notify []*Consumer
 	var dead []letter
 	e.mu.Lock()
-	at := 0
+	now := e.o.Now()
 	for i, id := range r.picked {
-		if at == len(found) || found[at].id != id {
-			// The log does not have it. Keep the lease: it is not tried again.
-			e.o.Log.Error("a message of a queue is not in the log", "vhost", l.host.name, "queue", l.q.Name, "id", id)
+		if len(found) == 0 || found[0].id != id {
+			l.missing(id) // stays leased: it is not tried again
 			continue
 		}
-		m := &found[at]
-		at++
+		m := &found[0]
+		found = found[1:]
 		l.hold(id, len(m.body))
 		due, expires := l.dueTime(m)
 		switch {
-		case i < r.trim:
+		case i < r.trim && r.over > 0:
 			dead = append(dead, letter{m, reasonMaxLen})
+			r.over -= int64(len(m.body))
+		case i < r.trim:
+			l.giveBack(id) // the log does not know that it is lent
 		case expires && !now.Before(due):
 			dead = append(dead, letter{m, reasonExpired})
-		case r.head:
-			l.head = headTime{id, due}
-			if !expires {
-				l.head.due = now.Add(farAway)
-			}
-			l.giveBack(id)
 		default:
 			if c := l.give(m); c != nil {
 				notify = append(notify, c)
 			}
 		}
 	}
-	if r.head && len(dead) == 0 {
-		l.giveBack(l.head.id)
-		l.due() // sets the timer
-	}
 	e.mu.Unlock()
 	for _, c := range notify {
 		c.o.Ready()
 	}
+	return l.remove(ctx, dead)
+}
+
+// missing reports a message that the log does not have.
+func (l *live) missing(id int64) {
+	l.host.engine.o.Log.Error("a message of a queue is not in the log", "vhost", l.host.name, "queue", l.q.Name, "id", id)
+}
+
+// remove removes messages that are leased.
+func (l *live) remove(ctx context.Context, dead []letter) error {
 	if len(dead) == 0 {
-		return 0, nil
+		return nil
 	}
-	if err := l.bury(ctx, dead); err != nil && !errors.Is(err, context.Canceled) {
-		return len(dead), fmt.Errorf("remove messages: %w", err)
+	if err := l.bury(ctx, dead); err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, ErrClosed) {
+		return fmt.Errorf("remove messages: %w", err)
 	}
-	return len(dead), nil
+	return nil
+}
+
+// expire removes those of the first messages that have expired. They are leased only
+// then: meanwhile a client may get them. more reports whether there may be others.
+func (l *live) expire(ctx context.Context, first []int64) (more bool, err error) {
+	e := l.host.engine
+	found, n, err := l.host.read(ctx, first)
+	if err != nil {
+		return true, err
+	}
+	var dead []letter
+	e.mu.Lock()
+	if l.gone || e.phase != serving {
+		e.mu.Unlock()
+		return false, nil
+	}
+	now := e.o.Now()
+	for _, id := range first[:n] {
+		_, held := l.leased[id]
+		absent := len(found) == 0 || found[0].id != id
+		if held || !l.q.Has(id) || absent {
+			if absent && !held && l.q.Has(id) {
+				l.missing(id)
+				l.hold(id, 0)
+			} else if !absent {
+				found = found[1:]
+			}
+			continue
+		}
+		m := &found[0]
+		found = found[1:]
+		due, expires := l.dueTime(m)
+		if !expires {
+			due = now.Add(farAway)
+		}
+		if now.Before(due) {
+			l.head = headTime{id, due}
+			break
+		}
+		l.hold(id, len(m.body))
+		dead = append(dead, letter{m, reasonExpired})
+	}
+	more = len(dead) > 0 || len(l.due()) > 0
+	e.mu.Unlock()
+	return more, l.remove(ctx, dead)
 }
 
 // farAway is when a message without an expiration is looked at again.

@@ -123,11 +123,13 @@ func (e *Engine) Purge(ctx context.Context, vhost, name, session string) (int64,
 		return 0, err
 	}
 	h := e.host(q.Vhost)
-	n, gone, bytes := h.live(q).ready()
+	l := h.live(q)
+	n, gone, bytes := l.ready()
 	done := make(chan error, 1)
 	if n > 0 {
 		b := h.settling()
 		b.gone(q.ID, gone, bytes)
+		l.skip()
 		b.done = append(b.done, func(err error) { done <- err })
 	} else {
 		done <- nil

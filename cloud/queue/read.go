@@ -68,15 +68,22 @@ func (g *page) message(id int64) *message {
 	return &g.messages[i]
 }
 
-// read reads messages by their ids, and returns those that are there in the order of ids.
-func (h *host) read(ctx context.Context, all []int64) ([]message, error) {
-	found := make([]message, 0, len(all))
+// mostRead is the size of the messages from which on a read ends.
+const mostRead = 1 << 20
+
+// read reads messages by their ids, and returns those of the first n that are there, in
+// the order of ids. n is less than len(all) if they are large, but not 0.
+func (h *host) read(ctx context.Context, all []int64) (found []message, n int, err error) {
+	found = make([]message, 0, len(all))
+	size := 0
 	var g *page
-	for _, id := range all {
+	for i, id := range all {
+		if size >= mostRead {
+			return found, i, nil
+		}
 		if g == nil || id < g.base || id >= g.next {
-			var err error
 			if g, err = h.page(ctx, id); err != nil {
-				return nil, err
+				return nil, 0, err
 			}
 		}
 		if g == nil {
@@ -84,9 +91,10 @@ func (h *host) read(ctx context.Context, all []int64) ([]message, error) {
 		}
 		if m := g.message(id); m != nil {
 			found = append(found, *m)
+			size += m.size()
 		}
 	}
-	return found, nil
+	return found, len(all), nil
 }
 
 // page returns the page that covers an offset, from memory or from the log; nil if the

@@ -111,7 +111,7 @@ func (b *batch) gone(id state.QueueID, ranges []state.Range, bytes int64) {
 func (b *batch) count(l *live, id int64) {
 	v := b.of(l.q.ID)
 	v.counted = append(v.counted, id)
-	l.counted[id]++
+	l.counted[id] = l.count(id) + 1
 	b.size += 10
 }
 
@@ -191,15 +191,17 @@ func (b *batch) finish(err error) {
 			if l == nil {
 				continue
 			}
+			most := len(l.leased) >= mostLeased
 			for _, id := range v.gone {
 				l.drop(id)
+				delete(l.counted, id)
 			}
 			for _, id := range v.counted {
-				if l.counted[id]--; l.counted[id] <= 0 {
+				if l.q.Count(id) >= l.counted[id] {
 					delete(l.counted, id)
 				}
 			}
-			if len(v.gone) > 0 && needsUpkeep(l.q) {
+			if len(v.gone) > 0 && (most || needsUpkeep(l.q)) {
 				l.wake()
 			}
 		}
