@@ -20,8 +20,8 @@ type Role uint8
 // Roles.
 const (
 	Open       Role = iota // anybody who reaches the port; no credential is needed
-	Read                   // read everything except secrets and the content of records
-	Operate                // topics, groups, gateways; read and write records
+	Read                   // read everything except secrets and the content of records and messages
+	Operate                // topics, queues, groups, gateways; read and write records and messages
 	Administer             // users, permissions, limits, credentials
 )
 

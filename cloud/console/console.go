@@ -24,6 +24,7 @@ import (
 	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/cloud/queue"
+	"github.com/weirmq/weir/cloud/queue/routing"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/recent"
 	"github.com/weirmq/weir/sync/join"
@@ -96,6 +97,7 @@ func New(o Options) http.Handler {
 			"GET /v1/acls":          c.acls,
 			"GET /v1/permissions":   c.permissions,
 			"GET /v1/vhosts":        c.vhosts,
+			"GET /v1/queues":        c.queues,
 			"GET /v1/quotas":        c.quotas,
 		},
 		admin.Operate: {
@@ -113,6 +115,9 @@ func New(o Options) http.Handler {
 			"DELETE /v1/groups/{id}":            c.deleteGroup,
 			"POST /v1/join-tokens":              c.newToken,
 			"POST /v1/vhosts":                   c.createVhost,
+			"GET /v1/queues/messages":           c.messages,
+			"POST /v1/queues/{change}":          c.changeQueue,
+			"DELETE /v1/queues":                 c.deleteQueue,
 		},
 		admin.Administer: {
 			"POST /v1/users":          c.setUser,
@@ -221,6 +226,7 @@ var errInput = errors.New("bad request")
 
 func status(err error) int {
 	var tooLarge *http.MaxBytesError
+	var routes *routing.Error
 	switch {
 	case errors.Is(err, broker.ErrNotOwner):
 		return http.StatusMisdirectedRequest
@@ -228,15 +234,16 @@ func status(err error) int {
 		errors.Is(err, broker.ErrFenced), errors.Is(err, broker.ErrClosed), errors.Is(err, queue.ErrClosed), errors.Is(err, queue.ErrStarting):
 		return http.StatusServiceUnavailable
 	case errors.Is(err, broker.ErrUnknownTopic), errors.Is(err, fleet.ErrUnknownGateway), errors.Is(err, auth.ErrUnknownUser), errors.Is(err, auth.ErrUnknownAdmin),
-		errors.Is(err, auth.ErrUnknownPermissions), errors.Is(err, group.ErrUnknownGroup), errors.Is(err, queue.ErrNoVhost):
+		errors.Is(err, auth.ErrUnknownPermissions), errors.Is(err, group.ErrUnknownGroup), errors.Is(err, queue.ErrNoVhost), errors.Is(err, queue.ErrNoQueue):
 		return http.StatusNotFound
-	case errors.Is(err, broker.ErrTopicExists), errors.Is(err, group.ErrGroupNotEmpty):
+	case errors.Is(err, broker.ErrTopicExists), errors.Is(err, group.ErrGroupNotEmpty),
+		errors.Is(err, queue.ErrExclusive), errors.Is(err, queue.ErrInUse), errors.Is(err, queue.ErrNotEmpty), errors.Is(err, queue.ErrUnroutable), errors.Is(err, queue.ErrOverflow):
 		return http.StatusConflict
 	case errors.As(err, &tooLarge):
 		return http.StatusRequestEntityTooLarge
 	case errors.Is(err, auth.ErrTooMany), errors.Is(err, quota.ErrTooMany), errors.Is(err, machine.ErrLevel), errors.Is(err, queue.ErrVhostInUse):
 		return http.StatusConflict
-	case errors.Is(err, errInput), errors.Is(err, auth.ErrInvalid), errors.Is(err, quota.ErrInvalid), errors.Is(err, join.ErrGatewayID), errors.Is(err, fleet.ErrPattern), errors.Is(err, broker.ErrInvalidTopic), errors.Is(err, broker.ErrInvalidPartitions), errors.Is(err, broker.ErrInvalidConfig), errors.Is(err, queue.ErrInvalid):
+	case errors.As(err, &routes), errors.Is(err, queue.ErrInvalid), errors.Is(err, errInput), errors.Is(err, auth.ErrInvalid), errors.Is(err, quota.ErrInvalid), errors.Is(err, join.ErrGatewayID), errors.Is(err, fleet.ErrPattern), errors.Is(err, broker.ErrInvalidTopic), errors.Is(err, broker.ErrInvalidPartitions), errors.Is(err, broker.ErrInvalidConfig):
 		return http.StatusBadRequest
 	default:
 		return http.StatusInternalServerError

@@ -185,6 +185,8 @@ func (c *call) namesOf(ctx context.Context, kind string) []string {
 		all, err = listed(ctx, c, kind, func(g console.Group) string { return g.ID })
 	case "vhosts":
 		all, err = listed(ctx, c, kind, func(v console.Vhost) string { return v.Name })
+	case "queues":
+		all, err = listed(ctx, c, kind, func(q console.Queue) string { return q.Name })
 	case "users":
 		all, err = listed(ctx, c, kind, func(u console.User) string { return u.Name })
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -88,12 +89,18 @@ func consumeVerb() verb {
 	}
 }
 
+// checkValue refuses formats that there are not.
+func (f *readFlags) checkValue() error {
+	if !slices.Contains([]string{"auto", "json", "text", "hex"}, f.value) {
+		return fmt.Errorf("--value %q is not auto, json, text or hex", f.value)
+	}
+	return nil
+}
+
 // check refuses values that no flag can have.
 func (f *readFlags) check() error {
-	switch f.value {
-	case "auto", "json", "text", "hex":
-	default:
-		return fmt.Errorf("--value %q is not auto, json, text or hex", f.value)
+	if err := f.checkValue(); err != nil {
+		return err
 	}
 	if f.offset == "beginning" {
 		f.offset = "start"

@@ -37,7 +37,7 @@ type verb struct {
 	run     func(context.Context, *call) error
 
 	actions []string // words that its first argument can be
-	names   string   // what its arguments name: topics, groups, gateways, users or vhosts; "" for none
+	names   string   // what its arguments name: topics, groups, queues, gateways, users or vhosts; "" for none
 }
 
 // call is one invocation of a verb.
@@ -72,6 +72,7 @@ type call struct {
 	acl               aclFlags
 	quota             quotaFlags
 	permission        permissionFlags
+	queue             queueFlags
 	login             loginFlags
 }
 
@@ -141,7 +142,7 @@ func (v verb) flagSet(c *call) *pflag.FlagSet {
 func (v verb) call(ctx context.Context, args, environ []string, c *call) error {
 	fs := v.flagSet(c)
 	p := configs.Program{Name: "weirctl " + v.name, Summary: v.summary, Usage: "weirctl " + v.name + " " + v.usage, Notes: v.notes,
-		New: []string{"data", "ca", "insecure", "role", "secret-file", "topics", "repair", "partition", "offset", "since", "value", "max", "edge", "vhost", "exchange", "configure", "write", "read"}, Warnings: c.stderr}
+		New: []string{"data", "ca", "insecure", "role", "secret-file", "topics", "repair", "partition", "offset", "since", "value", "max", "edge", "vhost", "exchange", "configure", "write", "read", "to-queue", "to-exchange", "if-empty", "if-unused"}, Warnings: c.stderr}
 	if err := configs.Load(p, fs, args, environ, c.stdout); err != nil {
 		return err
 	}
