@@ -47,11 +47,29 @@ func (s *set) add(first, last int64) {
 		if !ok {
 			s.parts = slices.Insert(s.parts, i, part{high, roaring.New()})
 		}
-		low := s.parts[i].low
-		s.n += int64(to + 1 - from - low.CardinalityInRange(from, to+1))
-		low.AddRange(from, to+1)
+		s.n += s.parts[i].add(from, to+1)
 		first += int64(to + 1 - from)
 	}
+}
+
+// few is up to how many offsets are added or removed one by one: the library copies a
+// container when it does so with a range.
+const few = 8
+
+// add adds from to to, without to, and returns how many are new.
+func (p part) add(from, to uint64) (n int64) {
+	if to-from > few {
+		n = int64(to - from - p.low.CardinalityInRange(from, to))
+		p.low.AddRange(from, to)
+		return n
+	}
+	for ; from < to; from++ {
+		if !p.low.Contains(uint32(from)) {
+			p.low.Add(uint32(from))
+			n++
+		}
+	}
+	return n
 }
 
 // remove removes first to last and returns how many of them there were.
@@ -64,10 +82,7 @@ func (s *set) remove(first, last int64) int64 {
 		if !ok {
 			break
 		}
-		if n := p.low.CardinalityInRange(from, to); n > 0 {
-			s.n -= int64(n)
-			p.low.RemoveRange(from, to)
-		}
+		s.n -= p.remove(from, to)
 		if p.low.IsEmpty() {
 			s.parts = slices.Delete(s.parts, i, i+1)
 			continue
@@ -75,6 +90,23 @@ func (s *set) remove(first, last int64) int64 {
 		i++
 	}
 	return before - s.n
+}
+
+// remove removes from to to, without to, and returns how many of them there were.
+func (p part) remove(from, to uint64) (n int64) {
+	if to-from > few {
+		if n = int64(p.low.CardinalityInRange(from, to)); n > 0 {
+			p.low.RemoveRange(from, to)
+		}
+		return n
+	}
+	for ; from < to; from++ {
+		if p.low.Contains(uint32(from)) {
+			p.low.Remove(uint32(from))
+			n++
+		}
+	}
+	return n
 }
 
 // clip returns the lower bits of what of first to last, and no less than first, is in p;
