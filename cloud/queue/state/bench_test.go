@@ -194,6 +194,40 @@ func BenchmarkQueues(b *testing.B) {
 	runtime.KeepAlive(s)
 }
 
+// BenchmarkDelayed is ten million messages that are due at random within a month, and as
+// many that are due half a minute after they came, at ten thousand a second.
+func BenchmarkDelayed(b *testing.B) {
+	r := rand.New(rand.NewPCG(1, 1))
+	for name, due := range map[string]func(i int64) int64{
+		"a month":  func(int64) int64 { return 1 + r.Int64N(30*24*3600*1000) },
+		"in a row": func(i int64) int64 { return 1 + i/10 + 30_000 },
+	} {
+		b.Run(name, func(b *testing.B) {
+			const n = 10_000_000
+			before := heap()
+			s, v := newState(b)
+			p := Published{Vhost: topic(), Groups: []Group{{Count: 1000}}, Special: make([]Special, 1000)}
+			var body []byte
+			for p.Base = 0; p.Base < n; p.Base += 1000 {
+				for i := range p.Special {
+					p.Special[i] = Special{Index: i, NotBefore: due(p.Base + int64(i))}
+				}
+				body = p.Append(body[:0])
+				apply(b, s, KindPublish, body)
+			}
+			made := heap() - before
+			measure(b, s)
+			b.ReportMetric(float64(made)/n, "B/message")
+			begun := time.Now()
+			if ms, ok := v.DelayedUntil(); !ok || len(v.DelayedIn(ms, 1000)) == 0 {
+				b.Fatal("nothing is due")
+			}
+			b.ReportMetric(float64(time.Since(begun).Nanoseconds()), "ns/open")
+			runtime.KeepAlive(s)
+		})
+	}
+}
+
 // BenchmarkNext walks a queue as its engine does.
 func BenchmarkNext(b *testing.B) {
 	for name, fill := range backlogs() {

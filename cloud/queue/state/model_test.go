@@ -194,7 +194,7 @@ func (m *model) publish(v *modelVhost) []byte {
 		first := int(id - p.Base)
 		for i := range g.Count {
 			if m.r.IntN(20) == 0 {
-				x := Special{Index: first + i, Priority: uint8(1 + m.r.IntN(6)), NotBefore: m.r.Int64N(2) * (1 + m.r.Int64N(20_000))}
+				x := Special{Index: first + i, Priority: uint8(1 + m.r.IntN(6)), NotBefore: m.r.Int64N(2) * m.time()}
 				x.Expires = x.NotBefore == 0 && m.r.IntN(4) == 0
 				p.Special = append(p.Special, x)
 			}
@@ -207,6 +207,9 @@ func (m *model) publish(v *modelVhost) []byte {
 	}
 	return p.Append(nil)
 }
+
+// time returns ms of the first seconds, or of the first hours.
+func (m *model) time() int64 { return 1 + m.r.Int64N([]int64{20_000, 20_000_000}[m.r.IntN(2)]) }
 
 func (v *modelVhost) published(g *Group, id int64, p *Published) int64 {
 	ready := false
@@ -339,7 +342,7 @@ func (m *model) check(t *testing.T, s *State) {
 
 func (m *model) checkDelayed(t *testing.T, v *Vhost, want *modelVhost, floor int64) {
 	t.Helper()
-	first, until := int64(-1), m.r.Int64N(20_000)
+	first, until := int64(-1), m.time()
 	due := []int64{}
 	for id, ms := range want.delayed {
 		floor = min(floor, id)

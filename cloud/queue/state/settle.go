@@ -2,6 +2,7 @@ package state
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/weirmq/weir/storage/weir"
 )
@@ -10,7 +11,7 @@ import (
 type Settled struct {
 	Vhost     weir.TopicID
 	Queues    []QueueSettled
-	Undelayed []int64 // ascending: they are delayed no longer
+	Undelayed []int64 // they are delayed no longer; Append sorts them
 }
 
 // QueueSettled is what became of messages of one queue.
@@ -33,6 +34,8 @@ func (x *Settled) Append(b []byte) []byte {
 		b = binary.AppendUvarint(b, uint64(q.Bytes))
 		b = appendRanges(appendRanges(b, q.Counted), q.Gone)
 	}
+	slices.Sort(x.Undelayed)
+	x.Undelayed = slices.Compact(x.Undelayed)
 	b = binary.AppendUvarint(b, uint64(len(x.Undelayed)))
 	next := int64(0)
 	for _, id := range x.Undelayed {

@@ -16,10 +16,12 @@ func (s *State) Snapshot() []byte {
 	if len(s.vhosts) == 0 {
 		return nil
 	}
-	b := binary.AppendUvarint([]byte{bodyVersion}, uint64(len(s.vhosts)))
+	b := append(make([]byte, 0, s.size+s.size/16+1), bodyVersion)
+	b = binary.AppendUvarint(b, uint64(len(s.vhosts)))
 	for _, v := range s.Vhosts() {
 		b = v.append(b)
 	}
+	s.size = len(b)
 	return b
 }
 
@@ -32,10 +34,7 @@ func (v *Vhost) append(b []byte) []byte {
 	for _, id := range slices.Sorted(maps.Keys(v.ids)) {
 		b = v.ids[id].append(b)
 	}
-	b = binary.AppendUvarint(b, uint64(len(v.delayed.seconds)))
-	for _, second := range v.delayed.seconds {
-		b = v.delayed.due[second].append(binary.AppendUvarint(b, uint64(second)))
-	}
+	b = v.delayed.append(b)
 	b = binary.AppendUvarint(b, uint64(len(v.readers)))
 	for _, reader := range v.Readers() {
 		all := v.Positions(reader)
@@ -117,16 +116,7 @@ func (d *decoder) vhost() *Vhost {
 	if !slices.Equal(table.Queues(), slices.Sorted(maps.Keys(v.queues))) {
 		d.Fail()
 	}
-	v.delayed.due = make(map[int64]*set)
-	for range d.Count(2) {
-		second, of := int64(d.UpTo(maxMillis/1000)), d.set(v.end)
-		if of.n == 0 {
-			d.Fail()
-			return nil
-		}
-		v.delayed.seconds = append(v.delayed.seconds, second)
-		v.delayed.due[second] = &of
-	}
+	v.delayed = d.delayed(v.end)
 	for range d.Count(2) {
 		reader := d.String()
 		for range d.Count(minPosition) {

@@ -30,6 +30,7 @@ type State struct {
 	topics  map[weir.TopicID]*Vhost
 	changes Changes
 	applied uint64 // how many entries
+	size    int    // of the last snapshot
 	groups  []publishedGroup
 	special []Special
 	targets []uint64
@@ -185,5 +186,8 @@ func (v *Vhost) Floor() int64 {
 			floor = min(floor, id)
 		}
 	}
-	return min(floor, v.delayed.floor(floor))
+	if id, ok := v.delayed.all.next(0); ok {
+		floor = min(floor, id)
+	}
+	return floor
 }
