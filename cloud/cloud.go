@@ -24,6 +24,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/access"
 	"github.com/weirmq/weir/cloud/admin"
+	"github.com/weirmq/weir/cloud/amqp091"
 	"github.com/weirmq/weir/cloud/auth/bearer"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/budget"
@@ -54,6 +55,7 @@ type Options struct {
 	Advertise  string              // host under which others reach this node's listeners that are not on loopback; default: that of each listener, else the host's name
 	Sync       string              // UDP listener for gateways, or Off
 	Kafka      []listener.Settings // none: no Kafka door
+	AMQP       []listener.Settings // as login.Always makes them; none: no door for AMQP
 	HTTP       HTTP
 	Peer       string // TCP listener for other nodes of the cluster, or Off
 	Secret     []byte // wraps the CA's key in the bucket
@@ -181,34 +183,16 @@ func (n *Node) lockData() error {
 	return nil
 }
 
-// listen opens the listeners; their addresses are known after it.
+// listen opens the listeners, and makes the doors.
 func (n *Node) listen() error {
-	kafkaListeners, err := n.openKafka()
+	open, err := n.listenDoors()
 	if err != nil {
-		return err
-	}
-	var httpListener net.Listener
-	if n.o.HTTP.Listen != Off {
-		if httpListener, err = n.listenHTTP(); err != nil {
-			return err
-		}
-	}
-	var packets net.PacketConn
-	if n.o.Sync != Off {
-		if packets, err = net.ListenPacket("udp", n.o.Sync); err != nil {
-			return fmt.Errorf("listen on --sync: %w", err)
-		}
-		n.closers = append(n.closers, ignoreClosed(packets.Close))
-		n.self.Addresses.Add(cluster.Sync, "", n.advertised(packets.LocalAddr()))
-		n.askSync(packets.LocalAddr())
-	}
-	if err := n.listenPeer(); err != nil {
 		return err
 	}
 	n.broker = broker.New(broker.Options{Self: n.self, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics.Set})
 	n.metrics.SetSources(n.sources())
 	n.access = access.New(access.Options{Broker: n.broker, Users: n.users, Quotas: n.quotas, Authorize: n.o.Authorize})
-	return n.open(kafkaListeners, httpListener, packets)
+	return n.open(open)
 }
 
 func ignoreClosed(close func() error) func() error {
@@ -238,19 +222,24 @@ func (n *Node) advertised(addr net.Addr) string {
 }
 
 // open makes the doors. Those that are off are nil.
-func (n *Node) open(kafkaListeners []listener.Listener, httpListener net.Listener, packets net.PacketConn) error {
-	if len(kafkaListeners) > 0 {
-		if err := n.openDoor(kafkaListeners); err != nil {
+func (n *Node) open(l listeners) error {
+	if len(l.kafka) > 0 {
+		if err := n.openDoor(l.kafka); err != nil {
 			return err
 		}
 	}
-	if packets != nil {
-		if err := n.openReceiver(packets); err != nil {
+	if len(l.amqp) > 0 {
+		if err := n.openAMQP(l.amqp); err != nil {
 			return err
 		}
 	}
-	if httpListener != nil {
-		n.openConsole(httpListener)
+	if l.sync != nil {
+		if err := n.openReceiver(l.sync); err != nil {
+			return err
+		}
+	}
+	if l.http != nil {
+		n.openConsole(l.http)
 	}
 	return nil
 }
@@ -276,6 +265,18 @@ func (n *Node) openDoor(listeners []listener.Listener) error {
 	if !n.o.Authorize && slices.ContainsFunc(n.o.Kafka, listener.Settings.Authenticated) {
 		n.o.Log.Warn("every user may do everything: set --kafka-authorize to enforce ACLs")
 	}
+	return nil
+}
+
+// openAMQP makes the door for AMQP 0-9-1.
+func (n *Node) openAMQP(listeners []listener.Listener) error {
+	server, err := amqp091.New(amqp091.Options{Listeners: listeners, Queues: n.broker.Queues, Access: n.access, Sessions: n.logins, Metrics: n.metrics, Log: n.o.Log,
+		Conns: n.conns, MaxConns: n.o.Limits.PerListener, PerAddress: n.o.Limits.PerAddress})
+	if err != nil {
+		return err
+	}
+	n.doors = append(n.doors, door{"amqp", server.Serve})
+	n.closers = append(n.closers, server.Close)
 	return nil
 }
 

@@ -88,8 +88,10 @@ func ownName(node string) string { return "node:" + node }
 // names returns the names under which the admin port may be used.
 func (n *Node) names() []string {
 	names := append([]string{n.o.Advertise, n.o.HTTP.Listen, n.self.Address(cluster.HTTP)}, n.o.HTTP.Hosts...)
-	for _, address := range n.self.Addresses[cluster.Kafka] {
-		names = append(names, address)
+	for _, door := range []string{cluster.Kafka, cluster.AMQP} {
+		for _, address := range n.self.Addresses[door] {
+			names = append(names, address)
+		}
 	}
 	return names
 }

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/peer"
@@ -118,6 +119,16 @@ func talkKafka(_ context.Context, c net.Conn) error {
 		return err
 	}
 	_, err := io.ReadFull(c, make([]byte, 8))
+	return err
+}
+
+// talkAMQP begins a connection: the server answers the header with its first method.
+func talkAMQP(_ context.Context, c net.Conn) error {
+	header := wire.PrefaceOf091()
+	if _, err := c.Write(header[:]); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(c, make([]byte, wire.FrameOverhead))
 	return err
 }
 

@@ -1,39 +1,73 @@
 package cloud
 
 import (
+	"context"
 	"fmt"
+	"net"
 
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/listener"
 )
 
-// openKafka opens the listeners; their addresses are known after it.
-func (n *Node) openKafka() ([]listener.Listener, error) {
+// openListeners opens the listeners of a door; their addresses are known after it. talk
+// is how this node asks them whether they answer.
+func (n *Node) openListeners(door string, all []listener.Settings, talk func(context.Context, net.Conn) error) ([]listener.Listener, error) {
 	var open []listener.Listener
 	addresses := make(map[string]string)
-	for _, k := range n.o.Kafka {
-		if _, twice := addresses[k.Name]; twice {
-			return nil, fmt.Errorf("two listeners of --kafka are called %q", k.Name)
+	for _, o := range all {
+		if _, twice := addresses[o.Name]; twice {
+			return nil, fmt.Errorf("two listeners of --%s are called %q", door, o.Name)
 		}
-		l, err := k.Open(n.o.Log)
+		l, err := o.Open(n.o.Log)
 		if err != nil {
-			return nil, fmt.Errorf("listen on --kafka: %w", err)
+			return nil, fmt.Errorf("listen on --%s: %w", door, err)
 		}
 		n.closers = append(n.closers, ignoreClosed(l.Close))
 		if l.Certificates != nil {
 			n.certificates = append(n.certificates, l.Certificates)
 		}
-		talk := talkKafka
+		ask := talk
 		switch {
-		case k.ClientCA != "":
-			talk = greetTLS
-		case k.TLSCert != "":
-			talk = inTLS(talk)
+		case o.ClientCA != "":
+			ask = greetTLS
+		case o.TLSCert != "":
+			ask = inTLS(talk)
 		}
-		n.askSelf("kafka listener "+k.Name, l.Addr(), talk)
+		n.askSelf(door+" listener "+o.Name, l.Addr(), ask)
 		open = append(open, l)
-		addresses[k.Name] = k.Address(l.Addr(), n.advertised(l.Addr()))
-		n.self.Addresses.Add(cluster.Kafka, k.Name, addresses[k.Name])
+		addresses[o.Name] = o.Address(l.Addr(), n.advertised(l.Addr()))
+		n.self.Addresses.Add(door, o.Name, addresses[o.Name])
 	}
 	return open, nil
+}
+
+// listeners are the open listeners of a node's doors, nil for one that is off.
+type listeners struct {
+	kafka, amqp []listener.Listener
+	http        net.Listener
+	sync        net.PacketConn
+}
+
+// listenDoors opens the listeners of all doors.
+func (n *Node) listenDoors() (l listeners, err error) {
+	if l.kafka, err = n.openListeners(cluster.Kafka, n.o.Kafka, talkKafka); err != nil {
+		return l, err
+	}
+	if l.amqp, err = n.openListeners(cluster.AMQP, n.o.AMQP, talkAMQP); err != nil {
+		return l, err
+	}
+	if n.o.HTTP.Listen != Off {
+		if l.http, err = n.listenHTTP(); err != nil {
+			return l, err
+		}
+	}
+	if n.o.Sync != Off {
+		if l.sync, err = net.ListenPacket("udp", n.o.Sync); err != nil {
+			return l, fmt.Errorf("listen on --sync: %w", err)
+		}
+		n.closers = append(n.closers, ignoreClosed(l.sync.Close))
+		n.self.Addresses.Add(cluster.Sync, "", n.advertised(l.sync.LocalAddr()))
+		n.askSync(l.sync.LocalAddr())
+	}
+	return l, n.listenPeer()
 }

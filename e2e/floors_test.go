@@ -29,7 +29,7 @@ var floors = []struct {
 	{"edge/wal", 1}, {"edge/websocket", 1}, {"sync/wire", 1}, {"sync/wire/wiretest", 1.5}, {"sync/join", 1},
 	{"cloud/queue/routing", 1}, {"cloud/queue/state", 1.5}, {"cloud/amqp091/wire", 1}, {"cloud/amqp091/wire/gen", 1},
 	{"cloud/group", 3}, {"cloud/fleet", 3}, {"cloud/cluster", 3}, {"cloud/stopwatch", 0.2}, {"cloud/machine", 2.8}, {"cloud/machine/machinetest", 2.85}, {"cloud/auth/bearer", 2.9}, {"cloud/peer", 2.9}, {"cloud/auth", 3}, {"cloud/txn", 3.2}, {"cloud/quota", 3}, {"cloud/queue", 3.2}, {"cloud/settings", 3}, {"cloud/login", 3.4}, {"cloud/shard", 3.4}, {"cloud/broker", 3.5}, {"cloud/access", 3.6},
-	{"cloud/kafka", 4}, {"cloud/console", 4}, {"edge/mqtt", 4}, {"sync/sender", 4}, {"sync/receiver", 4},
+	{"cloud/kafka", 4}, {"cloud/amqp091", 4}, {"cloud/console", 4}, {"edge/mqtt", 4}, {"sync/sender", 4}, {"sync/receiver", 4},
 	{"edge", 5}, {"cloud", 5}, {"firmware-sim/device", 4.5}, {"firmware-sim/audit", 5},
 	{"edge/weir-edge", 6}, {"cloud/weir-cloud", 6}, {"cloud/weirctl", 6}, {"firmware-sim", 6},
 	{"e2e/harness", 6}, {"e2e", 6.5}, {"e2e/*", 6.5}, {"e2e/*/*", 6.5},
@@ -50,7 +50,7 @@ var homes = map[string][]string{
 	"github.com/twmb/franz-go/pkg/kerr":  {"cloud/kafka"},
 	"github.com/twmb/franz-go/pkg/sasl":  {"cloud/weirctl"},
 	"github.com/RoaringBitmap/roaring":   {"cloud/queue/state"},
-	"github.com/rabbitmq/amqp091-go":     {"cloud/amqp091/wire"}, // its tests only
+	"github.com/rabbitmq/amqp091-go":     {"cloud/amqp091", "cloud/amqp091/wire"}, // their tests only
 	"github.com/go-jose/go-jose/v4":      {"cloud/auth/bearer"},
 	"github.com/twmb/franz-go/pkg/kgo":   {"firmware-sim/audit", "cloud/weirctl", "e2e", "e2e/*"},
 	"github.com/fxamacker/cbor/v2":       {"cloud/payload"},
@@ -58,7 +58,7 @@ var homes = map[string][]string{
 	"github.com/pierrec/lz4/v4":          {"storage/record"},
 	"github.com/spf13/pflag":             {"configs", "edge/weir-edge", "cloud/weir-cloud", "cloud/weirctl", "firmware-sim", "e2e/*"},
 	"go.yaml.in/yaml/v3":                 {"configs", "edge"},
-	"github.com/VictoriaMetrics/metrics": {"storage", "edge", "edge/mqtt", "cloud", "cloud/broker", "cloud/console", "cloud/kafka", "cloud/measure", "sync/sender", "sync/receiver"},
+	"github.com/VictoriaMetrics/metrics": {"storage", "edge", "edge/mqtt", "cloud", "cloud/amqp091", "cloud/broker", "cloud/console", "cloud/kafka", "cloud/measure", "sync/sender", "sync/receiver"},
 	"golang.org/x/crypto":                {"edge/mqtt"},
 	"golang.org/x/sys":                   {"storage/file", "storage/file/*", "edge/wal"},
 	"golang.org/x/term":                  {"cloud/weir-cloud", "cloud/weirctl", "firmware-sim", "e2e/*"},

@@ -10,6 +10,7 @@ import (
 // The doors of a node whose addresses others must know.
 const (
 	Kafka = "kafka" // for Kafka clients; its listeners have names
+	AMQP  = "amqp"  // for clients of AMQP 0-9-1; its listeners have names
 	Sync  = "sync"  // for gateways
 	HTTP  = "http"  // the admin port, where nodes without a peer port say whether they are alive
 	Peer  = "peer"  // for other nodes

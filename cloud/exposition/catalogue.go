@@ -24,6 +24,12 @@ func shared() map[string]Family {
 // cloud are those of weir-cloud.
 func cloud() map[string]Family {
 	return map[string]Family{
+		"weir_amqp_errors_total":             {Counter, "Connections and channels of AMQP clients that were closed because of a mistake."},
+		"weir_amqp_logins_failed_total":      {Counter, "Logins of AMQP clients that failed."},
+		"weir_amqp_messages_delivered_total": {Counter, "Messages that were delivered to AMQP clients."},
+		"weir_amqp_messages_published_total": {Counter, "Messages that AMQP clients published, durable in a queue."},
+		"weir_amqp_methods_total":            {Counter, "Methods that AMQP clients sent on channels."},
+
 		"weir_bucket_bytes_total":     {Counter, "Bytes of objects that were created in the bucket, or read from it."},
 		"weir_bucket_request_seconds": {Histogram, "How long a call of the bucket took, tries after a failure included."},
 		"weir_bucket_requests_total":  {Counter, "Calls of the bucket, by operation and result."},

@@ -89,42 +89,79 @@ func mechanisms(names []string) ([]string, error) {
 	return all, nil
 }
 
-// listeners reads --kafka; off discards the values before it.
+// listeners reads --kafka.
 func (s settings) listeners() ([]listener.Settings, error) {
+	return readListeners("kafka", s.kafka, s.checkKafka)
+}
+
+// amqpListeners reads --amqp.
+func (s settings) amqpListeners() ([]listener.Settings, error) {
+	all, err := readListeners("amqp", s.amqp, s.checkAMQP)
+	for i := range all {
+		all[i] = login.Always(all[i], s.amqpAnonymous)
+	}
+	return all, err
+}
+
+// readListeners reads the values of a flag; off discards those before it.
+func readListeners(flag string, texts []string, check func(listener.Settings) error) ([]listener.Settings, error) {
 	var all []listener.Settings
-	for _, text := range s.kafka {
+	for _, text := range texts {
 		if text == cloud.Off {
 			all = nil
 			continue
 		}
 		l, err := parseListener(text)
 		if err == nil {
-			err = s.checkListener(l)
+			err = check(l)
 		}
 		if err == nil && slices.ContainsFunc(all, func(other listener.Settings) bool { return other.Name == l.Name }) {
 			err = fmt.Errorf("two listeners are called %q: give each a name", l.Name)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("--kafka %s: %w", text, err)
+			return nil, fmt.Errorf("--%s %s: %w", flag, text, err)
 		}
 		all = append(all, l)
 	}
 	return all, nil
 }
 
-// checkListener refuses a listener that is less safe than it looks.
-func (s settings) checkListener(l listener.Settings) error {
+// checkKafka refuses a Kafka listener that is less safe than it looks.
+func (s settings) checkKafka(l listener.Settings) error {
 	if err := configs.CheckListener("listener", l.Listen, l.Authenticated() || s.kafkaAnonymous,
 		"set sasl or client-ca, or set --kafka-anonymous to let everyone read and write"); err != nil {
 		return err
 	}
-	for _, m := range []string{login.Plain, login.OAuthBearer} {
-		if slices.Contains(l.SASL, m) && l.TLSCert == "" && !configs.Loopback(l.Listen) {
-			return fmt.Errorf("sasl=%s sends the secret in the clear: it needs tls-cert and tls-key, or a loopback address; or use sasl=scram", strings.ToLower(m))
-		}
+	if err := checkSecrets(l, "; or use sasl=scram"); err != nil {
+		return err
 	}
 	if slices.Contains(l.SASL, login.OAuthBearer) && s.tokens.Keys == "" {
 		return errors.New("oauthbearer needs --kafka-oauth-keys, --kafka-oauth-issuer and --kafka-oauth-audience")
+	}
+	return nil
+}
+
+// checkAMQP refuses an AMQP listener that is less safe than it looks, or asks for a
+// mechanism that AMQP's clients do not have.
+func (s settings) checkAMQP(l listener.Settings) error {
+	if err := configs.CheckListener("listener", l.Listen, l.Authenticated() || s.amqpAnonymous,
+		"set sasl or client-ca, or set --amqp-anonymous to let everyone use all queues"); err != nil {
+		return err
+	}
+	for _, m := range l.SASL {
+		if m != login.Plain {
+			return fmt.Errorf("sasl=%s: clients of AMQP log in by plain, or with client-ca by their certificate", strings.ToLower(m))
+		}
+	}
+	return checkSecrets(l, "")
+}
+
+// checkSecrets refuses secrets in the clear.
+func checkSecrets(l listener.Settings, or string) error {
+	for _, m := range []string{login.Plain, login.OAuthBearer} {
+		if slices.Contains(l.SASL, m) && l.TLSCert == "" && !configs.Loopback(l.Listen) {
+			return fmt.Errorf("sasl=%s sends the secret in the clear: it needs tls-cert and tls-key, or a loopback address%s", strings.ToLower(m), or)
+		}
 	}
 	return nil
 }

@@ -60,6 +60,42 @@ func TestListeners(t *testing.T) {
 	}
 }
 
+func TestAMQPListeners(t *testing.T) {
+	plain := []string{login.Plain}
+	for _, c := range []struct {
+		flags string
+		want  []listener.Settings
+		wrong string
+	}{
+		{"", nil, ""},
+		{"--amqp localhost:1", []listener.Settings{{Name: "default", Listen: "localhost:1", SASL: plain, Guests: true}}, ""},
+		{"--amqp localhost:1 --amqp off", nil, ""},
+		{"--amqp listen=localhost:1,sasl=plain", []listener.Settings{{Name: "default", Listen: "localhost:1", SASL: plain}}, ""},
+		{"--amqp listen=:1,tls-cert=c,tls-key=k,client-ca=a", []listener.Settings{
+			{Name: "default", Listen: ":1", TLSCert: "c", TLSKey: "k", ClientCA: "a", SASL: []string{login.External}}}, ""},
+		{"--amqp :1", nil, "--amqp-anonymous"},
+		{"--amqp :1 --amqp-anonymous", []listener.Settings{{Name: "default", Listen: ":1", SASL: plain, Anonymous: true}}, ""},
+		{"--amqp listen=:1,sasl=plain", nil, "needs tls-cert"},
+		{"--amqp listen=localhost:1,sasl=scram", nil, "log in by plain"},
+		{"--amqp localhost:1 --amqp localhost:2", nil, "give each a name"},
+	} {
+		var got []listener.Settings
+		s, err := parse(strings.Fields(c.flags), nil, io.Discard)
+		if err == nil {
+			got, err = s.amqpListeners()
+		}
+		if c.wrong != "" {
+			if err == nil || !strings.Contains(err.Error(), c.wrong) {
+				t.Errorf("%s: %v", c.flags, err)
+			}
+			continue
+		}
+		if err != nil || !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: %+v, %v", c.flags, got, err)
+		}
+	}
+}
+
 // What can be said with flags can be said in the file, and in a variable.
 func TestListenersElsewhere(t *testing.T) {
 	want := []listener.Settings{{Name: "default", Listen: "localhost:1"}, {Name: "b", Listen: ":2", SASL: []string{login.ScramSHA512, login.ScramSHA256}}}

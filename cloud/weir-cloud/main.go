@@ -40,10 +40,11 @@ type settings struct {
 	data, bucket, node, advertise, secretFile string
 	sync, peer                                string
 	http                                      cloud.HTTP
-	kafka, superUsers                         []string
+	kafka, superUsers, amqp                   []string
 	authorize                                 bool
 	tokens                                    bearer.Options
-	kafkaAnonymous, httpOpen, autoCreate      bool
+	kafkaAnonymous, amqpAnonymous             bool
+	httpOpen, autoCreate                      bool
 	partitions                                int
 	takeover, linger                          time.Duration
 	upkeep                                    upkeep.Options
@@ -66,6 +67,8 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.StringVar(&s.tokens.Keys, "kafka-oauth-keys", "", "`URL` or file of the JSON Web Key Set that signs the tokens for sasl=oauthbearer")
 	fs.StringVar(&s.tokens.Issuer, "kafka-oauth-issuer", "", "`name` of the issuer that a token must have")
 	fs.StringVar(&s.tokens.Audience, "kafka-oauth-audience", "", "`name` of the audience that a token must have")
+	fs.StringArrayVar(&s.amqp, "amqp", []string{cloud.Off}, "TCP `listener` for clients of AMQP 0-9-1, which speak to RabbitMQ as well: an address such as 127.0.0.1:5672, or keys as for --kafka, or off. Repeat it for several listeners")
+	fs.BoolVar(&s.amqpAnonymous, "amqp-anonymous", false, "let anybody who can reach an --amqp listener without sasl and client-ca use all queues, with any name and password")
 	fs.StringVar(&s.http.Listen, "http", "127.0.0.1:8080", "TCP `address` for browsers, health, metrics and weirctl, or off. All but health and metrics needs a credential (weirctl admin)")
 	fs.StringVar(&s.http.TLSCert, "http-tls-cert", "", "PEM `file` with the certificate of --http; read again when it changes")
 	fs.StringVar(&s.http.TLSKey, "http-tls-key", "", "PEM `file` with the key of --http-tls-cert")
@@ -85,6 +88,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	configs.BytesVar(fs, &s.upkeep.Segment, "segment-bytes", 16<<20, "`size` that a segment object has, roughly. Raise it to have fewer objects in the bucket")
 	addLimits(fs, &s.limits)
 	fs.Lookup("kafka").DefValue = "127.0.0.1:9092"
+	fs.Lookup("amqp").DefValue = cloud.Off
 	fs.Lookup("linger").DefValue = "0" // it depends on the bucket
 	fs.StringVar(&s.logFormat, "log-format", "text", "`format` of log lines: text or json")
 	p := configs.Program{
@@ -95,6 +99,8 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 			"A Kafka listener uses TLS if it has tls-cert and tls-key. With client-ca clients need a certificate, whose\n" +
 			"name is the user's. With sasl they log in by scram, plain or oauthbearer (weirctl users). reauth is the\n" +
 			"time after which a client has to log in again, such as 1h.\n\n" +
+			"An AMQP listener without sasl and client-ca takes the user guest with the password guest from this\n" +
+			"machine while there are no users, as RabbitMQ does; then users with sasl=plain (weirctl permissions).\n\n" +
 			"Examples:\n  weir-cloud\n  weir-cloud --bucket 's3://weir?endpoint=http://127.0.0.1:9000' --secret-file /etc/weir/secret" +
 			"\n  weir-cloud --kafka 127.0.0.1:9092 --kafka 'name=out,listen=:9094,tls-cert=cloud.pem,tls-key=cloud.key,sasl=scram'",
 	}
@@ -154,6 +160,9 @@ func (s settings) check() error {
 		return errors.New("the bucket is not a local folder, so the keys in it must be encrypted: give --secret-file a file with a secret of at least 16 characters")
 	}
 	_, err := s.listeners()
+	if err == nil {
+		_, err = s.amqpListeners()
+	}
 	return errors.Join(err, checkTokens(s.tokens), s.limits.Check(),
 		configs.CheckAddress("--sync", s.sync), configs.CheckAddress("--peer", s.peer),
 		configs.CheckAdmin(s.http.Listen, s.http.TLSCert, s.http.TLSKey, s.httpOpen))
@@ -238,9 +247,13 @@ func (s settings) serve(ctx context.Context, environ []string, stdout, stderr io
 	if err != nil {
 		return err
 	}
+	amqp, err := s.amqpListeners()
+	if err != nil {
+		return err
+	}
 	node, err := cloud.Open(ctx, cloud.Options{
 		Bucket: bucket, Data: s.data, Node: name, Advertise: s.advertise,
-		Sync: s.sync, Kafka: listeners, HTTP: s.http, Peer: s.peer,
+		Sync: s.sync, Kafka: listeners, AMQP: amqp, HTTP: s.http, Peer: s.peer,
 		Authorize: s.authorize, SuperUsers: principals(s.superUsers), Tokens: s.tokens,
 		Secret: secret, Partitions: int32(s.partitions), AutoCreate: s.autoCreate,
 		Takeover: s.takeover, Linger: s.linger, Upkeep: s.upkeep, Limits: s.limits,

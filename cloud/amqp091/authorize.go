@@ -1,0 +1,52 @@
+package amqp091
+
+import (
+	"github.com/weirmq/weir/cloud/amqp091/wire"
+)
+
+// What a client may do in its vhost, with RabbitMQ's rules and texts. Only read calls the
+// functions below.
+
+// mayConfigure returns an error unless the client may declare and delete a name.
+func (c *conn) mayConfigure(k kind, name string) error {
+	return c.allowed(c.rights.Configure(name), k, name)
+}
+
+// mayWrite returns an error unless the client may publish to an exchange, or bind a queue.
+func (c *conn) mayWrite(k kind, name string) error {
+	return c.allowed(c.rights.Write(name), k, name)
+}
+
+// mayRead returns an error unless the client may read a queue, or bind to an exchange.
+func (c *conn) mayRead(k kind, name string) error {
+	return c.allowed(c.rights.Read(name), k, name)
+}
+
+func (c *conn) allowed(ok bool, k kind, name string) error {
+	if ok {
+		return nil
+	}
+	if name == "" && k == anExchange {
+		name = "amq.default"
+	}
+	return refused(wire.AccessRefused, "access to %s refused for user '%s'", c.of(k, name), c.user)
+}
+
+// mayWriteTopic returns an error unless the client may publish with a routing key to a
+// topic exchange.
+func (c *conn) mayWriteTopic(exchange, key string) error {
+	return c.allowedTopic(c.rights.WriteTopic(exchange, key), exchange, key)
+}
+
+// mayReadTopic returns an error unless the client may bind with a routing key to a topic
+// exchange.
+func (c *conn) mayReadTopic(exchange, key string) error {
+	return c.allowedTopic(c.rights.ReadTopic(exchange, key), exchange, key)
+}
+
+func (c *conn) allowedTopic(ok bool, exchange, key string) error {
+	if ok {
+		return nil
+	}
+	return refused(wire.AccessRefused, "access to topic '%s' in %s refused for user '%s'", key, c.of(anExchange, exchange), c.user)
+}

@@ -1,0 +1,244 @@
+package amqp091
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/weirmq/weir/cloud/amqp091/wire"
+	"github.com/weirmq/weir/cloud/queue"
+)
+
+// consumer is a consumer of a channel.
+type consumer struct {
+	ch     *channel
+	tag    string
+	noAck  bool
+	window *queue.Window // of its own prefetch; nil if it does not acknowledge
+	from   *queue.Consumer
+
+	// Guarded by conn.mu.
+	live   bool // the client has its tag, and gets deliveries
+	queued bool // it is in conn.ready
+	ended  bool // by the client, or because the queue is gone
+}
+
+// qos performs basic.qos. RabbitMQ gives global another meaning than the specification:
+// true is for the channel, false for each consumer that begins after it.
+func (ch *channel) qos(m *wire.BasicQos) error {
+	if m.PrefetchSize != 0 {
+		return refused(wire.NotImplemented, "prefetch_size!=0 (%d)", m.PrefetchSize)
+	}
+	if n := int(m.PrefetchCount); !m.Global {
+		ch.prefetch = n
+	} else if n == 0 {
+		ch.window.Resize(maxUnsettled)
+	} else {
+		ch.window.Resize(n)
+	}
+	return ch.c.send(ch.id, &wire.BasicQosOk{})
+}
+
+// consume performs basic.consume.
+func (ch *channel) consume(m *wire.BasicConsume) error {
+	c := ch.c
+	tag := m.ConsumerTag
+	if ch.knows(tag) {
+		return refused(wire.NotAllowed, "attempt to reuse consumer tag '%s'", tag)
+	}
+	if tag == "" {
+		tag = reservedPrefix + "ctag-" + randomName()
+	}
+	if m.Queue == replyQueue {
+		return ch.consumeReplies(m, tag)
+	}
+	name, err := ch.queueName(m.Queue)
+	if err != nil {
+		return err
+	}
+	if err := c.mayRead(aQueue, name); err != nil {
+		return err
+	}
+	info, err := c.engine.Queue(c.vhost, name, c.id)
+	if err != nil {
+		return c.failed(err, name)
+	}
+	if info.Settings.SingleActive && m.Exclusive {
+		return c.failed(queue.ErrConsumed, name)
+	}
+	priority := int64(0)
+	if v := m.Arguments.Lookup("x-priority"); v.Exists() {
+		if reason := integer(v, &priority); reason != "" {
+			return refused(wire.PreconditionFailed, "invalid arg 'x-priority' for %s: %s", c.of(aQueue, name), reason)
+		}
+	}
+	return ch.begin(m, name, tag, int32(min(max(priority, math.MinInt32), math.MaxInt32)))
+}
+
+// knows reports whether a consumer has the tag.
+func (ch *channel) knows(tag string) bool {
+	ch.c.mu.Lock()
+	defer ch.c.mu.Unlock()
+	return ch.consumers[tag] != nil || ch.reply != nil && ch.reply.tag == tag
+}
+
+// begin begins a consumer. Its deliveries follow the answer.
+func (ch *channel) begin(m *wire.BasicConsume, name, tag string, priority int32) error {
+	c := ch.c
+	k := &consumer{ch: ch, tag: tag, noAck: m.NoAck}
+	o := queue.ConsumerOptions{Vhost: c.vhost, Queue: name, Session: c.id, Tag: tag, NoAck: m.NoAck, Exclusive: m.Exclusive, Priority: priority,
+		Arguments: m.Arguments.Raw(), Ready: k.ready, Cancelled: k.cancelled}
+	if !m.NoAck {
+		k.window = queue.NewWindow(ch.prefetch)
+		o.Windows = []*queue.Window{k.window, ch.window}
+	}
+	from, err := c.engine.Consume(o)
+	if err != nil {
+		return c.failed(err, name)
+	}
+	c.mu.Lock()
+	k.from, k.live = from, true
+	ch.consumers[tag] = k
+	if !m.NoWait {
+		err = c.out.Method(ch.id, &wire.BasicConsumeOk{ConsumerTag: tag})
+	}
+	k.enqueue() // Ready may have been called before
+	if k.ended {
+		c.ended = append(c.ended, k)
+	}
+	c.mu.Unlock()
+	c.signal()
+	return err
+}
+
+// ready notes that deliveries wait. The engine calls it.
+func (k *consumer) ready() {
+	c := k.ch.c
+	c.mu.Lock()
+	k.enqueue()
+	c.mu.Unlock()
+	c.signal()
+}
+
+// enqueue adds the consumer to those that write asks for deliveries. The caller holds
+// conn.mu.
+func (k *consumer) enqueue() {
+	if k.live && !k.queued && !k.ended {
+		k.queued = true
+		k.ch.c.ready = append(k.ch.c.ready, k)
+	}
+}
+
+// cancelled notes that the queue is gone. The engine calls it.
+func (k *consumer) cancelled() {
+	c := k.ch.c
+	c.mu.Lock()
+	if !k.ended {
+		k.ended = true
+		if k.live {
+			c.ended = append(c.ended, k)
+		}
+	}
+	c.mu.Unlock()
+	c.signal()
+}
+
+// tellCancelled tells the client that the queue of a consumer is gone, or closes the
+// connection if the vhost is, or if this node does not serve it any more. Only write calls
+// it.
+func (c *conn) tellCancelled(k *consumer) {
+	there, err := c.engine.HasVhost(c.ctx, c.vhost)
+	if err == nil && !there {
+		err = queue.ErrNoVhost
+	}
+	if err != nil {
+		c.lost(err)
+		return
+	}
+	ch := k.ch
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ch.consumers[k.tag] != k {
+		return // the client has ended it
+	}
+	delete(ch.consumers, k.tag)
+	if !c.client.cancelNotify || ch.failed != nil {
+		return
+	}
+	if err := c.out.Method(ch.id, &wire.BasicCancel{ConsumerTag: k.tag, NoWait: true}); err != nil {
+		c.cancel(err)
+	}
+}
+
+// cancel performs basic.cancel.
+func (ch *channel) cancel(m *wire.BasicCancel) error {
+	c := ch.c
+	c.mu.Lock()
+	k := ch.consumers[m.ConsumerTag]
+	delete(ch.consumers, m.ConsumerTag)
+	if ch.reply != nil && ch.reply.tag == m.ConsumerTag {
+		ch.endReply()
+	}
+	c.mu.Unlock()
+	if k != nil {
+		if err := c.end(c.ctx, k); err != nil {
+			return err
+		}
+	}
+	return ch.answer(m.NoWait, &wire.BasicCancelOk{ConsumerTag: m.ConsumerTag})
+}
+
+// end ends a consumer. What it has delivered stays unsettled.
+func (c *conn) end(ctx context.Context, k *consumer) error {
+	c.mu.Lock()
+	k.ended = true
+	c.mu.Unlock()
+	err := k.from.Close(ctx)
+	if err == nil || errors.Is(err, queue.ErrClosed) {
+		return nil
+	}
+	c.s.o.Log.Error("an AMQP consumer did not end well", "vhost", c.vhost, "tag", k.tag, "err", err)
+	return c.failed(fmt.Errorf("end consumer: %w", err), "")
+}
+
+// get performs basic.get.
+func (ch *channel) get(m *wire.BasicGet) error {
+	c := ch.c
+	name, err := ch.queueName(m.Queue)
+	if err != nil {
+		return err
+	}
+	if err := c.mayRead(aQueue, name); err != nil {
+		return err
+	}
+	if !m.NoAck && ch.open() >= maxUnsettled {
+		return refused(wire.PreconditionFailed, "channel has %d unacknowledged deliveries", maxUnsettled)
+	}
+	d, left, ok, err := c.engine.Get(c.ctx, c.vhost, name, c.id)
+	if err != nil {
+		return c.failed(err, name)
+	}
+	if !ok {
+		return c.send(ch.id, &wire.BasicGetEmpty{})
+	}
+	if m.NoAck {
+		c.settle(queue.Accept, []lease{{queue: d.Queue, id: d.ID}})
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer c.signal()
+	c.s.count.delivered.Inc()
+	ch.tag++
+	if !m.NoAck {
+		ch.unsettled.add(lease{tag: ch.tag, queue: d.Queue, id: d.ID})
+	}
+	return c.out.Content(ch.id, &wire.BasicGetOk{DeliveryTag: ch.tag, Redelivered: d.Redelivered(), Exchange: d.Exchange, RoutingKey: d.Key, MessageCount: count32(left)}, visible(d.Properties), d.Body)
+}
+
+// open returns how many deliveries are not settled.
+func (ch *channel) open() int {
+	ch.c.mu.Lock()
+	defer ch.c.mu.Unlock()
+	return ch.unsettled.len()
+}

@@ -1,0 +1,207 @@
+package amqp091
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/weirmq/weir/cloud/amqp091/wire"
+	"github.com/weirmq/weir/cloud/queue/routing"
+)
+
+// exchangeDeclare performs exchange.declare.
+func (ch *channel) exchangeDeclare(m *wire.ExchangeDeclare) error {
+	c := ch.c
+	name := withoutBreaks(m.Exchange)
+	if name == "" {
+		return c.routingFailed(&routing.Error{Err: routing.ErrDefault})
+	}
+	if m.Passive {
+		if _, err := c.engine.Exchange(c.vhost, name); err != nil {
+			return c.failed(err, "")
+		}
+		return ch.answer(m.NoWait, &wire.ExchangeDeclareOk{})
+	}
+	if err := c.mayConfigure(anExchange, name); err != nil {
+		return err
+	}
+	x, err := c.exchange(name, m)
+	if err != nil {
+		return err
+	}
+	if x.Alternate != "" {
+		if err := c.mayRead(anExchange, name); err != nil {
+			return err
+		}
+		if err := c.mayWrite(anExchange, x.Alternate); err != nil {
+			return err
+		}
+	}
+	if err := c.engine.DeclareExchange(c.ctx, c.vhost, x); err != nil {
+		return c.failed(err, "")
+	}
+	return ch.answer(m.NoWait, &wire.ExchangeDeclareOk{})
+}
+
+// exchange reads the arguments of a declaration.
+func (c *conn) exchange(name string, m *wire.ExchangeDeclare) (routing.Exchange, error) {
+	x := routing.Exchange{Name: name, Type: m.Type, Durable: m.Durable, AutoDelete: m.AutoDelete, Internal: m.Internal, Arguments: m.Arguments.Raw()}
+	for _, a := range []struct {
+		key  string
+		into *string
+	}{
+		{"alternate-exchange", &x.Alternate}, {"x-delayed-type", &x.DelayedType},
+		{"hash-header", &x.HashHeader}, {"hash-property", &x.HashProperty},
+	} {
+		v := m.Arguments.Lookup(a.key)
+		if !v.Exists() {
+			continue
+		}
+		text, ok := v.Bytes()
+		if !ok {
+			return x, refused(wire.PreconditionFailed, "invalid type '%v' for arg '%s' in %s", v.Kind(), a.key, c.of(anExchange, name))
+		}
+		*a.into = string(text)
+	}
+	return x, nil
+}
+
+// exchangeDelete performs exchange.delete.
+func (ch *channel) exchangeDelete(m *wire.ExchangeDelete) error {
+	c := ch.c
+	name := withoutBreaks(m.Exchange)
+	if name == "" {
+		return c.routingFailed(&routing.Error{Err: routing.ErrDefault})
+	}
+	if strings.HasPrefix(name, reservedPrefix) {
+		return refused(wire.AccessRefused, "deletion of system %s not allowed", c.of(anExchange, name))
+	}
+	if err := c.mayConfigure(anExchange, name); err != nil {
+		return err
+	}
+	delete(c.exchanges, name)
+	if err := c.engine.DeleteExchange(c.ctx, c.vhost, name, m.IfUnused); err != nil {
+		return c.failed(err, "")
+	}
+	return ch.answer(m.NoWait, &wire.ExchangeDeleteOk{})
+}
+
+// exchangeBind performs exchange.bind.
+func (ch *channel) exchangeBind(m *wire.ExchangeBind) error {
+	b := routing.Binding{Source: m.Source, Destination: m.Destination, ToExchange: true, Key: m.RoutingKey}
+	if err := ch.bind(b, m.Arguments); err != nil {
+		return err
+	}
+	return ch.answer(m.NoWait, &wire.ExchangeBindOk{})
+}
+
+// exchangeUnbind performs exchange.unbind.
+func (ch *channel) exchangeUnbind(m *wire.ExchangeUnbind) error {
+	b := routing.Binding{Source: m.Source, Destination: m.Destination, ToExchange: true, Key: m.RoutingKey}
+	if err := ch.unbind(b, m.Arguments); err != nil {
+		return err
+	}
+	return ch.answer(m.NoWait, &wire.ExchangeUnbindOk{})
+}
+
+// queueBind performs queue.bind.
+func (ch *channel) queueBind(m *wire.QueueBind) error {
+	name, key, err := ch.boundQueue(m.Queue, m.RoutingKey)
+	if err != nil {
+		return err
+	}
+	if _, err := ch.c.engine.Queue(ch.c.vhost, name, ch.c.id); err != nil {
+		return ch.c.failed(err, name)
+	}
+	if err := ch.bind(routing.Binding{Source: m.Exchange, Destination: name, Key: key}, m.Arguments); err != nil {
+		return err
+	}
+	return ch.answer(m.NoWait, &wire.QueueBindOk{})
+}
+
+// queueUnbind performs queue.unbind.
+func (ch *channel) queueUnbind(m *wire.QueueUnbind) error {
+	name, key, err := ch.boundQueue(m.Queue, m.RoutingKey)
+	if err != nil {
+		return err
+	}
+	if err := ch.unbind(routing.Binding{Source: m.Exchange, Destination: name, Key: key}, m.Arguments); err != nil {
+		return err
+	}
+	return ch.c.send(ch.id, &wire.QueueUnbindOk{})
+}
+
+// boundQueue returns the queue and the routing key of a binding. Without a queue it is the
+// one that was declared last, and without a key as well, its name is the key.
+func (ch *channel) boundQueue(name, key string) (string, string, error) {
+	if name != "" {
+		return name, key, nil
+	}
+	name, err := ch.queueName("")
+	if err == nil && key == "" {
+		key = name
+	}
+	return name, key, err
+}
+
+// bind adds a binding.
+func (ch *channel) bind(b routing.Binding, arguments wire.Table) error {
+	c := ch.c
+	if err := ch.mayBind(&b); err != nil {
+		return err
+	}
+	x, err := c.engine.Exchange(c.vhost, b.Source)
+	if err != nil {
+		return c.failed(err, "")
+	}
+	if err := c.readBinding(&b, x, arguments); err != nil {
+		return err
+	}
+	return c.failed(c.engine.Bind(c.ctx, c.vhost, b), b.Destination)
+}
+
+// unbind removes a binding.
+func (ch *channel) unbind(b routing.Binding, arguments wire.Table) error {
+	c := ch.c
+	if err := ch.mayBind(&b); err != nil {
+		return err
+	}
+	x, err := c.engine.Exchange(c.vhost, b.Source)
+	if errors.Is(err, routing.ErrNotFound) {
+		return nil // as in RabbitMQ
+	}
+	if err != nil {
+		return c.failed(err, "")
+	}
+	if err := c.readBinding(&b, x, arguments); err != nil {
+		return err
+	}
+	delete(c.exchanges, b.Source) // it may be deleted with its last binding
+	return c.failed(c.engine.Unbind(c.ctx, c.vhost, b), b.Destination)
+}
+
+// mayBind checks the names of a binding, and whether the client may change it.
+func (ch *channel) mayBind(b *routing.Binding) error {
+	c := ch.c
+	if b.Source == "" || b.ToExchange && b.Destination == "" {
+		return c.routingFailed(&routing.Error{Err: routing.ErrDefault})
+	}
+	what := aQueue
+	if b.ToExchange {
+		what = anExchange
+	}
+	if err := c.mayWrite(what, b.Destination); err != nil {
+		return err
+	}
+	return c.mayRead(anExchange, b.Source)
+}
+
+// reservedPrefix begins the names that clients may not choose.
+const reservedPrefix = "amq."
+
+// withoutBreaks removes line breaks from a name, as RabbitMQ does.
+func withoutBreaks(name string) string {
+	if !strings.ContainsAny(name, "\r\n") {
+		return name
+	}
+	return strings.NewReplacer("\r", "", "\n", "").Replace(name)
+}
