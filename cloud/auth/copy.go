@@ -77,8 +77,8 @@ func Copied(body []byte, o Options) (*Auth, error) {
 	if err := a.putPermissions(c.Permissions, c.TopicPermissions); err != nil {
 		return nil, fmt.Errorf("decode a copy of users and ACLs: %w", err)
 	}
-	if len(a.vhosts) > MaxPermissions {
-		return nil, fmt.Errorf("decode a copy of users and ACLs: %w: permissions of %d users and vhosts", ErrTooMany, len(a.vhosts))
+	if n := a.vhosts.count(); n > MaxPermissions {
+		return nil, fmt.Errorf("decode a copy of users and ACLs: %w: %d permissions", ErrTooMany, n)
 	}
 	return a, nil
 }

@@ -15,8 +15,8 @@ const PermissionsLevel = 2
 
 // Bounds of permissions.
 const (
-	MaxPermissions = 20_000 // pairs of a user and a vhost
-	MaxExchanges   = 100    // with topic permissions, of a user in a vhost
+	MaxPermissions = 20_000 // of users in vhosts, and for exchanges
+	MaxExchanges   = 100    // for which a user has permissions in a vhost
 	MaxExpression  = 1_000  // bytes
 )
 
@@ -176,6 +176,17 @@ func (s vhosts) listTopics(w topicSelector) []TopicPermissions {
 	return all
 }
 
+// count returns the number of permissions.
+func (s vhosts) count() int {
+	n := 0
+	for _, r := range s {
+		if n += len(r.topics); r.permissions != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // VhostPermissions lists permissions by user and vhost. An empty name selects all.
 func (a *Auth) VhostPermissions(user, vhost string) []VhostPermissions {
 	a.mu.RLock()
@@ -233,14 +244,14 @@ func (a *Auth) mayGrow(of userVhost, exchange string) error {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	r := a.vhosts[of]
-	if r == nil && len(a.vhosts) >= MaxPermissions {
-		return fmt.Errorf("%w: %d pairs of a user and a vhost have permissions already", ErrTooMany, MaxPermissions)
+	has := r != nil && r.permissions != nil
+	if exchange != "" && r != nil {
+		if _, has = r.topics[exchange]; !has && len(r.topics) >= MaxExchanges {
+			return fmt.Errorf("%w: the user has permissions for %d exchanges of the vhost already", ErrTooMany, MaxExchanges)
+		}
 	}
-	if r == nil || exchange == "" {
-		return nil
-	}
-	if _, has := r.topics[exchange]; !has && len(r.topics) >= MaxExchanges {
-		return fmt.Errorf("%w: the user has topic permissions for %d exchanges of the vhost already", ErrTooMany, MaxExchanges)
+	if !has && a.vhosts.count() >= MaxPermissions {
+		return fmt.Errorf("%w: there are %d permissions already", ErrTooMany, MaxPermissions)
 	}
 	return nil
 }

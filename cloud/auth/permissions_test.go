@@ -161,13 +161,14 @@ func TestPermissionsAreBounded(t *testing.T) {
 	if err := a.SetTopicPermissions(t.Context(), TopicPermissions{"ann", "/", "0", ".*", ""}); err != nil {
 		t.Errorf("one that is there: %v", err)
 	}
-	for i := range MaxPermissions - 1 {
+	for i := range MaxPermissions - MaxExchanges {
 		for _, one := range []*Auth{a, follower} {
 			one.vhosts.put(VhostPermissions{"ann", fmt.Sprint(i), "", "", ""})
 		}
 	}
 	for _, err := range []error{
 		a.SetVhostPermissions(t.Context(), VhostPermissions{"ann", "more", "", "", ""}), a.SetTopicPermissions(t.Context(), TopicPermissions{"ann", "more", "x", "", ""}),
+		a.SetTopicPermissions(t.Context(), TopicPermissions{"ann", "0", "x", "", ""}), a.SetVhostPermissions(t.Context(), VhostPermissions{"ann", "/", "", "", ""}),
 	} {
 		if !errors.Is(err, ErrTooMany) {
 			t.Error(err)
