@@ -30,6 +30,9 @@ func (h *host) freeNow() {
 		return
 	}
 	floor := v.Floor()
+	if highFloor(e.o.Mutations) {
+		floor = v.End()
+	}
 	advanced := floor > h.floor
 	e.mu.Unlock()
 	if !advanced {

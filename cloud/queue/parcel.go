@@ -277,7 +277,7 @@ func (h *host) full(q *state.Queue) bool {
 // holds Engine.mu.
 func (h *host) lends(q *state.Queue) bool {
 	l := h.lives[q.ID]
-	if l == nil || len(l.consumers) == 0 {
+	if l == nil || len(l.consumers) == 0 || noLend(h.engine.o.Mutations) {
 		return false
 	}
 	ready, _ := l.waits()
@@ -312,6 +312,19 @@ func (p *parcel) send(done func(error)) {
 			entry := state.Published{Vhost: p.host.topic, Base: bases[0], Groups: p.groups, Special: p.special}
 			return []commitlog.Command{{Kind: state.KindPublish, Body: entry.Append(nil)}}
 		}
+	}
+	if splitDeath(p.host.engine.o.Mutations) && len(proposal.Appends) > 0 && len(proposal.Commands) > 0 {
+		second := commitlog.Proposal{Commands: proposal.Commands}
+		proposal.Commands = nil
+		p.host.engine.log.Submit(proposal, func([]int64, error) {
+			p.host.engine.tasks.run(func() {
+				p.host.engine.log.Submit(second, func(_ []int64, err error) {
+					p.sent(err)
+					done(err)
+				})
+			})
+		})
+		return
 	}
 	p.host.engine.log.Submit(proposal, func(_ []int64, err error) {
 		p.sent(err)

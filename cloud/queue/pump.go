@@ -216,7 +216,7 @@ func (l *live) lend(r round) <-chan error {
 	for _, id := range r.picked[r.trim:] {
 		highest = max(highest, id)
 	}
-	if highest <= l.q.Lent() {
+	if highest <= l.q.Lent() || noLend(l.host.engine.o.Mutations) {
 		return nil
 	}
 	if l.q.Settings.DeliveryLimit < 0 {

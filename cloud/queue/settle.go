@@ -5,7 +5,6 @@ import (
 
 	"github.com/weirmq/weir/cloud/queue/state"
 	"github.com/weirmq/weir/storage/commitlog"
-	"github.com/weirmq/weir/storage/journal"
 )
 
 // batch is verdicts that share an entry. It is filled while it waits for its turn; the
@@ -96,6 +95,10 @@ func (b *batch) accept(l *live, ids ...int64) {
 		v.gone = append(v.gone, id)
 		v.bytes += int64(held.size)
 		b.size += 10
+		if earlyEnd(b.host.engine.o.Mutations) {
+			l.giveBack(id)
+			l.wake()
+		}
 	}
 }
 
@@ -136,14 +139,6 @@ func (b *batch) commands() []commitlog.Command {
 	}
 	slices.SortFunc(s.Queues, func(a, b state.QueueSettled) int { return int(int64(a.ID) - int64(b.ID)) })
 	return []commitlog.Command{{Kind: state.KindSettle, Body: s.Append(nil)}}
-}
-
-// entryBytes is the most bytes that the entry adds to a slot.
-func (b *batch) entryBytes() int {
-	if b.empty() {
-		return 0
-	}
-	return b.size + journal.EntryOverhead
 }
 
 // merge returns ids and ranges as sorted ranges without overlap.

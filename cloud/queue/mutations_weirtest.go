@@ -1,0 +1,21 @@
+//go:build weirtest
+
+package queue
+
+// Mutations break single rules of the engine, so that a model test can show that it
+// notices. They exist only in a build with the tag weirtest.
+type Mutations struct {
+	NoLend     bool // hand messages out though the log does not know that they may be delivered
+	NoEpoch    bool // a new owner does not count what the one before may have delivered
+	EarlyEnd   bool // a lease ends when the verdict comes, not when the entry is applied
+	SplitDeath bool // publish a dead letter in one slot, and end its former life in another
+	HighFloor  bool // let the log delete messages that a queue needs
+	AckFlying  bool // confirm a publication before its slot is durable
+}
+
+func noLend(m Mutations) bool     { return m.NoLend }
+func noEpoch(m Mutations) bool    { return m.NoEpoch }
+func earlyEnd(m Mutations) bool   { return m.EarlyEnd }
+func splitDeath(m Mutations) bool { return m.SplitDeath }
+func highFloor(m Mutations) bool  { return m.HighFloor }
+func ackFlying(m Mutations) bool  { return m.AckFlying }
