@@ -47,6 +47,9 @@ const maxExchanges = 256
 // publishable returns an error unless the client may publish to the exchange, which is
 // remembered. If it was deleted since, the engine says so.
 func (c *conn) publishable(m *wire.BasicPublish) error {
+	if err := c.mayWrite(anExchange, m.Exchange); err != nil {
+		return err // whether there is such an exchange or not
+	}
 	x, ok := c.exchanges[m.Exchange]
 	if !ok {
 		var err error
@@ -58,9 +61,6 @@ func (c *conn) publishable(m *wire.BasicPublish) error {
 		}
 		x.Name = strings.Clone(x.Name)
 		c.exchanges[x.Name] = x
-	}
-	if err := c.mayWrite(anExchange, m.Exchange); err != nil {
-		return err
 	}
 	if x.Internal {
 		return c.routingFailed(&routing.Error{Err: routing.ErrInternal, Name: m.Exchange})

@@ -36,8 +36,11 @@ type program struct {
 	log   bytes.Buffer // to be read after its end
 }
 
-// server is RabbitMQ's own start script: that on the PATH insists on the user rabbitmq.
-const server = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+// RabbitMQ's own scripts: those on the PATH insist on the user rabbitmq.
+const (
+	server  = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+	control = "/usr/lib/rabbitmq/bin/rabbitmqctl"
+)
 
 // Start starts a node with an empty data folder and an epmd of its own. When RabbitMQ is
 // not installed the test is skipped, or fails if WEIR_REQUIRE_SERVICES is 1.
@@ -128,6 +131,16 @@ func (n *Node) run(name string) error {
 	}
 	p.stdin = stdin
 	n.running = append(n.running, p)
+	return nil
+}
+
+// Control runs rabbitmqctl on the node.
+func (n *Node) Control(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, control, args...)
+	cmd.Env = n.env
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("rabbitmqctl %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
 	return nil
 }
 
