@@ -3,6 +3,7 @@ package commitlog
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
@@ -81,11 +82,13 @@ func (a applier) Restore(pos journal.Position, body []byte) error {
 // snapshot encodes the state and the Machines between two slots. Only the goroutine
 // that applies slots may call it.
 func (l *Log) snapshot() []byte {
-	return l.machines.Checkpoint(func(p []byte) []byte {
+	body := l.machines.Checkpoint(func(p []byte) []byte {
 		l.mu.RLock()
 		defer l.mu.RUnlock()
-		return l.state.Append(p)
+		return l.state.Append(slices.Grow(p, l.encoded+l.encoded/16))
 	})
+	l.encoded = len(body)
+	return body
 }
 
 // restore replaces the state and the Machines by what snapshot encoded when all slots

@@ -59,6 +59,7 @@ type Log struct {
 	cold     *cache         // runs as they were read again
 	slots    *freelist.List // memory for slots to come
 	applying *memory        // of the slot that is being applied; only the goroutine that applies uses it
+	encoded  int            // bytes of the last snapshot; only the goroutine that applies uses it
 	blocks   *reader.Reader // of segments
 	upkeep   *upkeep.Maintainer
 	damages  damages

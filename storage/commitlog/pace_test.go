@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -129,6 +130,53 @@ func TestWritersKeepPace(t *testing.T) {
 	})
 }
 
+// bulky makes checkpoints large.
+type bulky struct{ recorder }
+
+func (bulky) Snapshot() []byte     { return make([]byte, 1<<20) }
+func (bulky) Restore([]byte) error { return nil }
+
+// An upkeep that has fallen behind does not catch up by large checkpoints. They neither
+// hold writers up, nor let them get further ahead.
+func TestPaceWithLargeCheckpoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, o := strained(t, mem.New())
+		l := open(t, f, o, with(&bulky{recorder{kinds: []uint16{130}}}))
+		topic := createTopic(t, l, "t", 1)
+		var checkpoints atomic.Int64
+		f.Plan(func(c storagetest.Call) storagetest.Outcome {
+			if c.Verb == storagetest.Create && strings.Contains(c.Keys[0], "/checkpoint/") {
+				checkpoints.Add(1)
+			}
+			return sluggish(c)
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		var mu sync.Mutex // guards all below
+		appended, most, gap, last := int64(0), int64(0), time.Duration(0), time.Now()
+		flood(ctx, l, topic.ID, func(err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			must(err)
+			appended += 8 << 10
+			most = max(most, l.Stats().Waiting)
+			gap = max(gap, time.Since(last))
+			last = time.Now()
+		})
+		const worth = 24 << 20
+		t.Logf("%d checkpoints for %d MiB, %d MiB were waiting at most, longest gap %v", checkpoints.Load(), appended>>20, most>>20, gap)
+		if n := appended/worth + 1; appended < 2*worth || checkpoints.Load() > n {
+			t.Errorf("%d checkpoints of 1 MiB for %d MiB, want %d", checkpoints.Load(), appended>>20, n)
+		}
+		if most < worth || most > worth+2*strainedLimit+1<<20 {
+			t.Errorf("%d KiB were waiting", most>>10)
+		}
+		if gap > 100*time.Millisecond {
+			t.Errorf("no answer for %v", gap)
+		}
+	})
+}
+
 // When the upkeep has nothing left to do, writers are not held back.
 func TestPaceEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -196,7 +244,7 @@ func TestRefusedUpkeep(t *testing.T) {
 
 				f.Plan(sluggish)
 				time.Sleep(time.Minute)
-				if waiting := l.Stats().Waiting; waiting >= 64<<10 {
+				if waiting := l.Stats().Waiting; waiting >= 64<<10+32<<10 { // too little for a checkpoint, and for a pass
 					t.Errorf("%d KiB are waiting", waiting>>10)
 				}
 				n = 0

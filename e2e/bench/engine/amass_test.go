@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -14,7 +15,7 @@ import (
 
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/commitlog/state"
-	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/file"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -47,7 +48,11 @@ func amass(ctx context.Context, a amassing) (r amassed, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	objects, err := newRecipes(folder, value, mem.New())
+	rest, err := file.Open(filepath.Join(folder, "rest"))
+	if err != nil {
+		return r, err
+	}
+	objects, err := newRecipes(folder, value, rest)
 	if err != nil {
 		return r, err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -50,7 +51,7 @@ func newRecipes(folder string, value []byte, rest storage.Bucket) (*recipes, err
 	return &recipes{Bucket: rest, value: value, f: f, folders: make(map[string][]int64)}, nil
 }
 
-func (r *recipes) Close() error { return r.f.Close() }
+func (r *recipes) Close() error { return errors.Join(r.f.Close(), storage.Close(r.Bucket)) }
 
 // cut returns the two parts of the key of a slot or segment.
 func cut(key string) (folder string, number int, ours bool) {

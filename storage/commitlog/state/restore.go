@@ -3,7 +3,6 @@ package state
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
@@ -34,8 +33,8 @@ type restorer struct {
 	order   []*TopicData // as they come: marks name them by their number
 	near    near
 
-	verifies bool    // the state is not wanted: no pieces are kept
-	scratch  []Piece // if verifies is set, of the partition at hand
+	verifies bool  // the state is not wanted: no pieces are kept
+	scratch  Piece // if verifies is set, the one at hand
 }
 
 // decodeState is the inverse of encode. It checks everything: the result keeps the
@@ -154,11 +153,14 @@ func (d *restorer) partition(p *Partition) {
 		next -= d.offset()
 		d.must(next >= 0)
 	}
-	if pieces > 0 {
-		p.Pieces = d.room(pieces)
+	if pieces > 0 && !d.verifies {
+		p.Pieces = make([]Piece, pieces)
 	}
-	for i := range p.Pieces {
-		x := &p.Pieces[i]
+	for i := range pieces {
+		x := &d.scratch
+		if !d.verifies {
+			x = &p.Pieces[i]
+		}
 		x.Base, x.Next = next, d.behind(next)
 		d.piece(p.Key, x)
 		p.Bytes += x.Data()
@@ -193,18 +195,6 @@ func (d *restorer) partition(p *Partition) {
 	for id := range ps.Old {
 		d.must(ps.Young[id] == nil)
 	}
-	if d.verifies {
-		p.Pieces = nil
-	}
-}
-
-// room returns n pieces to be filled in.
-func (d *restorer) room(n int) []Piece {
-	if !d.verifies {
-		return make([]Piece, n)
-	}
-	d.scratch = slices.Grow(d.scratch[:0], n)[:n]
-	return d.scratch
 }
 
 // indexed returns the epochs that follow from a partition's runs. Those of records in

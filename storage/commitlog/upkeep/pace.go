@@ -55,6 +55,14 @@ func (d *debt) mark() tally {
 	return d.applied
 }
 
+// settles returns how much of the debt is settled if of everything up to mark only left is
+// not in segments, and the rest is behind a durable checkpoint.
+func (d *debt) settles(mark, left tally) tally {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return mark.minus(left).minus(d.settled)
+}
+
 // settle notes that of everything up to mark only left is not in segments, and if saved
 // is set, that the rest is behind a durable checkpoint.
 func (d *debt) settle(mark, left tally, saved bool) {

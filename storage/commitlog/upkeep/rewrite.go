@@ -34,7 +34,9 @@ type job struct {
 func (m *Maintainer) rewrite(p *pass) error {
 	m.more = false
 	jobs, left := m.jobs(m.passLimit())
-	if p.left = left; len(jobs) == 0 {
+	p.left = left
+	p.saves = p.saves || m.saves(p)
+	if len(jobs) == 0 {
 		return nil
 	}
 	w := &rewriter{m: m, slots: make(map[journal.Position][]byte), uses: make(map[journal.Position]int)}

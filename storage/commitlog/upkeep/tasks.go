@@ -19,6 +19,7 @@ type task struct {
 
 // pass is the data that the tasks of one pass share.
 type pass struct {
+	mark       tally             // all that was applied when it began
 	saves      bool              // it ends with a checkpoint
 	left       tally             // the part of the data in slots at the beginning that is still there
 	swept      []state.SegmentID // segments that were deleted

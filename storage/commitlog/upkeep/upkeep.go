@@ -208,7 +208,7 @@ const (
 	largeSave = 1 << 20
 )
 
-// worth is how much debt is worth a checkpoint: as much as a pass takes on, or more if
+// worth is how much debt a checkpoint must settle: as much as a pass takes on, or more if
 // checkpoints are large. A larger debt makes a recovery longer, by the time that it takes
 // to read it.
 func (m *Maintainer) worth() tally {
@@ -219,21 +219,24 @@ func (m *Maintainer) worth() tally {
 	return tally{int64(times * float64(m.o.Bytes)), int64(times * float64(m.o.Slots))}
 }
 
-// saves reports whether a pass ends with a checkpoint.
-func (m *Maintainer) saves() bool {
-	owed, worth := m.debt.owed(), m.worth()
-	return owed.bytes >= worth.bytes || owed.slots >= worth.slots || m.log.Now().Sub(m.stored) >= m.o.Age
+// saves reports whether a pass, of which it is known what it leaves, ends with a
+// checkpoint. What the pass leaves is no reason for one: an upkeep that has fallen behind
+// would make large checkpoints instead of catching up.
+func (m *Maintainer) saves(p *pass) bool {
+	settles, worth := m.debt.settles(p.mark, p.left), m.worth()
+	return settles.bytes >= worth.bytes || settles.slots >= worth.slots || m.log.Now().Sub(m.stored) >= m.o.Age
 }
 
-// strain returns the debt, divided by the limit beyond which writers are slowed down. A
-// few slots are always within the limit.
+// strain returns how much is not in segments, divided by the limit beyond which writers are
+// slowed down. A few slots are always within the limit. What only waits for a checkpoint
+// does not count: writers would meet the size of checkpoints.
 func (m *Maintainer) strain() float64 {
 	if m.o.Off {
 		return 0
 	}
-	owed, worth, times := m.debt.owed(), m.worth(), float64(m.o.Debt)
-	bytes := max(times*float64(worth.bytes), float64(4*m.log.FillBytes))
-	return max(float64(owed.bytes)/bytes, float64(owed.slots)/(times*float64(worth.slots)))
+	rest, times := m.debt.toPlace(), float64(m.o.Debt)
+	bytes := max(times*float64(m.o.Bytes), float64(4*m.log.FillBytes))
+	return max(float64(rest.bytes)/bytes, float64(rest.slots)/(times*float64(m.o.Slots)))
 }
 
 func (m *Maintainer) nudge() {
@@ -353,16 +356,15 @@ func (m *Maintainer) Maintain(ctx context.Context) error {
 // held back may go on when it settles debt.
 func (m *Maintainer) Keep() error { return m.keep(true) }
 
-// keep is Keep. The pass ends with a checkpoint if save is set, or enough is owed.
+// keep is Keep. The pass ends with a checkpoint if save is set, or saves reports so.
 func (m *Maintainer) keep(save bool) error {
-	mark := m.debt.mark()
 	m.mine = tally{}
-	p := &pass{saves: save || m.saves()}
+	p := &pass{mark: m.debt.mark(), saves: save}
 	err := m.pass(p, false)
 	if err == nil {
 		m.last = m.log.Now()
 		m.through.Store(m.last.UnixMilli())
-		m.debt.settle(mark, p.left, p.saves)
+		m.debt.settle(p.mark, p.left, p.saves)
 		m.deductOwn()
 	}
 	m.debt.ended(err)
