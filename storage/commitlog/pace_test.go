@@ -168,7 +168,7 @@ func TestPaceWithLargeCheckpoints(t *testing.T) {
 		if n := appended/worth + 1; appended < 2*worth || checkpoints.Load() > n {
 			t.Errorf("%d checkpoints of 1 MiB for %d MiB, want %d", checkpoints.Load(), appended>>20, n)
 		}
-		if most < worth || most > worth+2*strainedLimit+1<<20 {
+		if most < worth || most > worth+2*(worth+strainedLimit)+1<<20 {
 			t.Errorf("%d KiB were waiting", most>>10)
 		}
 		if gap > 100*time.Millisecond {

@@ -5,6 +5,7 @@
 //	upkeep.go                   the driver: when a pass is due, and what it takes
 //	tasks.go                    the tasks, in an order in which a crash does no harm
 //	rewrite.go                  runs in slots become pieces in segments
+//	runs.go                     the bytes of runs, from memory or from slots
 //	adopt.go                    large runs stay in their slots, which become segments
 //	retention.go                old pieces are dropped, and segments without a reference deleted
 //	compact.go, transactions.go the last record of each key stays

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"sync"
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog/state"
@@ -149,7 +148,8 @@ type rewriter struct {
 
 	left  int64                       // bytes of jobs that are not written
 	slots map[journal.Position][]byte // whole slots that several jobs want
-	uses  map[journal.Position]int    // extents of jobs, by slot
+	uses  map[journal.Position]int    // small extents of jobs, by slot
+	ahead map[int64][]byte            // large runs of the job at hand that come next, by first offset
 }
 
 // upload is a segment that is being stored.
@@ -204,45 +204,6 @@ func (w *rewriter) most() int { return min(20_000, w.m.log.FillBytes/2/maxPlaced
 // maxPlaced is the bytes that a piece takes in an entry at most.
 const maxPlaced = 16 + 5 + 4*10 + 4*5 + 10 + 6
 
-// fetchers is how many slots are read at once.
-const fetchers = 8
-
-// fetch reads the slots that jobs want and that are not in memory. One that cannot
-// be read now is tried again, by itself, when it is its turn.
-func (w *rewriter) fetch(jobs []job) {
-	l := w.m.log
-	missing := make(map[journal.Position]bool)
-	for i := range jobs {
-		for k, x := range jobs[i].extents {
-			if jobs[i].leaves(k) {
-				continue
-			}
-			w.uses[x.Position()]++
-			if l.Run(jobs[i].key, x.Base) == nil {
-				missing[x.Position()] = true
-			}
-		}
-	}
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	room := make(chan struct{}, fetchers)
-	for pos := range missing {
-		room <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-room }()
-			raw, err := l.Bucket.Get(w.m.ctx, journal.SlotKey(l.Shard, pos), 0, -1)
-			if err != nil {
-				return
-			}
-			w.m.debt.step()
-			mu.Lock()
-			defer mu.Unlock()
-			w.slots[pos] = raw
-		})
-	}
-	wg.Wait()
-}
-
 // begin starts a piece that will get about so many bytes.
 func (w *rewriter) begin(key state.Place, base, bytes int64) {
 	if w.b == nil {
@@ -252,8 +213,12 @@ func (w *rewriter) begin(key state.Place, base, bytes int64) {
 			w.id.Number += state.CleanNumbers
 		}
 		w.b = segment.NewBuilder(w.m.log.Shard, w.id.Epoch, w.id.Number)
+		room := max(bytes, w.left)
+		if bytes >= int64(w.m.o.Segment)/2 {
+			room = bytes // it gets an object of its own
+		}
 		w.b.Reuse(w.m.memory.take())
-		w.b.Grow(int(min(max(bytes, w.left), int64(w.m.o.Segment+w.m.log.FillBytes))))
+		w.b.Grow(int(min(room, int64(w.m.o.Segment+w.m.log.FillBytes))))
 	}
 	w.b.Begin(key.Topic, key.Partition, base)
 }
@@ -310,6 +275,9 @@ func (w *rewriter) one(j *job) error {
 	}
 	for i, x := range j.extents {
 		left -= int64(x.Size)
+		if i%fetchers == 0 {
+			w.readAhead(j.key, j.extents[i:])
+		}
 		data, err := w.data(j.key, x)
 		var batches []record.Batch
 		if err == nil {
@@ -378,36 +346,6 @@ func (w *rewriter) end(key state.Place, next int64) {
 		Base: x.Base, Next: x.Next, Time: x.MaxTime, Segment: w.id,
 		At: x.At, Size: x.Size, Index: x.Index, Records: x.Records,
 	}})
-}
-
-// data returns the bytes of a run: from memory, or from its slot.
-func (w *rewriter) data(key state.Place, x state.Extent) ([]byte, error) {
-	l, pos := w.m.log, x.Position()
-	raw := w.slots[pos]
-	if w.uses[pos]--; w.uses[pos] == 0 {
-		delete(w.slots, pos)
-	}
-	if data := l.Run(key, x.Base); data != nil {
-		return data, nil
-	}
-	object := journal.SlotKey(l.Shard, pos)
-	if raw != nil {
-		if int64(len(raw)) < int64(x.At)+int64(x.Size) {
-			return nil, fmt.Errorf("%w: %s ends early", state.ErrCorrupt, object)
-		}
-		return raw[x.At:][:x.Size], nil
-	}
-	err := storage.Until(w.m.ctx, func() (err error) {
-		raw, err = l.Bucket.Get(w.m.ctx, object, int64(x.At), int64(x.Size))
-		return err
-	}, fs.ErrNotExist)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", object, err)
-	}
-	if len(raw) != int(x.Size) {
-		return nil, fmt.Errorf("%w: %s ends early", state.ErrCorrupt, object)
-	}
-	return raw, nil
 }
 
 // finish stores the segment under way, and returns when the pieces of all are

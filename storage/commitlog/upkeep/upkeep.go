@@ -228,15 +228,17 @@ func (m *Maintainer) saves(p *pass) bool {
 }
 
 // strain returns how much is not in segments, divided by the limit beyond which writers are
-// slowed down. A few slots are always within the limit. What only waits for a checkpoint
-// does not count: writers would meet the size of checkpoints.
+// slowed down. A few slots are always within the limit, and as much as is worth a
+// checkpoint may come while a large one is made. What only waits for a checkpoint does not
+// count: writers would be held up by each.
 func (m *Maintainer) strain() float64 {
 	if m.o.Off {
 		return 0
 	}
-	rest, times := m.debt.toPlace(), float64(m.o.Debt)
-	bytes := max(times*float64(m.o.Bytes), float64(4*m.log.FillBytes))
-	return max(float64(rest.bytes)/bytes, float64(rest.slots)/(times*float64(m.o.Slots)))
+	rest, limit, more := m.debt.toPlace(), m.worth(), int64(m.o.Debt-1)
+	limit.bytes = max(limit.bytes+more*m.o.Bytes, int64(4*m.log.FillBytes))
+	limit.slots += more * int64(m.o.Slots)
+	return max(float64(rest.bytes)/float64(limit.bytes), float64(rest.slots)/float64(limit.slots))
 }
 
 func (m *Maintainer) nudge() {
