@@ -50,7 +50,7 @@ var homes = map[string][]string{
 	"github.com/twmb/franz-go/pkg/kerr":  {"cloud/kafka"},
 	"github.com/twmb/franz-go/pkg/sasl":  {"cloud/weirctl"},
 	"github.com/RoaringBitmap/roaring":   {"cloud/queue/state"},
-	"github.com/rabbitmq/amqp091-go":     {"cloud/amqp091", "cloud/amqp091/wire"}, // their tests only
+	"github.com/rabbitmq/amqp091-go":     {"cloud/amqp091", "cloud/amqp091/wire", "e2e", "e2e/*"}, // tests only
 	"github.com/go-jose/go-jose/v4":      {"cloud/auth/bearer"},
 	"github.com/twmb/franz-go/pkg/kgo":   {"firmware-sim/audit", "cloud/weirctl", "e2e", "e2e/*"},
 	"github.com/fxamacker/cbor/v2":       {"cloud/payload"},
