@@ -20,6 +20,7 @@ import (
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/cloud/shard"
+	"github.com/weirmq/weir/cloud/share"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/commitlog/identity"
@@ -136,6 +137,7 @@ func (n *Node) newOwned() *owned {
 		Log:      n.o.Log,
 		Settings: changed,
 		Groups:   group.Options{Timeouts: broker.GroupTimeouts(changed)},
+		Shares:   share.Options{Settings: broker.ShareSettings(changed)},
 		Txns:     txn.Options{Ended: n.broker.TransactionEnded},
 		Fleet:    fleet.Options{CA: n.ca},
 		Users:    auth.Options{SuperUsers: n.o.SuperUsers, Changed: n.dropUser},

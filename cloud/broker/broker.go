@@ -135,17 +135,6 @@ func (b *Broker) Groups(id string) (*group.Coordinator, error) {
 	return s.Groups, nil
 }
 
-// AllGroups returns the coordinators of the groups that this node serves. Other nodes
-// may serve more groups.
-func (b *Broker) AllGroups() ([]*group.Coordinator, error) {
-	var all []*group.Coordinator
-	shards, err := b.owned()
-	for _, s := range shards {
-		all = append(all, s.Groups)
-	}
-	return all, err
-}
-
 // NewProducerID returns an id that no other producer of the cluster has or
 // will have. It is durable on return.
 func (b *Broker) NewProducerID(ctx context.Context) (int64, error) {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/configs"
 )
@@ -31,12 +32,26 @@ const (
 	consumerHeartbeat = "consumer.heartbeat.interval.ms"
 )
 
-// groupSettings lists the settings of groups, by name (KIP-848).
+// groupSettings lists the settings of groups, by name (KIP-848, KIP-932).
 var groupSettings = []Setting{
 	{Name: consumerHeartbeat, Type: Int, Default: "5000", rule: between(100, 60_000),
 		Doc: "How often members of the group send heartbeats, in the newer group protocol. It must be less than consumer.session.timeout.ms."},
 	{Name: consumerSession, Type: Int, Default: "45000", rule: between(1_000, 1_800_000),
 		Doc: "A member of the group is removed after this long without a heartbeat, in the newer group protocol."},
+	{Name: shareReset, Type: String, Default: "latest", rule: resets,
+		Doc: "Where a share group begins to read a partition: latest, earliest, or by_duration: and how long ago, such as by_duration:PT1H."},
+	{Name: shareDeliveries, Type: Int, Default: "5", rule: between(2, 10),
+		Doc: "A record is not delivered again to a share group when so many deliveries of it have ended without success."},
+	{Name: shareHeartbeat, Type: Int, Default: "5000", rule: between(100, 60_000),
+		Doc: "How often members of a share group send heartbeats. It must be less than share.session.timeout.ms."},
+	{Name: shareIsolation, Type: String, Default: "read_uncommitted", rule: oneOf("read_uncommitted", "read_committed"),
+		Doc: "Whether a share group gets records of transactions that are open or were aborted."},
+	{Name: shareLocks, Type: Int, Default: "2000", rule: between(100, 10_000),
+		Doc: "How many records of a partition the members of a share group may have acquired at once."},
+	{Name: shareLock, Type: Int, Default: "30000", rule: between(1_000, 3_600_000),
+		Doc: "A record that a member of a share group has acquired is delivered again after this long without an acknowledgement."},
+	{Name: shareSession, Type: Int, Default: "45000", rule: between(1_000, 1_800_000),
+		Doc: "A member of a share group is removed after this long without a heartbeat."},
 }
 
 // replicated lists settings that tools such as Cruise Control change while they move
@@ -55,7 +70,7 @@ func GroupSettings() []Setting { return groupSettings }
 
 // GroupSetting returns the group setting of that name, or ErrInvalidConfig.
 func GroupSetting(name string) (Setting, error) {
-	if strings.HasPrefix(name, "share.") || strings.HasPrefix(name, "streams.") {
+	if strings.HasPrefix(name, "streams.") {
 		return Setting{}, fmt.Errorf("%w: %s is for a kind of groups that is not supported", ErrInvalidConfig, name)
 	}
 	return settingOf(groupSettings, name)
@@ -96,10 +111,10 @@ func CheckGroup(values map[string]string) error {
 	if err := check(values, GroupSetting); err != nil {
 		return err
 	}
-	if session, heartbeat := groupTimeouts(values); heartbeat >= session {
+	if session, heartbeat := timeoutsOf(values, consumerSession, consumerHeartbeat); heartbeat >= session {
 		return fmt.Errorf("%w: %s, %v, must be less than %s, %v", ErrInvalidConfig, consumerHeartbeat, heartbeat, consumerSession, session)
 	}
-	return nil
+	return checkShare(values)
 }
 
 func check(values map[string]string, setting func(string) (Setting, error)) error {
@@ -274,17 +289,21 @@ func (b *Broker) DefaultPartitions() int32 {
 
 // GroupTimeouts returns a function that returns the timeouts that clients have set
 // for a group, for group.Options.
-func GroupTimeouts(s *settings.Settings) func(group string) (session, heartbeat time.Duration) {
-	return func(group string) (session, heartbeat time.Duration) {
-		values := s.Of(settings.Resource{Kind: settings.Group, Name: group})
-		if len(values) == 0 {
+func GroupTimeouts(s *settings.Settings) func(group string, typ group.Type) (session, heartbeat time.Duration) {
+	return func(name string, typ group.Type) (session, heartbeat time.Duration) {
+		values := s.Of(settings.Resource{Kind: settings.Group, Name: name})
+		switch {
+		case len(values) == 0:
 			return 0, 0
+		case typ == group.Share:
+			return timeoutsOf(values, shareSession, shareHeartbeat)
 		}
-		return groupTimeouts(values)
+		return timeoutsOf(values, consumerSession, consumerHeartbeat)
 	}
 }
 
-func groupTimeouts(values map[string]string) (session, heartbeat time.Duration) {
+// timeoutsOf returns the values of two settings of groups, or their defaults.
+func timeoutsOf(values map[string]string, sessionName, heartbeatName string) (session, heartbeat time.Duration) {
 	value := func(name string) time.Duration {
 		s, _ := settingOf(groupSettings, name)
 		ms, err := strconv.ParseInt(cmp.Or(values[name], s.Default), 10, 64)
@@ -293,5 +312,5 @@ func groupTimeouts(values map[string]string) (session, heartbeat time.Duration) 
 		}
 		return time.Duration(ms) * time.Millisecond
 	}
-	return value(consumerSession), value(consumerHeartbeat)
+	return value(sessionName), value(heartbeatName)
 }

@@ -68,7 +68,7 @@ func atLeast(least int64) rule { return between(least, math.MaxInt64) }
 var (
 	someList  = rule{"a list of at most 16,384 bytes", func(v string) bool { return len(v) <= 16<<10 }}
 	trueFalse = rule{"true or false", func(v string) bool { return strings.EqualFold(v, "true") || strings.EqualFold(v, "false") }}
-	share     = rule{"a number from 0 to 1", func(v string) bool {
+	fraction  = rule{"a number from 0 to 1", func(v string) bool {
 		ratio, err := strconv.ParseFloat(v, 64)
 		return err == nil && ratio >= 0 && ratio <= 1
 	}}
@@ -140,7 +140,7 @@ var topicSettings = []Setting{
 		Doc: "How far a record's timestamp may lie in the past if message.timestamp.type is CreateTime. Records of gateways are taken whatever their clocks say."},
 	{Name: timestampType, Type: String, Default: "CreateTime", Broker: "log.message.timestamp.type", rule: oneOf("CreateTime", logAppendTime),
 		Doc: "Whose time a record bears: the producer's, or that of the append."},
-	{Name: "min.cleanable.dirty.ratio", Type: Double, Default: "0.5", Broker: "log.cleaner.min.cleanable.ratio", rule: share,
+	{Name: "min.cleanable.dirty.ratio", Type: Double, Default: "0.5", Broker: "log.cleaner.min.cleanable.ratio", rule: fraction,
 		Doc: "How much of a compacted partition must be new before it is compacted again."},
 	{Name: "min.compaction.lag.ms", Type: Long, Default: "0", Broker: "log.cleaner.min.compaction.lag.ms", rule: atLeast(0),
 		Inert: "compaction may remove a record as soon as there is a newer one with its key.",

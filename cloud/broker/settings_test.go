@@ -4,11 +4,16 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/weirmq/weir/cloud/machine/machinetest"
+	"github.com/weirmq/weir/cloud/settings"
+	"github.com/weirmq/weir/cloud/share"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/weir"
 )
@@ -116,5 +121,36 @@ func TestAlterTopic(t *testing.T) {
 	wg.Wait()
 	if now, _ := b.Topic("t"); len(now.Configs) != 1+len(names) {
 		t.Errorf("settings are %v", now.Configs)
+	}
+}
+
+// TestShareSettings: what a share group's settings say is what its manager gets.
+func TestShareSettings(t *testing.T) {
+	s := settings.New()
+	s.Serve(machinetest.New(s))
+	of := ShareSettings(s)
+	if got := of("g"); got != (share.Settings{}) {
+		t.Errorf("%+v", got)
+	}
+	for value, want := range map[string]share.Settings{
+		"latest": {}, "earliest": {Earliest: true}, "by_duration:PT1H30M": {Since: 90 * time.Minute}, "by_duration:P2DT5S": {Since: 48*time.Hour + 5*time.Second},
+	} {
+		values := map[string]string{shareReset: value, shareIsolation: "read_committed", shareLock: "2000", shareDeliveries: "3", shareLocks: "100"}
+		if err := CheckGroup(values); err != nil {
+			t.Error(err)
+		}
+		r := settings.Resource{Kind: settings.Group, Name: "g"}
+		if err := s.Alter(t.Context(), r, func(old map[string]string) error { maps.Copy(old, values); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		want.Committed, want.Lock, want.Deliveries, want.Locks = true, 2*time.Second, 3, 100
+		if got := of("g"); got != want {
+			t.Errorf("%s: %+v, want %+v", value, got, want)
+		}
+	}
+	for _, bad := range []string{"", "never", "by_duration:", "by_duration:P", "by_duration:PT", "by_duration:PT0S", "by_duration:-PT1S", "by_duration:P99999999999D"} {
+		if err := CheckGroup(map[string]string{shareReset: bad}); !errors.Is(err, ErrInvalidConfig) {
+			t.Errorf("%q: %v", bad, err)
+		}
 	}
 }

@@ -118,8 +118,8 @@ func (b *Broker) CheckName(name string) error {
 	return c.Log.Alike(name)
 }
 
-// DeleteTopic deletes a topic, all its records, and the offsets that groups have
-// committed in it; durable on return.
+// DeleteTopic deletes a topic, all its records, and the offsets of groups in it; durable
+// on return.
 func (b *Broker) DeleteTopic(ctx context.Context, id weir.TopicID) error {
 	c, err := b.catalogue()
 	if err != nil {
@@ -135,9 +135,9 @@ func (b *Broker) DeleteTopic(ctx context.Context, id weir.TopicID) error {
 	if err := c.Log.DeleteTopic(ctx, id); err != nil {
 		return translate(err)
 	}
-	groups, err := b.AllGroups()
-	for _, g := range groups {
-		err = errors.Join(err, g.ForgetTopic(ctx, id, t.Name))
+	shards, err := b.owned()
+	for _, s := range shards {
+		err = errors.Join(err, s.Groups.ForgetTopic(ctx, id, t.Name), translateShare(s.Shares.ForgetTopic(ctx, id)))
 	}
 	return err
 }

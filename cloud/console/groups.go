@@ -44,11 +44,7 @@ func listGroups(known broker.Coordination) []Group {
 
 func (c *console) deleteGroup(r *http.Request) (any, error) {
 	id := named(r, "id")
-	groups, err := c.Broker.Groups(id)
-	if err != nil {
-		return nil, err
-	}
-	if err := groups.Delete(r.Context(), id); err != nil {
+	if err := c.Broker.DeleteGroup(r.Context(), id); err != nil {
 		return nil, fmt.Errorf("%w: %q", err, id)
 	}
 	return struct{}{}, nil

@@ -47,7 +47,7 @@ func (c *Coordinator) consumerGroup(name string, join bool) (*group, error) {
 		g = c.newGroup(name)
 	}
 	g.protocolType, g.protocol, g.leader = consumerProtocol, "", ""
-	g.consumers = &consumers{
+	g.sharers, g.consumers = nil, &consumers{
 		members:   make(map[string]*consumer),
 		instances: make(map[string]*consumer),
 		view:      newView(0, nil),
@@ -61,13 +61,13 @@ func (c *Coordinator) consumerGroup(name string, join bool) (*group, error) {
 // consumerProtocol is the protocol type of all groups of type Consumer.
 const consumerProtocol = "consumer"
 
-// convert makes an empty group of type Consumer a classic one. It returns false if
-// the group has members.
+// convert makes an empty group of another type a classic one. It returns false if the
+// group has members.
 func (g *group) convert() bool {
-	if g.consumers != nil && g.state == Empty {
-		g.consumers = nil
+	if g.typ() != Classic && g.state == Empty {
+		g.consumers, g.sharers = nil, nil
 	}
-	return g.consumers == nil
+	return g.typ() == Classic
 }
 
 func (cs *consumers) inOrder() []*consumer {
@@ -174,16 +174,22 @@ func (g *group) status() State {
 }
 
 func (g *group) typ() Type {
-	if g.consumers != nil {
+	switch {
+	case g.consumers != nil:
 		return Consumer
+	case g.sharers != nil:
+		return Share
 	}
 	return Classic
 }
 
-// size returns the number of members, of either type.
+// size returns the number of members, of any type.
 func (g *group) size() int {
-	if g.consumers != nil {
+	switch g.typ() {
+	case Consumer:
 		return len(g.consumers.members)
+	case Share:
+		return len(g.sharers.members)
 	}
 	return len(g.members)
 }

@@ -195,14 +195,14 @@ func (g *group) addConsumer(r *ConsumerHeartbeatRequest) *consumer {
 // touch records a sign of life. It does not reset the timer, like member.touch.
 func (m *consumer) touch() { m.deadline = time.Now().Add(m.g.session()) }
 
-// session returns how long a member of a consumer group may be silent.
+// session returns how long a member of a consumer or share group may be silent.
 func (g *group) session() time.Duration {
 	session, _ := g.timeouts()
 	return cmp.Or(session, g.c.opts.ConsumerSession)
 }
 
-// heartbeat returns the interval at which members of a consumer group are to send
-// one.
+// heartbeat returns the interval at which members of a consumer or share group are to
+// send one.
 func (g *group) heartbeat() time.Duration {
 	_, heartbeat := g.timeouts()
 	return cmp.Or(heartbeat, g.c.opts.ConsumerHeartbeat)
@@ -212,7 +212,7 @@ func (g *group) timeouts() (session, heartbeat time.Duration) {
 	if g.c.opts.Timeouts == nil {
 		return 0, 0
 	}
-	return g.c.opts.Timeouts(g.id)
+	return g.c.opts.Timeouts(g.id, g.typ())
 }
 
 // leaveConsumer removes a member at once. A static member that will come back keeps

@@ -5,7 +5,7 @@ import "time"
 // Type is the protocol by which partitions are assigned to a group's members.
 type Type string
 
-// The types of groups, named as in the Kafka protocol.
+// The types of groups, named as in the Kafka protocol; there is also Share.
 const (
 	Classic  Type = "classic"  // members assign the partitions themselves; also groups that never had members
 	Consumer Type = "consumer" // the coordinator assigns them (KIP-848)

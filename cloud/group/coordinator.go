@@ -20,12 +20,13 @@ type Options struct {
 	MaxBytes     int           // protocols, subscriptions and assignments of all members of all groups; 64 MiB
 	MaxMetadata  int           // bytes of metadata of one committed offset; 4,096
 
-	ConsumerSession   time.Duration // a member of a consumer group is removed after this long without a heartbeat; 45 s
+	ConsumerSession   time.Duration // a member of a consumer or share group is removed after this long without a heartbeat; 45 s
 	ConsumerHeartbeat time.Duration // interval at which its members are told to send one; 5 s
 
-	// Timeouts, if set, returns the two for a group that has its own, else 0 and the
-	// values above apply. It is called with the coordinator locked, and must not wait.
-	Timeouts func(group string) (session, heartbeat time.Duration)
+	// Timeouts, if set, returns the two for a group of type Consumer or Share that has its
+	// own, else 0 and the values above apply. It is called with the coordinator locked, and
+	// must not wait.
+	Timeouts func(group string, typ Type) (session, heartbeat time.Duration)
 
 	Now func() time.Time // time.Now
 	Log *slog.Logger     // slog.Default

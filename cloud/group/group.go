@@ -32,7 +32,8 @@ type group struct {
 	committing map[Partition]int    // the same, by partition
 	held       bool                 // joining is over, and the next generation waits for commits in flight
 
-	consumers *consumers // nil: a classic group
+	consumers *consumers // of a group of type Consumer, else nil
+	sharers   *sharers   // of a group of type Share, else nil
 
 	partition int32 // of the offsets topic
 	shown     int32 // generation in the latest description in the offsets topic; 0: none
@@ -70,12 +71,16 @@ func (g *group) shut() {
 	for _, t := range g.pending {
 		t.Stop()
 	}
-	if g.consumers == nil {
-		return
+	if g.consumers != nil {
+		for _, m := range g.consumers.members {
+			m.release()
+			m.timer.Stop()
+		}
 	}
-	for _, m := range g.consumers.members {
-		m.release()
-		m.timer.Stop()
+	if g.sharers != nil {
+		for _, m := range g.sharers.members {
+			m.timer.Stop()
+		}
 	}
 }
 

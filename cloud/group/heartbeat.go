@@ -41,8 +41,11 @@ func (c *Coordinator) Leave(group string, who []Identity) ([]error, error) {
 }
 
 func (g *group) leave(who Identity) error {
-	if g.consumers != nil {
+	switch g.typ() {
+	case Consumer:
 		return g.removeStatic(who)
+	case Share:
+		return ErrUnknownMember // for this protocol
 	}
 	if t, ok := g.pending[who.Member]; ok && who.Instance == "" {
 		t.Stop()

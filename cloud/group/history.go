@@ -126,7 +126,7 @@ func (c *Coordinator) countCommit(g *group, offsets []Offset) {
 		return
 	}
 	h := &c.history.parts[g.partition]
-	if g.generation != g.shown && g.consumers == nil {
+	if g.generation != g.shown && g.typ() == Classic {
 		g.shown = g.generation
 		g.shownAt = h.add(change{kind: described, group: g.id, time: offsets[0].CommittedAt})
 	} else {

@@ -115,7 +115,7 @@ func (s *Server) fetch(ctx context.Context, r *request, q *kmsg.FetchRequest) (*
 			r.answer.Shrink(int64(f.size))
 			return resp, nil
 		}
-		leave, ok := r.conn.park(q)
+		leave, ok := r.conn.park(fetchWeight(q))
 		if !ok { // answer at once, but delay the client's next request
 			r.conn.mute(min(milliseconds(q.MaxWaitMillis), cutPause))
 			r.answer.Shrink(int64(f.size))

@@ -13,7 +13,8 @@ import (
 // Behaviour:
 //   - It is the owner of the shard that has the key's slice. A standby answers the
 //     same.
-//   - Share groups have no coordinator.
+//   - A share group's is that of a group. Its partitions have none of their own (type 2):
+//     what becomes of their records is the partition leader's to know.
 //
 // Versions:
 //   - v1: coordinator types, error messages; v3: flexible

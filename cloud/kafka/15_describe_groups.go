@@ -15,7 +15,8 @@ import (
 //
 // Behaviour:
 //   - A group that does not exist is Dead; before v6 that is not an error. The same
-//     holds for a group of the newer protocol: ConsumerGroupDescribe describes it.
+//     holds for a group of a newer protocol: ConsumerGroupDescribe and ShareGroupDescribe
+//     describe those.
 //   - Protocol, metadata and assignments are answered only for a stable group: until
 //     then there are none.
 //

@@ -2,12 +2,10 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"github.com/weirmq/weir/cloud/group"
 )
 
 // ListGroups (key 16): all groups that the client may see, including those that have
@@ -23,12 +21,7 @@ import (
 func (s *Server) listGroups(_ context.Context, r *request, q *kmsg.ListGroupsRequest) (*kmsg.ListGroupsResponse, error) {
 	resp := kmsg.NewPtrListGroupsResponse()
 	resp.Version = q.Version
-	coordinators, err := s.broker.AllGroups()
-	var list []group.Listing
-	for _, groups := range coordinators {
-		some, failed := groups.List()
-		list, err = append(list, some...), errors.Join(err, failed)
-	}
+	list, err := s.broker.GroupListings()
 	if resp.ErrorCode = code(err, coordinator); err != nil {
 		return resp, nil
 	}

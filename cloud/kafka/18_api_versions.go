@@ -26,13 +26,14 @@ import (
 // features lists the features with a version of their own. With transaction.version
 // 2, the end of each transaction raises the epoch, and Produce and TxnOffsetCommit
 // add partitions and groups (KIP-890). group.version 1 is the newer group protocol
-// (KIP-848).
+// (KIP-848), share.version 1 are share groups (KIP-932).
 var features = []struct {
 	name     string
 	min, max int16
 }{
 	{"transaction.version", 0, 2},
 	{"group.version", 0, 1},
+	{"share.version", 0, 1},
 }
 
 // featuresEpoch never changes, as the features do not change while the node runs.

@@ -4,11 +4,9 @@ import (
 	"context"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"github.com/weirmq/weir/cloud/group"
 )
 
-// DeleteGroups (key 42): removes groups with their committed offsets.
+// DeleteGroups (key 42): removes groups with their offsets.
 //
 // Behaviour:
 //   - Only groups without members can be deleted. Each deletion is durable when
@@ -21,12 +19,8 @@ func (s *Server) deleteGroups(ctx context.Context, r *request, q *kmsg.DeleteGro
 	resp.Version = q.Version
 	for _, name := range q.Groups {
 		err := r.mayGroup(kmsg.ACLOperationDelete, name)
-		var groups *group.Coordinator
 		if err == nil {
-			groups, err = s.broker.Groups(name)
-		}
-		if err == nil {
-			err = groups.Delete(ctx, name)
+			err = s.broker.DeleteGroup(ctx, name)
 		}
 		rg := kmsg.NewDeleteGroupsResponseGroup()
 		rg.Group, rg.ErrorCode = name, code(err, coordinator)

@@ -94,6 +94,13 @@ func (s *Server) table() []api {
 		{kmsg.ListTransactions, 0, 1, shortRequest, typed(kmsg.NewPtrListTransactionsRequest, s.listTransactions), 0},
 		{kmsg.ConsumerGroupHeartbeat, 0, 1, longRequest, typed(kmsg.NewPtrConsumerGroupHeartbeatRequest, s.consumerGroupHeartbeat), 0},
 		{kmsg.ConsumerGroupDescribe, 0, 1, longRequest, typed(kmsg.NewPtrConsumerGroupDescribeRequest, s.consumerGroupDescribe), 0},
+		{kmsg.ShareGroupHeartbeat, 1, 1, longRequest, typed(kmsg.NewPtrShareGroupHeartbeatRequest, s.shareGroupHeartbeat), 0},
+		{kmsg.ShareGroupDescribe, 1, 1, longRequest, typed(kmsg.NewPtrShareGroupDescribeRequest, s.shareGroupDescribe), 0},
+		{kmsg.ShareFetch, 1, 2, longRequest, typed(kmsg.NewPtrShareFetchRequest, s.shareFetch), 0},
+		{kmsg.ShareAcknowledge, 1, 2, longRequest, typed(kmsg.NewPtrShareAcknowledgeRequest, s.shareAcknowledge), 0},
+		{kmsg.DescribeShareGroupOffsets, 0, 1, longRequest, typed(kmsg.NewPtrDescribeShareGroupOffsetsRequest, s.describeShareGroupOffsets), 0},
+		{kmsg.AlterShareGroupOffsets, 0, 0, longRequest, typed(kmsg.NewPtrAlterShareGroupOffsetsRequest, s.alterShareGroupOffsets), 0},
+		{kmsg.DeleteShareGroupOffsets, 0, 0, longRequest, typed(kmsg.NewPtrDeleteShareGroupOffsetsRequest, s.deleteShareGroupOffsets), 0},
 	}
 	for i := range apis {
 		a := &apis[i]
@@ -143,7 +150,7 @@ func typed[Q kmsg.Request, R kmsg.Response](fresh func() Q, do func(context.Cont
 // waits reports whether the operation may wait for long, for records or for other
 // clients. The memory of its request is released before that.
 func (a *api) waits() bool {
-	return a.key == kmsg.Fetch || a.key == kmsg.JoinGroup || a.key == kmsg.SyncGroup
+	return a.key == kmsg.Fetch || a.key == kmsg.ShareFetch || a.key == kmsg.JoinGroup || a.key == kmsg.SyncGroup
 }
 
 func (s *Server) decodeInto(ctx context.Context, q kmsg.Request, body []byte) error {

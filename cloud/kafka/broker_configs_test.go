@@ -131,7 +131,11 @@ func TestBrokerConfigsThatCannotBe(t *testing.T) {
 		"all groups":     {ofGroup, "", "consumer.session.timeout.ms", "50000", kerr.InvalidRequest},
 		"group's value":  {ofGroup, "g", "consumer.session.timeout.ms", "1", kerr.InvalidConfig},
 		"slow heartbeat": {ofGroup, "g", "consumer.heartbeat.interval.ms", "45000", kerr.InvalidConfig},
-		"share group":    {ofGroup, "g", "share.session.timeout.ms", "45000", kerr.InvalidConfig},
+		"share group":    {ofGroup, "g", "share.session.timeout.ms", "1", kerr.InvalidConfig},
+		"heartbeats":     {ofGroup, "g", "share.heartbeat.interval.ms", "50000", kerr.InvalidConfig},
+		"reset":          {ofGroup, "g", "share.auto.offset.reset", "by_duration:P1W", kerr.InvalidConfig},
+		"no reset":       {ofGroup, "g", "share.auto.offset.reset", "by_duration:PT", kerr.InvalidConfig},
+		"streams group":  {ofGroup, "g", "streams.session.timeout.ms", "45000", kerr.InvalidConfig},
 		"group unknown":  {ofGroup, "g", "session.timeout.ms", "45000", kerr.InvalidConfig},
 	} {
 		expect(t, what, alter(w, c.typ, c.name, 0, c.setting, c.value), c.want)

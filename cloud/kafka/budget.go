@@ -43,14 +43,19 @@ func (s *Server) largestAnswer() int {
 	return min(s.o.AnswerBytes/4, max(s.o.MaxResponse, s.o.MaxRequest))
 }
 
-// pollWeight estimates the bytes that a Fetch holds while it waits.
-func pollWeight(q *kmsg.FetchRequest) int {
+// pollWeight estimates the bytes that a Fetch or ShareFetch holds while it waits.
+func pollWeight(topics, partitions int) int {
 	const topic, partition = 300, 400 // of the request, the answer, and the watch
-	n := topic * len(q.Topics)
+	return topic*topics + partition*partitions
+}
+
+// fetchWeight is pollWeight for a Fetch.
+func fetchWeight(q *kmsg.FetchRequest) int {
+	n := 0
 	for i := range q.Topics {
-		n += partition * len(q.Topics[i].Partitions)
+		n += len(q.Topics[i].Partitions)
 	}
-	return n
+	return pollWeight(len(q.Topics), n)
 }
 
 // cutPause is the longest time for which nothing is read from a client whose long
@@ -60,10 +65,9 @@ const cutPause = 500 * time.Millisecond
 // smallPoll is the weight of a Fetch that may always wait.
 const smallPoll = 16 << 10
 
-// park takes memory for a Fetch that has to wait for records. It returns false if
-// there is none; then the Fetch is answered at once.
-func (c *conn) park(q *kmsg.FetchRequest) (leave func(), ok bool) {
-	weight := pollWeight(q)
+// park takes memory for a Fetch of that weight that has to wait for records. It returns
+// false if there is none; then the Fetch is answered at once.
+func (c *conn) park(weight int) (leave func(), ok bool) {
 	if weight <= smallPoll {
 		return func() {}, true
 	}

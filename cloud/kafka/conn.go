@@ -21,6 +21,7 @@ import (
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/share"
 	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
@@ -43,12 +44,13 @@ type conn struct {
 	peer   string
 	from   netip.Addr // for which the connection is counted
 
-	listener *listener.Listener // that accepted the connection
-	seat     *budget.Seat       // the connection's place in its listener's count
-	met      bool               // a request has come; owned by read
-	session  *login.Session     // who the client is
-	muted    atomic.Int64       // Unix nanoseconds until which nothing is read
-	login    *login.Login       // the one under way; owned by perform
+	listener *listener.Listener           // that accepted the connection
+	seat     *budget.Seat                 // the connection's place in its listener's count
+	met      bool                         // a request has come; owned by read
+	session  *login.Session               // who the client is
+	shares   map[[2]string]*share.Session // its share sessions, by group and member; owned by perform
+	muted    atomic.Int64                 // Unix nanoseconds until which nothing is read
+	login    *login.Login                 // the one under way; owned by perform
 
 	requests chan *request
 	replies  chan *reply
@@ -154,6 +156,7 @@ func (c *conn) serve() {
 		c.cancel(c.read(c.ctx))
 		close(c.requests)
 		wg.Wait()
+		c.leaveShares()
 		close(c.replies)
 		for n := range c.replies {
 			n.request.dropAnswer()
@@ -252,8 +255,7 @@ func (c *conn) answer(ctx context.Context, r *request, last *reply) (*reply, err
 		return nil, err
 	}
 	resp, err := c.s.handle(r.start(ctx), r)
-	if f, ok := resp.(*fetchResponse); ok && err == nil {
-		size := f.size()
+	if size := recordBytes(resp); err == nil && size > 0 {
 		r.countBytes(quota.Consume, size)
 		c.s.count.fetchedBytes.Add(size)
 	}
@@ -268,6 +270,21 @@ func (c *conn) answer(ctx context.Context, r *request, last *reply) (*reply, err
 	n.finish = func() (kmsg.Response, error) { return resp, nil }
 	close(n.ready)
 	return n, nil
+}
+
+// recordBytes returns the bytes of the records in an answer.
+func recordBytes(resp kmsg.Response) int {
+	switch f := resp.(type) {
+	case *fetchResponse:
+		if f != nil {
+			return f.size()
+		}
+	case *kmsg.ShareFetchResponse:
+		if f != nil {
+			return shareBytes(f)
+		}
+	}
+	return 0
 }
 
 // host returns the client's address in Kafka's notation, for display.

@@ -22,6 +22,7 @@ import (
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/cloud/shard"
+	"github.com/weirmq/weir/cloud/share"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
@@ -73,6 +74,7 @@ func open(t testing.TB, o setup) *door {
 		Log:      quiet,
 		Settings: dynamic,
 		Groups:   group.Options{ConsumerHeartbeat: o.pulse, Timeouts: broker.GroupTimeouts(dynamic)},
+		Shares:   share.Options{Settings: broker.ShareSettings(dynamic)},
 		Txns:     txn.Options{Ended: func(how txn.Ending) { b.TransactionEnded(how) }},
 		Users:    auth.Options{SuperUsers: []string{"User:root"}, Changed: changed},
 		Quotas:   quota.Options{Now: o.now},

@@ -14,6 +14,7 @@ import (
 	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/settings"
+	"github.com/weirmq/weir/cloud/share"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/record"
 )
@@ -89,6 +90,16 @@ var codes = []struct {
 	{group.ErrFencedEpoch, same(kerr.FencedMemberEpoch)},
 	{group.ErrStaleEpoch, same(kerr.StaleMemberEpoch)},
 	{group.ErrUnreleasedInstance, same(kerr.UnreleasedInstanceID)},
+
+	{share.ErrInvalidState, same(kerr.InvalidRecordState)},
+	{share.ErrInvalid, same(kerr.InvalidRequest)},
+	{share.ErrTooMany, same(kerr.PolicyViolation)},
+	{share.ErrUnknown, same(kerr.UnknownTopicOrPartition)},
+	{share.ErrNoSession, same(kerr.ShareSessionNotFound)},
+	{share.ErrSessionEpoch, same(kerr.InvalidShareSessionEpoch)},
+	{share.ErrSessionLimit, same(kerr.ShareSessionLimitReached)},
+	{share.ErrSessionTooWide, same(kerr.InvalidRequest)},
+	{errAcknowledgeFirst, same(kerr.InvalidRequest)},
 
 	{txn.ErrUnavailable, elsewhere},
 	{txn.ErrClosed, elsewhere},

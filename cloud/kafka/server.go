@@ -19,6 +19,7 @@ import (
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/measure"
+	"github.com/weirmq/weir/cloud/share"
 	"github.com/weirmq/weir/storage/freelist"
 )
 
@@ -117,6 +118,7 @@ type Server struct {
 
 	decode decoding
 	logins *login.Logins
+	shares *share.Sessions
 
 	ctx  context.Context // ends when the server closes
 	stop context.CancelFunc
@@ -139,6 +141,7 @@ func New(o Options) (*Server, error) {
 		lines:   budget.NewLines(budget.LinesOptions{}),
 		buffers: freelist.New(o.MemoryBytes / 2),
 		decode:  newDecoding(),
+		shares:  share.NewSessions(maxShareSessions),
 		conns:   make(map[*conn]struct{}),
 	}
 	s.logins = login.New(login.Options{Users: o.Access.Users, Tokens: o.Tokens, Penalties: o.Penalties, Waited: o.Metrics.Waiting("login")})

@@ -66,11 +66,11 @@ func examples(t testing.TB, topic broker.Topic) []kmsg.Request {
 	consume := kmsg.NewPtrConsumerGroupHeartbeatRequest()
 	consume.Group, consume.MemberID, consume.RebalanceTimeoutMillis = "consumers", "m", 1000
 	consume.SubscribedTopicNames, consume.Topics = []string{topic.Name}, []kmsg.ConsumerGroupHeartbeatRequestTopic{}
-	return append(append(append(adminExamples(topic), securityExamples()...), transactionExamples(topic)...), []kmsg.Request{
+	return append(append(append(append(adminExamples(topic), securityExamples()...), transactionExamples(topic)...), []kmsg.Request{
 		produceTo(13, topic, 1, batchOf(t, record.None, "x"), []byte{1}), fetchFrom(12, topic, 0, 99),
 		list, meta, commit, offsets, find, group, heartbeat, leave, sync, versions, create, remove, trim, id,
 		consume, &kmsg.ConsumerGroupDescribeRequest{Groups: []string{"consumers", "g", ""}, IncludeAuthorizedOperations: true},
-	}...)
+	}...), shareExamples(topic)...)
 }
 
 // Every version of everything that is advertised has an answer that decodes, to

@@ -16,6 +16,7 @@ import (
 	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/settings"
+	"github.com/weirmq/weir/cloud/share"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/commitlog/state"
@@ -39,6 +40,7 @@ type Options struct {
 	Log      *slog.Logger       // for machines without a logger of their own; nil: slog.Default
 	Settings *settings.Settings // empty; made by the caller if others use it before New; nil: New makes one
 	Groups   group.Options
+	Shares   share.Options
 	Txns     txn.Options // Groups is set by New
 	Fleet    fleet.Options
 	Users    auth.Options
@@ -51,6 +53,7 @@ type Shard struct {
 	ID       uint32 // number
 	Log      machine.WaitingLog
 	Groups   *group.Coordinator
+	Shares   *share.Manager
 	Txns     *txn.Coordinator
 	Fleet    *fleet.Fleet
 	Users    *auth.Auth
@@ -62,9 +65,11 @@ type Shard struct {
 // New makes the machines. Open does the rest.
 func New(o Options) *Shard {
 	o.Groups.Log, o.Txns.Log, o.Queues.Log = cmp.Or(o.Groups.Log, o.Log), cmp.Or(o.Txns.Log, o.Log), cmp.Or(o.Queues.Log, o.Log)
+	o.Shares.Log = cmp.Or(o.Shares.Log, o.Log)
 	s := &Shard{
 		Settings: o.Settings,
 		Groups:   group.New(o.Groups),
+		Shares:   share.New(o.Shares),
 		Fleet:    fleet.New(o.Fleet),
 		Users:    auth.New(o.Users),
 		Quotas:   quota.New(o.Quotas),
@@ -82,6 +87,7 @@ func New(o Options) *Shard {
 func (s *Shard) services() []service {
 	return []service{
 		{s.Groups, s.Groups.Start, s.Groups.Close},
+		{s.Shares, s.Shares.Start, s.Shares.Close},
 		{s.Txns, s.Txns.Start, s.Txns.Close},
 		{s.Fleet, s.Fleet.Start, s.Fleet.Close},
 		{s.Users, s.Users.Start, s.Users.Close},

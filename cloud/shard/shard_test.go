@@ -37,8 +37,8 @@ func TestMachines(t *testing.T) {
 			t.Errorf("%s is not in the list", fields.Type().Field(i).Name)
 		}
 	}
-	if len(listed) != 7 {
-		t.Errorf("%d machines, want 7", len(listed))
+	if len(listed) != 8 {
+		t.Errorf("%d machines, want 8", len(listed))
 	}
 }
 

@@ -1,0 +1,274 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/settings"
+	"github.com/weirmq/weir/cloud/share"
+	"github.com/weirmq/weir/storage/weir"
+)
+
+// Acquire gives a member of a share group records of a partition.
+func (b *Broker) Acquire(ctx context.Context, r share.Request) (share.Acquired, error) {
+	s, err := b.at(weir.SliceOf(r.Topic, r.Partition))
+	if err != nil {
+		return share.Acquired{}, err
+	}
+	a, err := s.Shares.Acquire(ctx, r)
+	return a, translateShare(err)
+}
+
+// Acknowledge takes a member's verdicts on records that it has acquired. done is called
+// once, when they are durable or refused; it must not block.
+func (b *Broker) Acknowledge(at share.Place, member string, all []share.Acknowledgement, done func(error)) {
+	s, err := b.at(weir.SliceOf(at.Topic, at.Partition))
+	if err != nil {
+		done(err)
+		return
+	}
+	s.Shares.Acknowledge(at, member, all, func(err error) { done(translateShare(err)) })
+}
+
+// LeaveShares makes records available that a member has acquired on this node. It
+// returns when that is durable.
+func (b *Broker) LeaveShares(ctx context.Context, name, member string) error {
+	shards, err := b.owned()
+	if err != nil {
+		return err
+	}
+	results := make(chan error, len(shards))
+	for _, s := range shards {
+		s.Shares.Leave(name, member, func(err error) { results <- err })
+	}
+	for range shards {
+		select {
+		case failed := <-results:
+			err = errors.Join(err, translateShare(failed))
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return err
+}
+
+// ShareOffsets returns how far a share group is in the partitions that this node serves.
+func (b *Broker) ShareOffsets(name string) ([]share.Offsets, error) {
+	shards, err := b.owned()
+	if err != nil {
+		return nil, err
+	}
+	var all []share.Offsets
+	for _, s := range shards {
+		some, err := s.Shares.Offsets(name)
+		if err != nil {
+			return nil, translateShare(err)
+		}
+		all = append(all, some...)
+	}
+	return all, nil
+}
+
+// BeginShare makes a share group begin at an offset of a partition, whatever it did
+// there; durable on return. The caller makes sure that the group has no members.
+func (b *Broker) BeginShare(ctx context.Context, at share.Place, offset int64) error {
+	s, err := b.at(weir.SliceOf(at.Topic, at.Partition))
+	if err != nil {
+		return err
+	}
+	return translateShare(s.Shares.Begin(ctx, at, offset))
+}
+
+// DeleteShares removes what a share group knows of a topic, or with nil of all; durable
+// on return. It reports whether there was anything. The caller makes sure that the group
+// has no members.
+func (b *Broker) DeleteShares(ctx context.Context, name string, topic *weir.TopicID) (found bool, err error) {
+	shards, err := b.owned()
+	for _, s := range shards {
+		some, failed := s.Shares.Delete(ctx, name, topic)
+		found, err = found || some, errors.Join(err, translateShare(failed))
+	}
+	return found, err
+}
+
+// GroupListings lists the groups that this node serves, of all types, including those
+// that have only offsets.
+func (b *Broker) GroupListings() ([]group.Listing, error) {
+	shards, err := b.owned()
+	if err != nil {
+		return nil, err
+	}
+	var all []group.Listing
+	known := make(map[string]bool)
+	for _, s := range shards {
+		some, err := s.Groups.List()
+		if err != nil {
+			return nil, err
+		}
+		for _, g := range some {
+			known[g.Group] = true
+		}
+		all = append(all, some...)
+	}
+	for _, s := range shards {
+		names, err := s.Shares.Groups()
+		if err != nil {
+			return nil, translateShare(err)
+		}
+		for _, name := range names {
+			if !known[name] {
+				known[name] = true
+				all = append(all, emptyShare(name))
+			}
+		}
+	}
+	return all, nil
+}
+
+func emptyShare(name string) group.Listing {
+	return group.Listing{Group: name, Type: group.Share, ProtocolType: group.ShareProtocol, State: group.Empty}
+}
+
+// DescribeShare describes a share group. One without members that has offsets is Empty.
+func (b *Broker) DescribeShare(name string) (group.ShareDescription, error) {
+	groups, err := b.Groups(name)
+	if err != nil {
+		return group.ShareDescription{}, err
+	}
+	d, err := groups.DescribeShare(name)
+	if !errors.Is(err, group.ErrUnknownGroup) {
+		return d, err
+	}
+	if _, other := groups.Describe(name); other == nil {
+		return d, err // of another type
+	}
+	offsets, failed := b.ShareOffsets(name)
+	if failed != nil {
+		return d, failed
+	}
+	if len(offsets) == 0 {
+		return d, err
+	}
+	return group.ShareDescription{Listing: emptyShare(name)}, nil
+}
+
+// DeleteGroup removes a group that has no members, with its offsets; durable on return.
+func (b *Broker) DeleteGroup(ctx context.Context, name string) error {
+	groups, err := b.Groups(name)
+	if err != nil {
+		return err
+	}
+	err = groups.Delete(ctx, name)
+	if err != nil && !errors.Is(err, group.ErrUnknownGroup) {
+		return err
+	}
+	found, failed := b.DeleteShares(ctx, name, nil)
+	if failed != nil {
+		return failed
+	}
+	if found {
+		return nil
+	}
+	return err
+}
+
+// translateShare is translate for errors of share groups.
+func translateShare(err error) error {
+	if errors.Is(err, share.ErrClosed) {
+		return errors.Join(ErrNotOwner, err)
+	}
+	return translate(err)
+}
+
+// The settings of share groups (KIP-932).
+const (
+	shareReset      = "share.auto.offset.reset"
+	shareDeliveries = "share.delivery.count.limit"
+	shareHeartbeat  = "share.heartbeat.interval.ms"
+	shareIsolation  = "share.isolation.level"
+	shareLocks      = "share.partition.max.record.locks"
+	shareLock       = "share.record.lock.duration.ms"
+	shareSession    = "share.session.timeout.ms"
+)
+
+// resets says where a share group begins: "latest", "earliest", or "by_duration:" and a
+// duration as in ISO 8601 (KIP-1106).
+var resets = rule{"latest, earliest or by_duration: and a duration such as PT1H30M or P7D", func(v string) bool {
+	_, ok := parseReset(v)
+	return ok
+}}
+
+var isoDuration = regexp.MustCompile(`^by_duration:P(?:(\d{1,5})D)?(?:T(?:(\d{1,7})H)?(?:(\d{1,9})M)?(?:(\d{1,9})S)?)?$`)
+
+func parseReset(v string) (s share.Settings, ok bool) {
+	switch v {
+	case "latest":
+		return s, true
+	case "earliest":
+		s.Earliest = true
+		return s, true
+	}
+	parts := isoDuration.FindStringSubmatch(v)
+	if parts == nil {
+		return s, false
+	}
+	for i, unit := range []time.Duration{24 * time.Hour, time.Hour, time.Minute, time.Second} {
+		n, err := strconv.ParseInt("0"+parts[i+1], 10, 64)
+		if err != nil || n > int64(math.MaxInt64/4/unit) {
+			return s, false
+		}
+		s.Since += time.Duration(n) * unit
+	}
+	return s, s.Since > 0
+}
+
+// ShareSettings returns a function that returns the settings of a share group, for
+// share.Options.
+func ShareSettings(s *settings.Settings) func(group string) share.Settings {
+	return func(group string) share.Settings {
+		values := s.Of(settings.Resource{Kind: settings.Group, Name: group})
+		if len(values) == 0 {
+			return share.Settings{}
+		}
+		number := func(name string) int64 {
+			n, err := strconv.ParseInt(values[name], 10, 64)
+			if err != nil {
+				return 0 // not set
+			}
+			return n
+		}
+		result, _ := parseReset(values[shareReset])
+		result.Committed = values[shareIsolation] == "read_committed"
+		result.Lock = time.Duration(number(shareLock)) * time.Millisecond
+		result.Deliveries, result.Locks = int(number(shareDeliveries)), int(number(shareLocks))
+		return result
+	}
+}
+
+// ShareLock returns how long a member of a share group has a record that it acquires.
+func (b *Broker) ShareLock(name string) time.Duration {
+	ms := int64(0)
+	s, err := settingOf(groupSettings, shareLock)
+	if err == nil {
+		ms, err = strconv.ParseInt(s.Default, 10, 64)
+	}
+	if values, failed := b.GroupValues(name); failed == nil && err == nil {
+		if n, err := strconv.ParseInt(values[shareLock], 10, 64); err == nil {
+			ms = n
+		}
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+func checkShare(values map[string]string) error {
+	if session, heartbeat := timeoutsOf(values, shareSession, shareHeartbeat); heartbeat >= session {
+		return fmt.Errorf("%w: %s, %v, must be less than %s, %v", ErrInvalidConfig, shareHeartbeat, heartbeat, shareSession, session)
+	}
+	return nil
+}
