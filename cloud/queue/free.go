@@ -5,7 +5,22 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage/commitlog"
+	logstate "github.com/weirmq/weir/storage/commitlog/state"
 )
+
+// Needed returns which messages of a vhost are needed; nil if the partition is not that
+// of a vhost (commitlog.Options.Needed). The log drops others that lie behind the first
+// one that is needed, which free does not tell it.
+func (e *Engine) Needed(key logstate.Place) *commitlog.Needed {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	v := e.state.VhostOf(key.Topic)
+	if v == nil || key.Partition != 0 {
+		return nil
+	}
+	n := v.Needed()
+	return &commitlog.Needed{Before: v.End(), Count: n.Count, Has: n.Has}
+}
 
 // freeAfter is how long the log keeps messages that no queue needs, at least: it is told
 // from time to time only.

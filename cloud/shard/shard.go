@@ -107,9 +107,9 @@ func (s *Shard) Machines() []state.Machine {
 }
 
 // Open recovers the log into the machines, takes ownership, and starts them. It sets
-// o.Machines. The errors are those of commitlog.Open.
+// o.Machines and o.Needed. The errors are those of commitlog.Open.
 func (s *Shard) Open(ctx context.Context, o commitlog.Options) (err error) {
-	s.ID, o.Machines = o.Shard, s.Machines()
+	s.ID, o.Machines, o.Needed = o.Shard, s.Machines(), s.Queues.Needed
 	if s.Log.Log, err = commitlog.Open(ctx, o); err != nil {
 		return err
 	}

@@ -9,10 +9,13 @@ import (
 
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/queue"
+	queuestate "github.com/weirmq/weir/cloud/queue/state"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/commitlog/upkeep"
 	"github.com/weirmq/weir/storage/mem"
 )
 
@@ -90,6 +93,52 @@ func TestShard(t *testing.T) {
 	}
 	if !second.Groups.HasHistory() {
 		t.Error("the offsets topic was not begun")
+	}
+}
+
+// TestNeeded: the log is told which messages queues need, and drops the others.
+func TestNeeded(t *testing.T) {
+	s := New(Options{Log: slog.New(slog.DiscardHandler)})
+	defer s.Close()
+	if err := s.Open(t.Context(), commitlog.Options{Bucket: mem.New(), Node: "a", Log: slog.New(slog.DiscardHandler), Upkeep: upkeep.Options{Bytes: 64 << 10, Segment: 32 << 10}}); err != nil {
+		t.Fatal(err)
+	}
+	settings := queuestate.Settings{TTL: -1, MaxLength: -1, MaxBytes: -1, DeliveryLimit: -1}
+	for _, name := range []string{"old", "young"} {
+		if _, err := s.Queues.DeclareQueue(t.Context(), queue.DefaultVhost, name, settings); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 100 {
+		p := queue.Publication{Key: "young", Body: make([]byte, 4000)}
+		if i == 0 {
+			p.Key = "old"
+		}
+		done := make(chan error, 1)
+		s.Queues.Submit(queue.DefaultVhost, queue.Work{Publications: []queue.Publication{p}}, func(_ []error, err error) { done <- err })
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	size := func() int64 {
+		for range 2 {
+			if err := s.Log.Maintain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		topics := s.Log.Topics()
+		n, err := s.Log.Size(topics[len(topics)-1].ID, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := size()
+	if _, err := s.Queues.Purge(t.Context(), queue.DefaultVhost, "young", ""); err != nil {
+		t.Fatal(err)
+	}
+	if after := size(); before < 300_000 || after > before/3 {
+		t.Errorf("%d bytes of %d are left", after, before)
 	}
 }
 

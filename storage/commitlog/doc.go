@@ -23,9 +23,9 @@
 //
 // Large runs stay in their slots, which then serve as segments. Small ones do not: in a
 // pass, the upkeep rewrites them into segments, deletes what retention no longer keeps,
-// and makes a checkpoint. Compaction runs after a pass,
-// and lets other passes run meanwhile. Data that is not yet rewritten behind a
-// checkpoint is the debt. When the debt exceeds a limit, writers are slowed down to the
+// and makes a checkpoint. Compaction runs after a pass, and so does what drops the
+// messages that no work queue needs; both let other passes run meanwhile. Data that is
+// not yet rewritten behind a checkpoint is the debt. When the debt exceeds a limit, writers are slowed down to the
 // speed of the upkeep, so that the time that the next owner needs to recover stays
 // bounded.
 //

@@ -42,7 +42,8 @@ type Log struct {
 	depth      int
 	log        *slog.Logger
 	now        func() time.Time
-	defaults   func() map[string]string // Options.Defaults
+	defaults   func() map[string]string  // Options.Defaults
+	needed     func(state.Place) *Needed // Options.Needed
 	mutations  Mutations
 	promised   promises
 
@@ -150,6 +151,7 @@ func prepare(o Options) (*Log, error) {
 		log:       cmp.Or(o.Log, slog.Default()),
 		now:       o.Now,
 		defaults:  o.Defaults,
+		needed:    o.Needed,
 		flight:    &flight{},
 		closing:   make(chan struct{}),
 		slots:     freelist.New(keptSlots),

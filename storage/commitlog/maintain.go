@@ -13,7 +13,7 @@ import (
 // host is the log as its upkeep sees it.
 func (l *Log) host() upkeep.Host {
 	return upkeep.Host{
-		Bucket: l.bucket, Shard: l.shard, FillBytes: l.fillBytes, Logger: l.log, Now: l.now, Defaults: l.defaults,
+		Bucket: l.bucket, Shard: l.shard, FillBytes: l.fillBytes, Logger: l.log, Now: l.now, Defaults: l.defaults, Needed: l.needed,
 		View: func(look func(*state.State)) {
 			l.mu.RLock()
 			defer l.mu.RUnlock()

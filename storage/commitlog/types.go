@@ -37,6 +37,9 @@ type Fetched struct {
 	Aborted []state.Aborted
 }
 
+// Needed says which records of a partition are needed.
+type Needed = upkeep.Needed
+
 // Options of a Log. Only Bucket is required.
 type Options struct {
 	Bucket   storage.Bucket
@@ -57,6 +60,12 @@ type Options struct {
 	// not for those of Weir, whose names begin with "weir.". The result may differ from
 	// call to call. The log does not change it.
 	Defaults func() map[string]string
+
+	// Needed, if not nil, returns which records of a partition are still needed; nil: all
+	// of them. A record that is not needed must never be again, and the log must have
+	// applied why. The upkeep asks from time to time, and drops some of the others:
+	// their offsets become holes.
+	Needed func(key state.Place) *Needed
 
 	Depth  int // slots in flight at once; 4
 	Window int // slots read at once in recovery; 16

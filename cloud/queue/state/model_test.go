@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -327,6 +328,7 @@ func (m *model) check(t *testing.T, s *State) {
 			}
 		}
 		m.checkDelayed(t, v, want, floor)
+		m.checkNeeded(t, v, want)
 		if !slices.Equal(v.Readers(), slices.Sorted(maps.Keys(want.readers))) {
 			t.Fatalf("readers %v, not %v", v.Readers(), want.readers)
 		}
@@ -337,6 +339,30 @@ func (m *model) check(t *testing.T, s *State) {
 				}
 			}
 		}
+	}
+}
+
+// checkNeeded compares what is needed, of all and in a range.
+func (m *model) checkNeeded(t *testing.T, v *Vhost, want *modelVhost) {
+	t.Helper()
+	needed := make(map[int64]bool)
+	for id := range want.delayed {
+		needed[id] = true
+	}
+	for _, w := range want.queues {
+		for id := range w.waiting {
+			needed[id] = true
+		}
+	}
+	n, first, last := v.Needed(), int64(math.MaxInt64), int64(-1)
+	for id := range needed {
+		if !n.Has(id) {
+			t.Fatalf("message %d is not needed, of %v", id, needed)
+		}
+		first, last = min(first, id), max(last, id)
+	}
+	if n.Count(0, want.end) != int64(len(needed)) || len(needed) > 0 && (n.Count(first+1, last) != int64(max(len(needed)-2, 0)) || n.Has(first-1)) {
+		t.Fatalf("%d are needed, %d between the ends; not %v", n.Count(0, want.end), n.Count(first+1, last), needed)
 	}
 }
 

@@ -124,6 +124,35 @@ func (s *set) has(id int64) bool {
 	return ok && id >= 0 && s.parts[i].low.Contains(uint32(id))
 }
 
+// addAll adds what is in o. It shares nothing with o.
+func (s *set) addAll(o *set) {
+	for _, p := range o.parts {
+		i, ok := s.find(p.high)
+		if !ok {
+			s.parts = slices.Insert(s.parts, i, part{p.high, p.low.Clone()})
+			s.n += int64(p.low.GetCardinality())
+			continue
+		}
+		low := s.parts[i].low
+		s.n -= int64(low.GetCardinality())
+		low.Or(p.low)
+		s.n += int64(low.GetCardinality())
+	}
+}
+
+// count returns how many of first to last are there.
+func (s *set) count(first, last int64) (n int64) {
+	i, _ := s.find(uint32(first >> lowBits))
+	for ; i < len(s.parts) && first <= last; i++ {
+		from, to, ok := s.parts[i].clip(first, last)
+		if !ok {
+			break
+		}
+		n += int64(s.parts[i].low.CardinalityInRange(from, to))
+	}
+	return n
+}
+
 // next returns the first one at or after from.
 func (s *set) next(from int64) (int64, bool) {
 	from = max(from, 0)

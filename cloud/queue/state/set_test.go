@@ -69,6 +69,19 @@ func checkSet(t *testing.T, s *set, want []int64, near func() int64) {
 	}
 	for range 10 { // runs of what was written, and of ranges
 		first, last := near(), near()
+		some, from := new(set), first
+		some.addAll(s)
+		for from <= last { // in parts
+			to := min(last, from+40_000)
+			some.remove(from, to)
+			from = to + 1
+		}
+		if got := s.count(first, last); got != s.n-some.n || some.count(first, last) != 0 {
+			t.Fatalf("%d of %d to %d are there, %d with a part removed", got, first, last, s.n-some.n)
+		}
+		if some.addAll(s); !bytes.Equal(some.append(nil), s.append(nil)) || some.n != s.n {
+			t.Fatal("the union of a part and the whole is not the whole")
+		}
 		var got []int64
 		end := int64(-2)
 		for x := range s.runs(first, last) {

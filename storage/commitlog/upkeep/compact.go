@@ -68,7 +68,7 @@ func (m *Maintainer) forgets() bool {
 	return false
 }
 
-// compact compacts topics, and joins small pieces. A pass that becomes due meanwhile
+// compact compacts topics, drops what is not needed, and joins small pieces. A pass that becomes due meanwhile
 // does not wait for it: see passIfDue.
 func (m *Maintainer) compact(*pass) error {
 	m.reading = true
@@ -93,6 +93,9 @@ func (m *Maintainer) cleanAll() error {
 		}
 	}
 	if err := w.finish(); err != nil {
+		return err
+	}
+	if err := m.dropUnneeded(); err != nil {
 		return err
 	}
 	return m.join()
@@ -175,6 +178,7 @@ type cleaning struct {
 	retention int64
 	forgets   bool // there are tombstones that may be removed
 
+	needed  *Needed // if set, records that are not needed go, and nothing else does
 	aborted transactions
 	offsets map[digest]int64 // the last offset of each key
 	rounds  uint32           // in which the keys are taken
@@ -345,6 +349,10 @@ func (c *cleaning) copy(w *rewriter, x *state.Piece) error {
 	if err := c.m.passIfDue(); err != nil {
 		return err
 	}
+	if c.needless(x.Base, x.Next) {
+		c.changed = true
+		return nil
+	}
 	var few []record.Batch
 	size := 0
 	flush := func() error {
@@ -380,10 +388,12 @@ func (c *cleaning) copy(w *rewriter, x *state.Piece) error {
 // it: now plus delete.retention.ms. A reader that has read an older record finds the
 // tombstone if it continues within that time. A later pass removes the tombstones.
 func (c *cleaning) filter(b record.Batch) (record.Batch, error) {
-	if c.offsets == nil {
+	switch {
+	case c.needed != nil:
+		return c.onlyNeeded(b)
+	case c.offsets == nil:
 		return b, nil
-	}
-	if b.Control() {
+	case b.Control():
 		return c.marker(b)
 	}
 	horizon, noted := b.DeleteHorizon()

@@ -9,6 +9,7 @@
 //	adopt.go                    large runs stay in their slots, which become segments
 //	retention.go                old pieces are dropped, and segments without a reference deleted
 //	compact.go, transactions.go the last record of each key stays
+//	needed.go                   records that are not needed are dropped
 //	join.go                     small neighbours become one piece; sparse slots are copied
 //	scan.go                     the batches of a piece, for all of these
 //	pace.go                     writers are slowed down when too much is waiting

@@ -94,6 +94,7 @@ type Maintainer struct {
 	horizons map[state.Place]int64 // ms since 1970: when tombstones that compaction has met may be removed
 	skipped  map[state.Place]bool  // has a piece that cannot be read: this owner does not compact it again
 	later    time.Time             // when to try compaction again after it failed
+	neededAt time.Time             // when it was asked last what is needed
 }
 
 // checkpoint is a snapshot of the state before a position.
@@ -113,6 +114,7 @@ type Host struct {
 	Defaults  func() map[string]string // Options.Defaults
 
 	View       func(func(*state.State))                                  // calls a function with the durable state
+	Needed     func(key state.Place) *Needed                             // Options.Needed of the log; may be nil
 	Run        func(key state.Place, base int64) []byte                  // the batches of a run if they are in memory, else nil
 	Snapshot   func() []byte                                             // a checkpoint's body; only while a slot is applied
 	Propose    func(ctx context.Context, kind uint16, body []byte) error // makes an entry durable, ahead of those of writers
