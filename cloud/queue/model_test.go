@@ -47,7 +47,7 @@ func TestRandomSchedules(t *testing.T) {
 // schedule runs one schedule and returns what was wrong.
 func schedule(t *testing.T, seed uint64, m Mutations) (faults []string) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 1)), bucket: mem.New(), fast: seed%2 == 0, mutations: m, tracks: map[string]*track{}}
+		w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 1)), bucket: twoShards(t), fast: seed%2 == 0, shard: uint32(seed / 2 % 2), mutations: m, tracks: map[string]*track{}}
 		defer func() {
 			w.end()
 			faults = w.faults
@@ -72,12 +72,14 @@ type world struct {
 	t         *testing.T
 	rng       *rand.Rand
 	bucket    *mem.Bucket
+	shard     uint32
 	fast      bool
 	mutations Mutations
 	owners    []*owner // the newest one last
 	tracks    map[string]*track
 	wholes    []*whole
 	missing   bool // queue plain may not be there
+	moving    int  // moves without an answer
 	bodies    int
 	before    map[string]look
 	faults    []string // what was wrong
@@ -90,6 +92,7 @@ type world struct {
 type owner struct {
 	*served
 	faults *storagetest.Faults
+	shared *Window
 	takers []*taker
 	held   []leasedTo
 }
@@ -97,17 +100,17 @@ type owner struct {
 // taker is a consumer.
 type taker struct {
 	*Consumer
-	queue  string
-	window *Window
+	queue   string
+	windows []*Window // its own, and one that it shares
 }
 
 // leasedTo is a message that a client has.
 type leasedTo struct {
-	queue  string
-	d      Delivery
-	m      *track
-	window *Window // nil: of a get
-	first  bool    // no client had it before
+	queue   string
+	d       Delivery
+	m       *track
+	windows []*Window // none: of a get
+	first   bool      // no client had it before
 }
 
 func (o *owner) ended() bool { return o.log.Err() != nil }
@@ -184,7 +187,7 @@ func (w *world) takeOver(trouble float64) {
 		case 0:
 			_ = old.faults.Close()
 		case 1:
-			old.end()
+			old.close(w.rng.IntN(2) == 0)
 		}
 	}
 	w.before = nil
@@ -195,7 +198,7 @@ func (w *world) takeOver(trouble float64) {
 		}
 		quiet := slog.New(slog.DiscardHandler)
 		e := New(Options{Log: quiet, Mutations: w.mutations})
-		log, err := commitlog.Open(w.t.Context(), commitlog.Options{Bucket: f, Node: "a", Log: quiet, Machines: []logstate.Machine{e},
+		log, err := commitlog.Open(w.t.Context(), commitlog.Options{Bucket: f, Shard: w.shard, Node: "a", Log: quiet, Machines: []logstate.Machine{e},
 			TailBytes: int64(1 + w.rng.IntN(20_000)), Upkeep: upkeep.Options{Slots: 10 + w.rng.IntN(100)}})
 		if errors.Is(err, storagetest.ErrInjected) {
 			continue // before anything was claimed
@@ -204,7 +207,7 @@ func (w *world) takeOver(trouble float64) {
 			w.fatalf("%v", err)
 		}
 		e.Start(w.t.Context(), machine.WaitingLog{Log: log})
-		w.owners = append(w.owners, &owner{served: &served{e, w.t, log}, faults: f})
+		w.owners = append(w.owners, &owner{served: &served{e, w.t, log}, faults: f, shared: NewWindow(5)})
 		if err := e.open(w.t.Context()); err != nil && !w.owner().ended() {
 			w.fatalf("%v", err)
 		}
@@ -286,7 +289,7 @@ func (w *world) pick(all ...string) string { return all[w.rng.IntN(len(all))] }
 
 // track begins a track.
 func (w *world) track(queue, body string) *track {
-	m := &track{queue: queue, body: body, at: time.Now(), seen: map[string]bool{}, holders: map[holder]bool{}}
+	m := &track{queue: queue, body: body, at: time.Now(), moved: w.moving, seen: map[string]bool{}, holders: map[holder]bool{}}
 	m.gone = queue == "auto" || queue == "own" || queue == "plain" && w.missing
 	w.tracks[queue+"/"+body] = m
 	return m
@@ -389,8 +392,8 @@ func (w *world) stepAtomic(o *owner) {
 // let notes that a client does not have a message any more.
 func (w *world) let(o *owner, h leasedTo) {
 	delete(h.m.holders, holder{o, h.queue})
-	if h.window != nil {
-		h.window.Release(1)
+	for _, x := range h.windows {
+		x.Release(1)
 	}
 }
 
@@ -454,12 +457,37 @@ func (w *world) finish() {
 	w.audit()
 }
 
-// end ends all owners.
+// end ends all owners, in no order, and looks whether they leave something behind.
 func (w *world) end() {
 	for _, o := range w.owners {
-		o.end()
+		o.close(w.rng.IntN(2) == 0)
 	}
 	w.hear()
+	for _, o := range w.owners {
+		for _, h := range o.hosts {
+			timers := []*time.Timer{h.delayed, h.freeing}
+			for _, l := range h.lives {
+				timers = append(timers, l.expiry, l.unused)
+			}
+			for _, t := range timers {
+				if t != nil && t.Stop() {
+					w.errorf("a timer is left")
+				}
+			}
+		}
+	}
+}
+
+// close closes the engine and the log: both at once, or the log first.
+func (o *owner) close(atOnce bool) {
+	if !atOnce {
+		o.end()
+		return
+	}
+	var both sync.WaitGroup
+	both.Go(func() { o.Engine.Close() })
+	both.Go(func() { o.log.Close() })
+	both.Wait()
 }
 
 // ctx is that of the calls of clients.

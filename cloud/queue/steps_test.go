@@ -14,11 +14,14 @@ func session(queue string) string {
 }
 
 func (w *world) stepConsume(o *owner) {
-	c := &taker{queue: w.pick(allQueues...), window: NewWindow(w.rng.IntN(4))}
+	c := &taker{queue: w.pick(allQueues...), windows: []*Window{NewWindow(w.rng.IntN(4))}}
+	if w.rng.IntN(3) == 0 {
+		c.windows = append(c.windows, o.shared)
+	}
 	var err error
 	c.Consumer, err = o.Consume(ConsumerOptions{
 		Vhost: DefaultVhost, Queue: c.queue, Session: session(c.queue), Priority: int32(w.rng.IntN(2)), Exclusive: w.rng.IntN(10) == 0,
-		Windows: []*Window{c.window}, Ready: func() {},
+		Windows: c.windows, Ready: func() {},
 		Cancelled: func() {
 			w.answer(func() { o.takers = slices.DeleteFunc(o.takers, func(x *taker) bool { return x == c }) })
 		},
@@ -35,7 +38,7 @@ func (w *world) stepTake(o *owner) {
 		all := c.Take(nil, 1+w.rng.IntN(3))
 		for j := range all {
 			m, first := w.deliver(o, c.queue, &all[j])
-			o.held = append(o.held, leasedTo{c.queue, all[j], m, c.window, first})
+			o.held = append(o.held, leasedTo{c.queue, all[j], m, c.windows, first})
 		}
 		if len(all) > 0 {
 			return
@@ -50,7 +53,7 @@ func (w *world) stepClose(o *owner) {
 	i := w.rng.IntN(len(o.takers))
 	c := o.takers[i]
 	if w.rng.IntN(3) == 0 {
-		c.window.Resize(w.rng.IntN(5))
+		c.windows[0].Resize(w.rng.IntN(5))
 		return
 	}
 	o.takers = slices.Delete(o.takers, i, i+1)
@@ -101,10 +104,14 @@ func (w *world) stepManage(o *owner) {
 				m.moved++
 			}
 		}
+		w.moving++
 		most := 1 + w.rng.IntN(4)
 		w.async(func() func() {
 			_, err := o.Move(w.ctx(), Movement{Vhost: DefaultVhost, Queue: dead, Most: most, Back: true})
-			return func() { w.failed(o, err) }
+			return func() {
+				w.moving--
+				w.failed(o, err)
+			}
 		})
 	default:
 		name := w.pick("plain", "plain", "auto", "own")
