@@ -79,7 +79,7 @@ type world struct {
 	tracks    map[string]*track
 	wholes    []*whole
 	missing   bool // queue plain may not be there
-	moving    int  // moves without an answer
+	moving    int  // how often moves without an answer can move a message
 	bodies    int
 	before    map[string]look
 	faults    []string // what was wrong

@@ -98,18 +98,18 @@ func (w *world) stepManage(o *owner) {
 			return func() { w.failed(o, err) }
 		})
 	case 3, 4:
+		most := 1 + w.rng.IntN(4) // times that one message can be moved
 		for _, m := range w.tracks {
 			switch m.queue {
 			case "ttl", "max", "bytes", "limit":
-				m.moved++
+				m.moved += most
 			}
 		}
-		w.moving++
-		most := 1 + w.rng.IntN(4)
+		w.moving += most
 		w.async(func() func() {
 			_, err := o.Move(w.ctx(), Movement{Vhost: DefaultVhost, Queue: dead, Most: most, Back: true})
 			return func() {
-				w.moving--
+				w.moving -= most
 				w.failed(o, err)
 			}
 		})
