@@ -25,7 +25,8 @@ type Vhost struct {
 	name   string
 
 	principal string
-	guest     bool
+	guest     bool // see login.Session
+	anonymous bool
 
 	users   *auth.Auth // who gave the answers, nil: nobody
 	changes uint64     // see auth.Auth.Changes
@@ -54,7 +55,7 @@ const (
 // Vhost returns what the client of a session that has logged in may do in a vhost. The
 // caller is the goroutine that performs the session's requests.
 func (a *Access) Vhost(x *login.Session, name string) *Vhost {
-	return &Vhost{access: a, name: name, principal: x.Principal(), guest: x.Guest(), answers: make(map[question]bool)}
+	return &Vhost{access: a, name: name, principal: x.Principal(), guest: x.Guest(), anonymous: x.Anonymous(), answers: make(map[question]bool)}
 }
 
 // Open reports whether the client may open the vhost.
@@ -133,7 +134,7 @@ func (v *Vhost) mayAll(users *auth.Auth) bool {
 	case v.guest:
 		return users != nil && users.Empty()
 	}
-	return v.principal == login.Anonymous
+	return v.anonymous
 }
 
 func (v *Vhost) ask(q question) bool {

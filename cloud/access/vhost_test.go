@@ -182,8 +182,11 @@ func TestVhostWithoutUsers(t *testing.T) {
 		if g, s := rights(guest), rights(stranger); g != "" || s != permitted {
 			t.Errorf("authorize %v, with a user: %q, %q", authorize, g, s)
 		}
-		if got := rights(w.Vhost(w.enter("guest", "secret", false), "/")); got != "orWR" {
-			t.Errorf("authorize %v: the user guest: %q", authorize, got)
+		w.addUser("ANONYMOUS")
+		for _, user := range []string{"guest", "ANONYMOUS"} {
+			if got := rights(w.Vhost(w.enter(user, "secret", false), "/")); got != "orWR" {
+				t.Errorf("authorize %v: the user %s: %q", authorize, user, got)
+			}
 		}
 	}
 }

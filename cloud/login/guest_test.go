@@ -135,7 +135,7 @@ func TestAnonymous(t *testing.T) {
 			t.Errorf("%q: %v", message, err)
 		}
 	}
-	if err := enter(t, x, l, Plain, home, "\x00ann\x00x"); err != nil || x.Principal() != Anonymous || x.Guest() {
+	if err := enter(t, x, l, Plain, home, "\x00ann\x00x"); err != nil || x.Principal() != Anonymous || !x.Anonymous() || x.Guest() {
 		t.Errorf("%v, %s", err, x.Principal())
 	}
 	none := New(Options{Users: func() *auth.Auth { return nil }})

@@ -90,7 +90,10 @@ type Login struct {
 type Proved struct {
 	User    string
 	Expires time.Time // when the login ends; zero: never
-	Guest   bool      // it is Guest of a cluster without users
+
+	// Of a login that proved nothing, at most one is set.
+	Guest     bool // it is Guest of a cluster without users
+	Anonymous bool // any name and password would have done
 
 	login *Login
 }
@@ -182,7 +185,7 @@ func (g *Login) plain(ctx context.Context, message []byte) (*Proved, error) {
 	l, password := g.logins, string(parts[2])
 	switch {
 	case g.anonymous:
-		return &Proved{User: auth.UserOf(Anonymous), login: g}, nil
+		return &Proved{User: auth.UserOf(Anonymous), Anonymous: true, login: g}, nil
 	case g.guests && g.user == Guest && password == Guest && g.users.Empty():
 		return &Proved{User: Guest, Guest: true, login: g}, nil
 	}

@@ -84,6 +84,7 @@ type Session struct {
 	mechanism   string
 	certificate string // the name in the client's certificate, "" without one
 	guest       bool
+	anonymous   bool
 }
 
 // Of returns the session of a client that another node has authenticated.
@@ -207,7 +208,7 @@ func (x *Session) Welcome(l *Login, p *Proved) (life time.Duration, first bool, 
 	if most := x.listener.Reauth; most > 0 && (expires.IsZero() || expires.After(now.Add(most))) {
 		expires = now.Add(most)
 	}
-	x.principal, x.mechanism, x.guest = principal, mechanism, p.Guest
+	x.principal, x.mechanism, x.guest, x.anonymous = principal, mechanism, p.Guest, p.Anonymous
 	if x.expires.Store(0); !expires.IsZero() {
 		x.expires.Store(expires.UnixNano())
 		life = max(expires.Sub(now), time.Millisecond) // 0 would mean forever
@@ -230,6 +231,11 @@ func (x *Session) Expired() bool {
 // Guest reports whether the client has logged in as Guest of a cluster without users. It
 // may be called only by the goroutine that performs the connection's requests.
 func (x *Session) Guest() bool { return x.guest }
+
+// Anonymous reports whether the client has logged in where any name and password will
+// do: one whose principal is Anonymous may also be a user of that name. It may be called
+// only by the goroutine that performs the connection's requests.
+func (x *Session) Anonymous() bool { return x.anonymous }
 
 // Principal returns the client's principal, as ACLs name it. It may be called only by
 // the goroutine that performs the connection's requests.

@@ -63,7 +63,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.StringArrayVar(&s.kafka, "kafka", []string{"127.0.0.1:9092"}, "TCP `listener` for Kafka clients: an address, or name=…,listen=…,advertise=…,tls-cert=…,tls-key=…,client-ca=…,sasl=…,reauth=…, or off. Repeat it for several listeners")
 	fs.BoolVar(&s.kafkaAnonymous, "kafka-anonymous", false, "let anybody who can reach a listener without sasl and client-ca read and write")
 	fs.BoolVar(&s.authorize, "kafka-authorize", false, "allow Kafka clients only what ACLs allow (weirctl acls). Set it on all nodes or on none")
-	fs.StringSliceVar(&s.superUsers, "kafka-super-users", nil, "`names` of users who may do everything under --kafka-authorize; ANONYMOUS is a client that did not log in")
+	fs.StringSliceVar(&s.superUsers, "kafka-super-users", nil, "`names` of users who may do everything under --kafka-authorize, and in all vhosts of AMQP; ANONYMOUS is a client that did not log in")
 	fs.StringVar(&s.tokens.Keys, "kafka-oauth-keys", "", "`URL` or file of the JSON Web Key Set that signs the tokens for sasl=oauthbearer")
 	fs.StringVar(&s.tokens.Issuer, "kafka-oauth-issuer", "", "`name` of the issuer that a token must have")
 	fs.StringVar(&s.tokens.Audience, "kafka-oauth-audience", "", "`name` of the audience that a token must have")

@@ -27,7 +27,7 @@ func aclsVerb() verb {
 	return verb{
 		actions: actions,
 		name:    "acls", usage: "[add | delete] [flags]",
-		summary: "list, add or remove permissions of Kafka users",
+		summary: "list, add or remove ACLs: what users of Kafka may do",
 		notes: "ACLs are enforced if weir-cloud runs with --kafka-authorize. Then only what an ACL allows is allowed, except\n" +
 			"to --kafka-super-users, who may do everything. An ACL that denies overrides those that allow.\n" +
 			"Operations are read, write, create, delete, alter, describe, describe-configs, alter-configs,\n" +

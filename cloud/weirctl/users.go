@@ -26,10 +26,11 @@ func usersVerb() verb {
 	return verb{
 		actions: actions, names: "users",
 		name: "users", usage: "[add NAME | delete NAME] [flags]",
-		summary: "list, add or remove the users of the Kafka listeners",
+		summary: "list, add or remove the users of Kafka and AMQP",
 		notes: "add asks for the password, or reads it from standard input. The password itself is not sent: the cluster gets\n" +
 			"what SCRAM needs to check it. Adding a user again changes the password.\n" +
-			"A user whose password changes, or who is deleted, is disconnected at once.\n\n" +
+			"A user whose password changes, or who is deleted, is disconnected at once. A deleted user loses its\n" +
+			"permissions in vhosts; its ACLs stay.\n\n" +
 			"Examples:\n  weirctl users add ann\n  pwgen -s 32 1 | tee ann.password | weirctl users add ann",
 		flags: func(fs *pflag.FlagSet, c *call) {
 			fs.StringSliceVar(&c.mechanisms, "mechanism", []string{auth.SCRAMSHA512.String(), auth.SCRAMSHA256.String()}, "add: `mechanisms` with which the user can log in; with each of them PLAIN works too")
