@@ -219,7 +219,6 @@ func (s *State) declare(vhost string, x *Declaration) error {
 	if v == nil {
 		return ErrNoVhost
 	}
-	var gone []string
 	var err error
 	switch {
 	case x.DeleteVhost:
@@ -227,18 +226,15 @@ func (s *State) declare(vhost string, x *Declaration) error {
 	case x.Exchange != nil:
 		_, err = v.Table.Declare(*x.Exchange)
 	case x.DeleteExchange != nil:
-		gone, err = v.Table.Delete(x.DeleteExchange.Name, x.DeleteExchange.IfUnused)
+		_, err = v.Table.Delete(x.DeleteExchange.Name, x.DeleteExchange.IfUnused)
 	case x.Bind != nil:
 		_, err = v.Table.Bind(*x.Bind)
 	case x.Unbind != nil:
-		gone, err = v.Table.Unbind(*x.Unbind)
+		_, err = v.Table.Unbind(*x.Unbind)
 	case x.Queue != nil:
 		err = s.createQueue(v, x.Queue)
 	case x.DeleteQueue != nil:
-		gone, err = s.deleteQueue(v, x.DeleteQueue)
-	}
-	for _, name := range gone {
-		s.changes.DeletedExchanges = append(s.changes.DeletedExchanges, DeletedExchange{v, name})
+		err = s.deleteQueue(v, x.DeleteQueue)
 	}
 	return err
 }
@@ -249,7 +245,6 @@ func (s *State) createVhost(name string, c *VhostCreated) error {
 	}
 	v := newVhost(name, c.Topic)
 	s.vhosts[name], s.topics[c.Topic] = v, v
-	s.changes.CreatedVhosts = append(s.changes.CreatedVhosts, v)
 	return nil
 }
 
@@ -272,16 +267,17 @@ func (s *State) createQueue(v *Vhost, c *QueueDeclared) error {
 	return nil
 }
 
-func (s *State) deleteQueue(v *Vhost, x *QueueDeleted) ([]string, error) {
+func (s *State) deleteQueue(v *Vhost, x *QueueDeleted) error {
 	q := v.ids[x.ID]
 	switch {
 	case q == nil:
-		return nil, ErrNoQueue
+		return ErrNoQueue
 	case x.IfEmpty && q.n > 0:
-		return nil, ErrNotEmpty
+		return ErrNotEmpty
 	}
 	delete(v.ids, q.ID)
 	delete(v.queues, q.Name)
 	s.changes.Deleted = append(s.changes.Deleted, q)
-	return v.Table.QueueDeleted(q.Name), nil
+	v.Table.QueueDeleted(q.Name)
+	return nil
 }

@@ -319,7 +319,7 @@ func (m *model) check(t *testing.T, s *State) {
 		floor := want.end
 		for _, w := range want.queues {
 			q := v.Queue(w.name)
-			if q == nil || q != v.QueueByID(w.id) || q.Vhost != v {
+			if q == nil || q != v.ids[w.id] || q.Vhost != v {
 				t.Fatalf("no queue %s", w.name)
 			}
 			m.checkQueue(t, q, w)
@@ -397,8 +397,8 @@ func (m *model) checkQueue(t *testing.T, q *Queue, w *modelQueue) {
 	}
 	next := make([]int64, q.Priorities())
 	for id, message := range w.waiting {
-		if !q.Has(id) || q.Priority(id) != message.priority || q.Count(id) != message.count || (id <= q.Uncertain()) != w.uncertain[id] {
-			t.Fatalf("message %d of queue %s: priority %d, count %d, uncertain %d; not %+v", id, q.Name, q.Priority(id), q.Count(id), q.Uncertain(), message)
+		if !q.Has(id) || q.Priority(id) != message.priority || q.Count(id) != message.count || (id <= q.uncertain()) != w.uncertain[id] {
+			t.Fatalf("message %d of queue %s: priority %d, count %d, uncertain %d; not %+v", id, q.Name, q.Priority(id), q.Count(id), q.uncertain(), message)
 		}
 	}
 	for _, id := range ids {
@@ -458,4 +458,13 @@ func testModel(t *testing.T, seed uint64, border int64) {
 	if !bytes.Equal(again.Snapshot(), s.Snapshot()) {
 		t.Fatal("other bytes when the entries are applied again")
 	}
+}
+
+// uncertain returns the offset up to which what waits may have been delivered in an epoch
+// that has ended, or -1.
+func (q *Queue) uncertain() int64 {
+	if len(q.marks) == 0 {
+		return -1
+	}
+	return q.marks[len(q.marks)-1].id
 }

@@ -105,15 +105,6 @@ func (q *Queue) Count(id int64) int {
 // -1.
 func (q *Queue) Lent() int64 { return q.lent }
 
-// Uncertain returns the offset up to which what waits may have been delivered in an epoch
-// that has ended, or -1. Count includes that.
-func (q *Queue) Uncertain() int64 {
-	if len(q.marks) == 0 {
-		return -1
-	}
-	return q.marks[len(q.marks)-1].id
-}
-
 // add adds messages of a priority.
 func (q *Queue) add(priority uint8, first, last int64) {
 	q.waiting[min(int(priority), len(q.waiting)-1)].add(first, last)

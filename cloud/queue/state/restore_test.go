@@ -22,7 +22,7 @@ func TestRestoreRefuses(t *testing.T) {
 		"an id to come":                  func(v *Vhost, _, _ *Queue) { v.next = 2 },
 		"two queues of a name":           func(_ *Vhost, _, b *Queue) { b.Name = "a" },
 		"two queues of an id":            func(_ *Vhost, _, b *Queue) { b.ID = 1 },
-		"messages to come":               func(v *Vhost, _, _ *Queue) { v.delayed, v.end = delayed{}, v.end-10 },
+		"messages to come":               func(v *Vhost, _, _ *Queue) { v.delayed, v.end = delayed{}, v.end-2 },
 		"a delayed message to come":      func(v *Vhost, _, _ *Queue) { v.end-- },
 		"a message of two priorities":    func(_ *Vhost, _, b *Queue) { b.waiting[3].add(1<<32, 1<<32) },
 		"a count of nothing":             func(_ *Vhost, a, _ *Queue) { a.counts[0].add(5, 5) },
@@ -51,7 +51,7 @@ func TestRestoreRefuses(t *testing.T) {
 	} {
 		s := sample(t)
 		v := s.Vhost("v")
-		spoil(v, v.QueueByID(1), v.QueueByID(2))
+		spoil(v, v.ids[1], v.ids[2])
 		body := s.Snapshot()
 		r := New()
 		if err := r.Restore(body); !errors.Is(err, ErrCorrupt) || len(r.Vhosts()) > 0 {

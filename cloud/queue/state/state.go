@@ -42,21 +42,13 @@ type Changes struct {
 	Settled          []*Queue // lost messages, or counted a delivery
 	Created, Deleted []*Queue
 	Delayed          *Vhost // a message was delayed
-	CreatedVhosts    []*Vhost
 	DeletedVhosts    []*Vhost
-	DeletedExchanges []DeletedExchange // also those that auto-delete took along
 
 	// Of an entry KindDeclare: its vhost, and for each declaration nil if it was carried
 	// out, else why not: ErrExists, ErrNoVhost, ErrNoQueue, ErrNotEmpty, or a
 	// *routing.Error.
 	Vhost   string
 	Results []error
-}
-
-// DeletedExchange is an exchange that is gone, of a vhost that is not.
-type DeletedExchange struct {
-	Vhost *Vhost
-	Name  string
 }
 
 func (c *Changes) reset() {
@@ -161,9 +153,6 @@ func newVhost(name string, topic weir.TopicID) *Vhost {
 
 // Queue returns a queue, or nil if there is none of that name.
 func (v *Vhost) Queue(name string) *Queue { return v.queues[name] }
-
-// QueueByID returns a queue, or nil.
-func (v *Vhost) QueueByID(id QueueID) *Queue { return v.ids[id] }
 
 // Queues returns all queues by name.
 func (v *Vhost) Queues() []*Queue {
