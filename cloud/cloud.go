@@ -56,6 +56,7 @@ type Options struct {
 	Sync       string              // UDP listener for gateways, or Off
 	Kafka      []listener.Settings // none: no Kafka door
 	AMQP       []listener.Settings // as login.Always makes them; none: no door for AMQP
+	Management []listener.Settings // likewise; none: no management HTTP API
 	HTTP       HTTP
 	Peer       string // TCP listener for other nodes of the cluster, or Off
 	Secret     []byte // wraps the CA's key in the bucket
@@ -232,6 +233,9 @@ func (n *Node) open(l listeners) error {
 		if err := n.openAMQP(l.amqp); err != nil {
 			return err
 		}
+	}
+	if len(l.management) > 0 {
+		n.openManagement(l)
 	}
 	if l.sync != nil {
 		if err := n.openReceiver(l.sync); err != nil {

@@ -31,7 +31,7 @@ func (n *Node) listenHTTP() (net.Listener, error) {
 		talk = inTLS(talk)
 	}
 	n.askSelf("http", l.Addr(), talk)
-	n.adminPort = admin.Limit(l, n.conns)
+	n.adminPort = admin.Limit(l, "http", n.conns)
 	n.metrics.Door(measure.Door{Name: "http", Counts: n.adminPort.Counts})
 	if n.o.HTTP.TLSCert == "" {
 		return n.adminPort, nil

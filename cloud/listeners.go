@@ -43,9 +43,9 @@ func (n *Node) openListeners(door string, all []listener.Settings, talk func(con
 
 // listeners are the open listeners of a node's doors, nil for one that is off.
 type listeners struct {
-	kafka, amqp []listener.Listener
-	http        net.Listener
-	sync        net.PacketConn
+	kafka, amqp, management []listener.Listener
+	http                    net.Listener
+	sync                    net.PacketConn
 }
 
 // listenDoors opens the listeners of all doors.
@@ -54,6 +54,9 @@ func (n *Node) listenDoors() (l listeners, err error) {
 		return l, err
 	}
 	if l.amqp, err = n.openListeners(cluster.AMQP, n.o.AMQP, talkAMQP); err != nil {
+		return l, err
+	}
+	if l.management, err = n.openListeners(cluster.Management, n.o.Management, talkHTTP); err != nil {
 		return l, err
 	}
 	if n.o.HTTP.Listen != Off {

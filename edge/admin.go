@@ -22,7 +22,7 @@ type HTTP struct {
 // openHTTP makes the server of the admin port. A damaged credential file does not
 // stop the gateway from serving devices.
 func (e *Edge) openHTTP(l net.Listener) error {
-	var listener net.Listener = admin.Limit(l, budget.NewConns(budget.ConnsOptions{Log: e.o.Log}))
+	var listener net.Listener = admin.Limit(l, "http", budget.NewConns(budget.ConnsOptions{Log: e.o.Log}))
 	if e.o.Admin.Certificate != "" {
 		certificates, err := admin.Certificates(e.o.Admin.Certificate, e.o.Admin.Key, e.o.Log)
 		if err != nil {

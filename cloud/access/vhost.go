@@ -64,6 +64,12 @@ func (v *Vhost) Open() bool {
 	return v.all || v.rights.Open()
 }
 
+// Everything reports whether the client may do everything, in all vhosts.
+func (v *Vhost) Everything() bool {
+	v.refresh()
+	return v.all || v.rights.Everything()
+}
+
 // Configure reports whether the client may declare and delete a queue or an exchange of
 // that name.
 func (v *Vhost) Configure(name string) bool { return v.may(question{do: configure, name: name}) }

@@ -239,7 +239,7 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.counted.Se
 func (g *Guard) serve(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if seat := seatOf(r); seat != nil {
+	if seat := Seat(r); seat != nil {
 		seat.Heard()
 	}
 	if !g.hosts.allow(r.Host) {
@@ -271,7 +271,7 @@ func (e roleError) Error() string {
 // admit identifies the caller and checks its role.
 func (g *Guard) admit(r *http.Request, need Role) (Caller, error) {
 	caller, err := g.identify(r)
-	if seat := seatOf(r); seat != nil && err == nil {
+	if seat := Seat(r); seat != nil && err == nil {
 		seat.Known()
 	}
 	switch {

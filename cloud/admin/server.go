@@ -27,9 +27,10 @@ type Listener struct {
 	traffic listener.Traffic
 }
 
-// Limit returns a Listener that accepts the connections of l.
-func Limit(l net.Listener, conns *budget.Conns) *Listener {
-	return &Listener{Listener: l, gate: conns.Gate(budget.GateOptions{Name: "http", Max: maxConns, Strangers: maxStrangers})}
+// Limit returns a Listener that accepts the connections of l, which has that name in log
+// lines.
+func Limit(l net.Listener, name string, conns *budget.Conns) *Listener {
+	return &Listener{Listener: l, gate: conns.Gate(budget.GateOptions{Name: name, Max: maxConns, Strangers: maxStrangers})}
 }
 
 // Counts returns what was counted. Requests and errors are those of a Guard that has
@@ -71,8 +72,8 @@ func (c *conn) Close() error {
 // seatKey is the context key of the seat of a request's connection.
 type seatKey struct{}
 
-// seatOf returns nil for a connection without a seat.
-func seatOf(r *http.Request) *budget.Seat {
+// Seat returns the seat of a request's connection, nil if it has none.
+func Seat(r *http.Request) *budget.Seat {
 	seat, _ := r.Context().Value(seatKey{}).(*budget.Seat)
 	return seat
 }

@@ -100,7 +100,7 @@ func serveTLS(t *testing.T, p *port, config *tls.Config, log *slog.Logger) (addr
 	server := Server(p.Guard, log)
 	done := make(chan error, 1)
 	go func() {
-		done <- server.Serve(tls.NewListener(Limit(l, budget.NewConns(budget.ConnsOptions{Log: log})), config))
+		done <- server.Serve(tls.NewListener(Limit(l, "http", budget.NewConns(budget.ConnsOptions{Log: log})), config))
 	}()
 	t.Cleanup(func() {
 		server.Close()
@@ -137,7 +137,7 @@ func TestLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	limited := Limit(l, budget.NewConns(budget.ConnsOptions{Log: log}))
+	limited := Limit(l, "http", budget.NewConns(budget.ConnsOptions{Log: log}))
 	p := newPort(Options{Traffic: limited.Traffic()})
 	server := Server(p.Guard, log)
 	done := make(chan error, 1)

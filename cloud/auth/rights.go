@@ -43,6 +43,9 @@ func (a *Auth) VhostRights(principal, vhost string) *VhostRights {
 // they allow.
 func (r *VhostRights) Open() bool { return r != nil && (r.all || r.permissions != nil) }
 
+// Everything reports whether the user is a super user.
+func (r *VhostRights) Everything() bool { return r != nil && r.all }
+
 // Configure reports whether the user may declare and delete a queue or an exchange.
 func (r *VhostRights) Configure(name string) bool {
 	return r.Open() && (r.all || matches(r.ready().compiled.configure, name))

@@ -9,11 +9,12 @@ import (
 
 // The doors of a node whose addresses others must know.
 const (
-	Kafka = "kafka" // for Kafka clients; its listeners have names
-	AMQP  = "amqp"  // for clients of AMQP 0-9-1; its listeners have names
-	Sync  = "sync"  // for gateways
-	HTTP  = "http"  // the admin port, where nodes without a peer port say whether they are alive
-	Peer  = "peer"  // for other nodes
+	Kafka      = "kafka"      // for Kafka clients; its listeners have names
+	AMQP       = "amqp"       // for clients of AMQP 0-9-1; its listeners have names
+	Sync       = "sync"       // for gateways
+	Management = "management" // RabbitMQ's management HTTP API; its listeners have names
+	HTTP       = "http"       // the admin port, where nodes without a peer port say whether they are alive
+	Peer       = "peer"       // for other nodes
 )
 
 // Node is one weir-cloud process as other nodes see it. It is stored in the claim on

@@ -103,6 +103,19 @@ func (s settings) amqpListeners() ([]listener.Settings, error) {
 	return all, err
 }
 
+// managementListeners reads --management. Its clients log in by password, whatever else
+// the listener asks for.
+func (s settings) managementListeners() ([]listener.Settings, error) {
+	all, err := readListeners("management", s.management, checkManagement)
+	for i := range all {
+		if all[i].ClientCA != "" {
+			all[i].SASL = []string{login.Plain}
+		}
+		all[i] = login.Always(all[i], false)
+	}
+	return all, err
+}
+
 // readListeners reads the values of a flag; off discards those before it.
 func readListeners(flag string, texts []string, check func(listener.Settings) error) ([]listener.Settings, error) {
 	var all []listener.Settings
@@ -153,6 +166,18 @@ func (s settings) checkAMQP(l listener.Settings) error {
 			return fmt.Errorf("sasl=%s: clients of AMQP log in by plain, or with client-ca by their certificate", strings.ToLower(m))
 		}
 	}
+	return checkSecrets(l, "")
+}
+
+// checkManagement refuses a listener that sends passwords in the clear, or asks for a
+// mechanism that HTTP's Basic scheme is not.
+func checkManagement(l listener.Settings) error {
+	for _, m := range l.SASL {
+		if m != login.Plain {
+			return fmt.Errorf("sasl=%s: clients log in by plain", strings.ToLower(m))
+		}
+	}
+	l.SASL = []string{login.Plain}
 	return checkSecrets(l, "")
 }
 

@@ -96,6 +96,40 @@ func TestAMQPListeners(t *testing.T) {
 	}
 }
 
+func TestManagementListeners(t *testing.T) {
+	plain := []string{login.Plain}
+	for _, c := range []struct {
+		flags string
+		want  []listener.Settings
+		wrong string
+	}{
+		{"", nil, ""},
+		{"--management localhost:1", []listener.Settings{{Name: "default", Listen: "localhost:1", SASL: plain, Guests: true}}, ""},
+		{"--management localhost:1 --management off", nil, ""},
+		{"--management listen=localhost:1,sasl=plain", []listener.Settings{{Name: "default", Listen: "localhost:1", SASL: plain}}, ""},
+		{"--management listen=:1,tls-cert=c,tls-key=k,client-ca=a", []listener.Settings{
+			{Name: "default", Listen: ":1", TLSCert: "c", TLSKey: "k", ClientCA: "a", SASL: plain}}, ""},
+		{"--management :1", nil, "needs tls-cert"},
+		{"--management listen=localhost:1,sasl=scram", nil, "log in by plain"},
+		{"--management localhost:1 --management localhost:2", nil, "give each a name"},
+	} {
+		var got []listener.Settings
+		s, err := parse(strings.Fields(c.flags), nil, io.Discard)
+		if err == nil {
+			got, err = s.managementListeners()
+		}
+		if c.wrong != "" {
+			if err == nil || !strings.Contains(err.Error(), c.wrong) {
+				t.Errorf("%s: %v", c.flags, err)
+			}
+			continue
+		}
+		if err != nil || !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: %+v, %v", c.flags, got, err)
+		}
+	}
+}
+
 // What can be said with flags can be said in the file, and in a variable.
 func TestListenersElsewhere(t *testing.T) {
 	want := []listener.Settings{{Name: "default", Listen: "localhost:1"}, {Name: "b", Listen: ":2", SASL: []string{login.ScramSHA512, login.ScramSHA256}}}

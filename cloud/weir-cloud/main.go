@@ -40,7 +40,7 @@ type settings struct {
 	data, bucket, node, advertise, secretFile string
 	sync, peer                                string
 	http                                      cloud.HTTP
-	kafka, superUsers, amqp                   []string
+	kafka, superUsers, amqp, management       []string
 	authorize                                 bool
 	tokens                                    bearer.Options
 	kafkaAnonymous, amqpAnonymous             bool
@@ -69,6 +69,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.StringVar(&s.tokens.Audience, "kafka-oauth-audience", "", "`name` of the audience that a token must have")
 	fs.StringArrayVar(&s.amqp, "amqp", []string{cloud.Off}, "TCP `listener` for clients of AMQP 0-9-1, which speak to RabbitMQ as well: an address such as 127.0.0.1:5672, or keys as for --kafka, or off. Repeat it for several listeners")
 	fs.BoolVar(&s.amqpAnonymous, "amqp-anonymous", false, "let anybody who can reach an --amqp listener without sasl and client-ca use all queues, with any name and password")
+	fs.StringArrayVar(&s.management, "management", []string{cloud.Off}, "TCP `listener` for tools that use RabbitMQ's management HTTP API, such as rabbitmqadmin: an address such as 127.0.0.1:15672, or keys as for --kafka, or off. Users log in by password")
 	fs.StringVar(&s.http.Listen, "http", "127.0.0.1:8080", "TCP `address` for browsers, health, metrics and weirctl, or off. All but health and metrics needs a credential (weirctl admin)")
 	fs.StringVar(&s.http.TLSCert, "http-tls-cert", "", "PEM `file` with the certificate of --http; read again when it changes")
 	fs.StringVar(&s.http.TLSKey, "http-tls-key", "", "PEM `file` with the key of --http-tls-cert")
@@ -89,6 +90,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	addLimits(fs, &s.limits)
 	fs.Lookup("kafka").DefValue = "127.0.0.1:9092"
 	fs.Lookup("amqp").DefValue = cloud.Off
+	fs.Lookup("management").DefValue = cloud.Off
 	fs.Lookup("linger").DefValue = "0" // it depends on the bucket
 	fs.StringVar(&s.logFormat, "log-format", "text", "`format` of log lines: text or json")
 	p := configs.Program{
@@ -162,6 +164,9 @@ func (s settings) check() error {
 	_, err := s.listeners()
 	if err == nil {
 		_, err = s.amqpListeners()
+	}
+	if err == nil {
+		_, err = s.managementListeners()
 	}
 	return errors.Join(err, checkTokens(s.tokens), s.limits.Check(),
 		configs.CheckAddress("--sync", s.sync), configs.CheckAddress("--peer", s.peer),
@@ -251,9 +256,13 @@ func (s settings) serve(ctx context.Context, environ []string, stdout, stderr io
 	if err != nil {
 		return err
 	}
+	management, err := s.managementListeners()
+	if err != nil {
+		return err
+	}
 	node, err := cloud.Open(ctx, cloud.Options{
 		Bucket: bucket, Data: s.data, Node: name, Advertise: s.advertise,
-		Sync: s.sync, Kafka: listeners, AMQP: amqp, HTTP: s.http, Peer: s.peer,
+		Sync: s.sync, Kafka: listeners, AMQP: amqp, Management: management, HTTP: s.http, Peer: s.peer,
 		Authorize: s.authorize, SuperUsers: principals(s.superUsers), Tokens: s.tokens,
 		Secret: secret, Partitions: int32(s.partitions), AutoCreate: s.autoCreate,
 		Takeover: s.takeover, Linger: s.linger, Upkeep: s.upkeep, Limits: s.limits,

@@ -1,0 +1,32 @@
+// Package declare reads what clients of RabbitMQ declare: queues, exchanges and bindings
+// with their arguments. It has RabbitMQ's rules, and refuses with RabbitMQ's codes and
+// texts, for every door whose clients declare them.
+package declare
+
+import (
+	"fmt"
+
+	"github.com/weirmq/weir/cloud/amqp091/wire"
+)
+
+// Reserved begins the names that clients may not choose.
+const Reserved = "amq."
+
+// Thing is what a name is the name of, in texts.
+type Thing string
+
+// What can be declared.
+const (
+	AQueue     Thing = "queue"
+	AnExchange Thing = "exchange"
+)
+
+// In names a queue or an exchange as RabbitMQ does.
+func (t Thing) In(vhost, name string) string {
+	return fmt.Sprintf("%s '%s' in vhost '%s'", t, name, vhost)
+}
+
+// refused makes an error with RabbitMQ's code and text.
+func refused(code wire.Code, format string, args ...any) *wire.Error {
+	return &wire.Error{Code: code, Text: fmt.Sprintf(format, args...)}
+}

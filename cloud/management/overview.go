@@ -1,0 +1,161 @@
+package management
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/weirmq/weir/cloud/amqp091/declare"
+	"github.com/weirmq/weir/cloud/queue"
+	"github.com/weirmq/weir/cloud/queue/routing"
+)
+
+// dialect is the version of RabbitMQ whose answers these are. Clients look at it to know
+// what they can ask for.
+const dialect = "3.10.8"
+
+func exchangeTypes() []object {
+	var all []object
+	for _, name := range []string{routing.Direct, routing.Fanout, routing.Headers, routing.Topic, routing.ConsistentHash, routing.DelayedMessage} {
+		all = append(all, object{"name": name, "description": name + " exchange", "enabled": true})
+	}
+	return all
+}
+
+func overview(r *request) (any, error) {
+	vhosts, err := r.vhosts()
+	if err != nil {
+		return nil, err
+	}
+	var t totals
+	queues, exchanges := 0, 0
+	for _, v := range vhosts {
+		infos, err := v.engine.Queues(v.name)
+		if errors.Is(err, queue.ErrNoVhost) { // deleted meanwhile
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for i := range infos {
+			t.add(&infos[i])
+		}
+		queues += len(infos)
+		all, err := v.engine.Exchanges(v.name)
+		if err != nil && !errors.Is(err, queue.ErrNoVhost) {
+			return nil, err
+		}
+		exchanges += len(all)
+	}
+	connections, channels := r.s.connections(r), 0
+	for i := range connections {
+		channels += len(connections[i].Channels)
+	}
+	return object{
+		"management_version": dialect, "rabbitmq_version": dialect, "product_name": "Weir", "product_version": r.s.o.Version,
+		"cluster_name": r.s.o.Cluster(), "node": r.s.o.Node, "rates_mode": "none", "disable_stats": false, "enable_queue_totals": true,
+		"exchange_types": exchangeTypes(), "message_stats": object{}, "queue_totals": t.object(), "statistics_db_event_queue": 0,
+		"object_totals": object{"connections": len(connections), "channels": channels, "consumers": len(r.s.consumerObjects(r)), "queues": queues, "exchanges": exchanges},
+		"listeners":     r.s.listenerObjects(), "contexts": []object{},
+	}, nil
+}
+
+func (s *Server) listenerObjects() []object {
+	all := []object{}
+	for _, l := range s.o.Listeners() {
+		all = append(all, object{"node": s.o.Node, "protocol": l.Protocol, "ip_address": l.Address, "port": l.Port})
+	}
+	return all
+}
+
+func (s *Server) nodeObject() object {
+	return object{"name": s.o.Node, "type": "disc", "running": true, "rates_mode": "none", "mem_alarm": false, "disk_free_alarm": false,
+		"partitions": []string{}, "exchange_types": exchangeTypes(), "applications": []object{}, "enabled_plugins": []string{}}
+}
+
+func listNodes(r *request) (any, error) { return list(r, []object{r.s.nodeObject()}) }
+
+func getNode(r *request) (any, error) {
+	if r.PathValue("name") != r.s.o.Node {
+		return nil, errNotFound
+	}
+	return r.s.nodeObject(), nil
+}
+
+func clusterName(r *request) (any, error) { return object{"name": r.s.o.Cluster()}, nil }
+
+func extensions(*request) (any, error) { return []object{}, nil }
+
+// healthy answers a check of which the answer is always the same: the state is in the
+// bucket, and a node that cannot use it answers nothing.
+func healthy(r *request) (any, error) {
+	if _, err := r.vhosts(); err != nil {
+		return nil, err
+	}
+	return object{"status": "ok"}, nil
+}
+
+// notCritical answers whether others would lose something without this node.
+func notCritical(*request) (any, error) {
+	return object{"status": "ok", "reason": "messages are in the bucket"}, nil
+}
+
+// portListener answers whether a port is open.
+func portListener(r *request) (any, error) {
+	port, err := number(r.PathValue("port"), 0)
+	if err != nil {
+		return nil, err
+	}
+	ports := []int{}
+	for _, l := range r.s.o.Listeners() {
+		if l.Port == port {
+			return object{"status": "ok", "port": port}, nil
+		}
+		ports = append(ports, l.Port)
+	}
+	return nil, &refusal{http.StatusServiceUnavailable, "failed", "No active listener on port " + strconv.Itoa(port)}
+}
+
+// protocolListener answers whether clients of a protocol can connect.
+func protocolListener(r *request) (any, error) {
+	for _, l := range r.s.o.Listeners() {
+		if l.Protocol == r.PathValue("protocol") {
+			return object{"status": "ok", "protocol": l.Protocol}, nil
+		}
+	}
+	return nil, &refusal{http.StatusServiceUnavailable, "failed", "No active listener for protocol " + r.PathValue("protocol")}
+}
+
+// aliveness declares a queue, publishes a message to it and takes it off.
+func aliveness(r *request) (any, error) {
+	const name = "aliveness-test"
+	e, vhost, err := r.engine()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := r.declareQueue(e, &declare.Queue{Vhost: vhost, Name: name}); err != nil {
+		return nil, err
+	}
+	p := queue.Publication{Key: name, Body: []byte("test_message")}
+	if err := r.mayPublish(e, vhost, &p); err != nil {
+		return nil, err
+	}
+	if !r.in(vhost).Read(name) {
+		return nil, errRefused
+	}
+	outcomes, err := submit(r.Context(), e, vhost, queue.Work{Publications: []queue.Publication{p}})
+	if err == nil {
+		err = outcomes[0]
+	}
+	if err != nil {
+		return nil, err
+	}
+	d, _, ok, err := e.Get(r.Context(), vhost, name, "")
+	if err != nil || !ok {
+		return object{"status": "failed"}, err
+	}
+	if _, err := submit(r.Context(), e, vhost, queue.Work{Settlements: []queue.Settlement{{Queue: d.Queue, IDs: []int64{d.ID}, Verdict: queue.Accept}}}); err != nil {
+		return nil, err
+	}
+	return object{"status": "ok"}, nil
+}
