@@ -13,13 +13,18 @@ import (
 // one that is needed, which free does not tell it.
 func (e *Engine) Needed(key logstate.Place) *commitlog.Needed {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	v := e.state.VhostOf(key.Topic)
 	if v == nil || key.Partition != 0 {
+		e.mu.Unlock()
 		return nil
 	}
 	n := v.Needed()
-	return &commitlog.Needed{Before: v.End(), Count: n.Count, Has: n.Has}
+	for !n.Step() { // in between, others have their turn
+		e.mu.Unlock()
+		e.mu.Lock()
+	}
+	e.mu.Unlock()
+	return &commitlog.Needed{Before: n.Before, Count: n.Count, Has: n.Has}
 }
 
 // freeAfter is how long the log keeps messages that no queue needs, at least: it is told

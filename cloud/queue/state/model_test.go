@@ -355,6 +355,8 @@ func (m *model) checkNeeded(t *testing.T, v *Vhost, want *modelVhost) {
 		}
 	}
 	n, first, last := v.Needed(), int64(math.MaxInt64), int64(-1)
+	for !n.Step() {
+	}
 	for id := range needed {
 		if !n.Has(id) {
 			t.Fatalf("message %d is not needed, of %v", id, needed)

@@ -124,19 +124,24 @@ func (s *set) has(id int64) bool {
 	return ok && id >= 0 && s.parts[i].low.Contains(uint32(id))
 }
 
-// addAll adds what is in o. It shares nothing with o.
-func (s *set) addAll(o *set) {
-	for _, p := range o.parts {
-		i, ok := s.find(p.high)
-		if !ok {
-			s.parts = slices.Insert(s.parts, i, part{p.high, p.low.Clone()})
-			s.n += int64(p.low.GetCardinality())
-			continue
+// addAll adds what is in others. It shares nothing with them.
+func (s *set) addAll(others []*set) {
+	lows := make(map[uint32][]*roaring.Bitmap)
+	for _, o := range others {
+		for _, p := range o.parts {
+			lows[p.high] = append(lows[p.high], p.low)
 		}
-		low := s.parts[i].low
-		s.n -= int64(low.GetCardinality())
-		low.Or(p.low)
-		s.n += int64(low.GetCardinality())
+	}
+	for high, all := range lows {
+		low := roaring.FastOr(all...)
+		if i, ok := s.find(high); ok {
+			there := s.parts[i].low
+			s.n += int64(low.GetCardinality() - low.AndCardinality(there))
+			there.Or(low)
+		} else {
+			s.parts = slices.Insert(s.parts, i, part{high, low})
+			s.n += int64(low.GetCardinality())
+		}
 	}
 }
 
