@@ -281,6 +281,68 @@ func TestVhostAgain(t *testing.T) {
 	}
 }
 
+// TestPagesAreDropped: a vhost that nobody uses keeps no messages in memory.
+func TestPagesAreDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serve(t, mem.New())
+		s.declare("q", nil)
+		s.publish("q", "x")
+		s.consume("q", 0).expect("x")
+		s.Engine.mu.Lock()
+		h := s.host(s.state.Vhost(DefaultVhost))
+		s.Engine.mu.Unlock()
+		kept := func() int {
+			h.pages.mu.Lock()
+			defer h.pages.mu.Unlock()
+			return h.pages.bytes + len(h.pages.all)
+		}
+		if kept() == 0 {
+			t.Error("nothing was read")
+		}
+		time.Sleep(2 * freeAfter)
+		synctest.Wait()
+		if n := kept(); n != 0 {
+			t.Errorf("%d bytes are kept", n)
+		}
+		s.end()
+	})
+}
+
+// TestPublishToDeleted: a publication to a vhost that is deleted meanwhile gets the right
+// error, and the engine goes on.
+func TestPublishToDeleted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bucket := storagetest.NewFaults(mem.New(), 1)
+		s := serve(t, bucket)
+		if err := s.CreateVhost(t.Context(), "v"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.DeclareQueue(t.Context(), "v", "q", plain()); err != nil {
+			t.Fatal(err)
+		}
+		bucket.Plan(func(storagetest.Call) storagetest.Outcome {
+			return storagetest.Outcome{Before: 10 * time.Millisecond}
+		})
+		deleted := make(chan error, 1)
+		go func() { deleted <- s.DeleteVhost(t.Context(), "v") }()
+		var err error
+		for i := 0; err == nil && i < 1000; i++ {
+			done := make(chan error, 1)
+			s.Submit("v", Work{Publications: []Publication{{Key: "q"}}}, func(_ []error, err error) { done <- err })
+			err = <-done
+		}
+		if !errors.Is(err, ErrNoVhost) {
+			t.Errorf("publish: %v", err)
+		}
+		if err := <-deleted; err != nil {
+			t.Error(err)
+		}
+		s.declare("q", nil)
+		s.publish("q", "x")
+		s.end()
+	})
+}
+
 // TestTrimBytes: a queue that is limited in bytes loses many messages in a slot.
 func TestTrimBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -31,8 +31,8 @@ func (e *Engine) Needed(key logstate.Place) *commitlog.Needed {
 // from time to time only.
 const freeAfter = 10 * time.Second
 
-// free lets the log delete the messages in front that no queue needs, after a while. The
-// caller holds Engine.mu.
+// free lets the log delete the messages in front that no queue needs, and drops what was
+// read, after a while. The caller holds Engine.mu.
 func (h *host) free() {
 	if h.freeing != nil || h.gone || h.engine.phase != serving {
 		return
@@ -42,6 +42,7 @@ func (h *host) free() {
 
 func (h *host) freeNow() {
 	e := h.engine
+	h.pages.drop()
 	e.mu.Lock()
 	h.freeing = nil
 	v, err := e.vhost(h.name)

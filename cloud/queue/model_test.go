@@ -151,6 +151,8 @@ func (w *world) begin() {
 	}
 }
 
+const ttl = 300 * time.Millisecond
+
 // settings are those of a queue by its name.
 func settings(name string, q *state.Settings) {
 	switch name {
@@ -161,7 +163,7 @@ func settings(name string, q *state.Settings) {
 	case "rej":
 		q.MaxLength, q.Overflow = 4, state.RejectPublish
 	case "ttl":
-		q.TTL = 300 * time.Millisecond
+		q.TTL = ttl
 	case "max":
 		q.MaxLength = 4
 	case "bytes":

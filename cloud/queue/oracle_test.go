@@ -240,6 +240,9 @@ func (w *world) audit() {
 				break
 			}
 			m, _ := w.deliver(o, q.Name, &d)
+			if q.Name == "ttl" {
+				w.errorf("%s has not expired", m.body)
+			}
 			m.found++
 			if _, err := o.settle(Settlement{d.Queue, []int64{d.ID}, Accept}); err != nil {
 				w.fatalf("%v", err)

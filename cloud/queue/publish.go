@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/weirmq/weir/cloud/queue/state"
+	"github.com/weirmq/weir/storage/commitlog"
 )
 
 // arrival is a message on its way to a queue that rejects what is too much.
@@ -79,6 +80,9 @@ func (e *Engine) Submit(vhost string, w Work, done func(outcomes []error, err er
 }
 
 func finish(done func([]error, error), outcomes []error, err error) {
+	if errors.Is(err, commitlog.ErrUnknownTopic) {
+		err = fmt.Errorf("%w: deleted meanwhile", ErrNoVhost)
+	}
 	if err != nil && !errors.Is(err, ErrNoVhost) && !errors.Is(err, ErrTooLarge) && !errors.Is(err, ErrClosed) {
 		err = fmt.Errorf("%w: %w", ErrClosed, err)
 	}

@@ -12,7 +12,8 @@ import (
 )
 
 // pages are messages of a vhost that were read, the newest ones last. The consumers of
-// different queues often want the same ones.
+// different queues often want the same ones. They are dropped after a while, see free, so
+// that a vhost that nobody uses takes no memory.
 type pages struct {
 	mu    sync.Mutex
 	all   []*page // guarded by mu
@@ -57,6 +58,13 @@ func (p *pages) add(g *page) {
 		drop++
 	}
 	p.all = slices.Delete(p.all, 0, drop)
+}
+
+// drop drops all pages.
+func (p *pages) drop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.all, p.bytes = nil, 0
 }
 
 // message returns a message of the page, nil if it is not there.
@@ -118,6 +126,10 @@ func (h *host) page(ctx context.Context, id int64) (*page, error) {
 		}
 	}
 	h.pages.add(g)
+	e := h.engine
+	e.mu.Lock()
+	h.free()
+	e.mu.Unlock()
 	return g, nil
 }
 

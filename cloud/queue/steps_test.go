@@ -1,6 +1,9 @@
 package queue
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // allQueues are those that clients consume from.
 var allQueues = []string{"plain", "single", "prio", "rej", "late", "ttl", "max", "bytes", "limit", "auto", "own", dead}
@@ -70,6 +73,9 @@ func (w *world) stepGet(o *owner) {
 		return func() {
 			if !w.failed(o, err) && ok {
 				m, first := w.deliver(o, queue, &d)
+				if age := time.Since(time.UnixMilli(d.Time)); queue == "ttl" && w.fast && age >= ttl {
+					w.errorf("%s is got at an age of %v", m.body, age)
+				}
 				o.held = append(o.held, leasedTo{queue, d, m, nil, first})
 			}
 		}
