@@ -57,7 +57,7 @@ props = nil
 check(props.headers, headers, "headers")
 check([props.priority, props.message_id, props.type], [4, "m", "t"], "properties")
 begin
-  ch.queue("bunny", durable: false)
+  c.create_channel.queue("bunny", durable: false) # ch remembers the queue
   abort "an inequivalent declare was taken"
 rescue Bunny::PreconditionFailed => e
   check(e.message.start_with?("PRECONDITION_FAILED - inequivalent arg"), true, e.message)
