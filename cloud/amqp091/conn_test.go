@@ -229,3 +229,23 @@ func FuzzConn(f *testing.F) {
 		}
 	})
 }
+
+// TestShutdown: a server that closes tells its clients, and does not wait long for those
+// that do not answer.
+func TestShutdown(t *testing.T) {
+	d := openDoor(t, mem.New(), nil)
+	polite, silent := d.opened(), d.opened()
+	closed := make(chan error, 1)
+	go func() { closed <- d.server.Close() }()
+	for _, r := range []*raw{polite, silent} {
+		if m := r.expect(0, wire.IDConnectionClose).(*wire.ConnectionClose); m.ReplyCode != uint16(wire.ConnectionForced) {
+			t.Errorf("%+v", m)
+		}
+	}
+	polite.send(0, &wire.ConnectionCloseOk{})
+	polite.ended()
+	silent.ended()
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}

@@ -67,6 +67,9 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 	if info.Settings.SingleActive && m.Exclusive {
 		return c.failed(queue.ErrConsumed, name)
 	}
+	if ch.c.consumers() >= maxConsumers {
+		return refused(wire.NotAllowed, "reached maximum (%d) of consumers per connection", maxConsumers)
+	}
 	priority := int64(0)
 	if v := m.Arguments.Lookup("x-priority"); v.Exists() {
 		if reason := integer(v, &priority); reason != "" {
@@ -81,6 +84,19 @@ func (ch *channel) knows(tag string) bool {
 	ch.c.mu.Lock()
 	defer ch.c.mu.Unlock()
 	return ch.consumers[tag] != nil || ch.reply != nil && ch.reply.tag == tag
+}
+
+// maxConsumers is how many consumers a connection can have.
+const maxConsumers = 10_000
+
+// consumers returns how many consumers the connection has.
+func (c *conn) consumers() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, ch := range c.channels {
+		n += len(ch.consumers)
+	}
+	return n
 }
 
 // begin begins a consumer. Its deliveries follow the answer.

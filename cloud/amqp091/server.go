@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/access"
+	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
@@ -180,11 +181,20 @@ func (s *Server) open(nc net.Conn, l *listener.Listener) listener.Conn {
 	}}
 }
 
+// shutdownTime is how long clients have to answer that the server closes.
+const shutdownTime = 500 * time.Millisecond
+
 // Close tells the clients, closes the listeners and all connections, and waits until none
 // of the door's goroutines runs.
 func (s *Server) Close() error {
-	s.stop()
+	s.mu.Lock()
+	for c := range s.conns {
+		c.fail(&wire.Error{Code: wire.ConnectionForced, Text: "broker forced connection closure with reason 'shutdown'"})
+	}
+	s.mu.Unlock()
+	defer time.AfterFunc(shutdownTime, s.stop).Stop()
 	err := s.acceptor.Close()
+	s.stop()
 	s.wg.Wait()
 	return err
 }
