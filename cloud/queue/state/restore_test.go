@@ -60,23 +60,28 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 }
 
+// u16 writes numbers as bitmaps have them.
+func u16(all ...int) (b []byte) {
+	for _, x := range all {
+		b = binary.LittleEndian.AppendUint16(b, uint16(x))
+	}
+	return b
+}
+
+// runsBitmap is a bitmap with a container of runs.
+func runsBitmap(count int, all ...int) []byte {
+	b := append(u16(cookieRuns, 0), 1)
+	return append(append(b, u16(7, count-1, len(all)/2)...), u16(all...)...)
+}
+
+// plainBitmap is a bitmap without runs.
+func plainBitmap(containers int, heads []int, data []byte) []byte {
+	b := append(u16(cookiePlain, 0, containers, 0), u16(heads...)...)
+	return append(append(b, make([]byte, 4*containers)...), data...)
+}
+
 // TestBitmap: what is no bitmap although nearly one.
 func TestBitmap(t *testing.T) {
-	u16 := func(all ...int) (b []byte) {
-		for _, x := range all {
-			b = binary.LittleEndian.AppendUint16(b, uint16(x))
-		}
-		return b
-	}
-	runs := func(count int, all ...int) []byte { // a container of key 7
-		b := append(u16(cookieRuns, 0), 1)
-		return append(append(b, u16(7, count-1, len(all)/2)...), u16(all...)...)
-	}
-	plain := func(containers int, heads []int, data []byte) []byte {
-		b := u16(cookiePlain, 0, containers, 0)
-		b = append(b, u16(heads...)...)
-		return append(append(b, make([]byte, 4*containers)...), data...)
-	}
 	dense := make([]byte, 8192)
 	r := rand.New(rand.NewPCG(1, 1))
 	for i := range dense {
@@ -93,26 +98,26 @@ func TestBitmap(t *testing.T) {
 		body []byte
 		is   bool
 	}{
-		"runs":                      {runs(5, 3, 1, 10, 2), true},
-		"runs to the end":           {runs(4, 3, 1, 65534, 1), true},
-		"runs beyond the end":       {runs(5, 3, 1, 65534, 2), false},
-		"runs that touch":           {runs(5, 3, 1, 5, 2), false},
-		"runs that overlap":         {runs(5, 3, 1, 4, 2), false},
-		"runs out of order":         {runs(5, 10, 2, 3, 1), false},
-		"more in runs":              {runs(4, 3, 1, 10, 2), false},
-		"no runs":                   {runs(1), false},
-		"an array":                  {plain(1, []int{7, 1}, u16(3, 9)), true},
-		"an array out of order":     {plain(1, []int{7, 1}, u16(9, 3)), false},
-		"an array with twins":       {plain(1, []int{7, 1}, u16(3, 3)), false},
-		"less than an array":        {plain(1, []int{7, 2}, u16(3, 9)), false},
-		"more than an array":        {plain(1, []int{7, 0}, u16(3, 9)), false},
-		"two arrays":                {plain(2, []int{7, 0, 8, 0}, u16(3, 9)), true},
-		"two arrays of a key":       {plain(2, []int{7, 0, 7, 0}, u16(3, 9)), false},
-		"nothing":                   {plain(0, nil, nil), false},
-		"bits":                      {plain(1, []int{7, count - 1}, dense), true},
-		"more in bits":              {plain(1, []int{7, count - 2}, dense), false},
-		"fewer bits":                {plain(1, []int{7, count - 1}, dense[1:]), false},
-		"another cookie":            {append(u16(cookiePlain+2, 0), plain(1, []int{7, 1}, u16(3, 9))[4:]...), false},
+		"runs":                      {runsBitmap(5, 3, 1, 10, 2), true},
+		"runs to the end":           {runsBitmap(4, 3, 1, 65534, 1), true},
+		"runs beyond the end":       {runsBitmap(5, 3, 1, 65534, 2), false},
+		"runs that touch":           {runsBitmap(5, 3, 1, 5, 2), false},
+		"runs that overlap":         {runsBitmap(5, 3, 1, 4, 2), false},
+		"runs out of order":         {runsBitmap(5, 10, 2, 3, 1), false},
+		"more in runs":              {runsBitmap(4, 3, 1, 10, 2), false},
+		"no runs":                   {runsBitmap(1), false},
+		"an array":                  {plainBitmap(1, []int{7, 1}, u16(3, 9)), true},
+		"an array out of order":     {plainBitmap(1, []int{7, 1}, u16(9, 3)), false},
+		"an array with twins":       {plainBitmap(1, []int{7, 1}, u16(3, 3)), false},
+		"less than an array":        {plainBitmap(1, []int{7, 2}, u16(3, 9)), false},
+		"more than an array":        {plainBitmap(1, []int{7, 0}, u16(3, 9)), false},
+		"two arrays":                {plainBitmap(2, []int{7, 0, 8, 0}, u16(3, 9)), true},
+		"two arrays of a key":       {plainBitmap(2, []int{7, 0, 7, 0}, u16(3, 9)), false},
+		"nothing":                   {plainBitmap(0, nil, nil), false},
+		"bits":                      {plainBitmap(1, []int{7, count - 1}, dense), true},
+		"more in bits":              {plainBitmap(1, []int{7, count - 2}, dense), false},
+		"fewer bits":                {plainBitmap(1, []int{7, count - 1}, dense[1:]), false},
+		"another cookie":            {append(u16(cookiePlain+2, 0), plainBitmap(1, []int{7, 1}, u16(3, 9))[4:]...), false},
 		"a cookie of many":          {u16(cookieRuns, 0xffff, 0, 0), false},
 		"containers by the billion": {u16(cookiePlain, 0, 0xffff, 0xffff), false},
 	} {

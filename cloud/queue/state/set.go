@@ -239,16 +239,3 @@ func (s *set) common(o *set) int64 {
 	}
 	return n
 }
-
-// union returns what is in one or the other. It may share bitmaps with both.
-func (s *set) union(o *set) set {
-	all := set{parts: slices.Clone(s.parts), n: s.n + o.n - s.common(o)}
-	for _, p := range o.parts {
-		if i, ok := all.find(p.high); ok {
-			all.parts[i].low = roaring.Or(all.parts[i].low, p.low)
-		} else {
-			all.parts = slices.Insert(all.parts, i, p)
-		}
-	}
-	return all
-}

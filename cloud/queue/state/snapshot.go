@@ -162,15 +162,20 @@ func (q *Queue) valid() bool {
 		}
 		last = m.id
 	}
-	all := q.waiting[0]
-	for i := range q.waiting[1:] {
-		if all.common(&q.waiting[1+i]) > 0 {
-			return false
+	all := &q.waiting[0]
+	if len(q.waiting) > 1 {
+		all = new(set)
+	}
+	for i := range q.waiting {
+		if w := &q.waiting[i]; w != all {
+			if all.common(w) > 0 {
+				return false
+			}
+			all.addAll([]*set{w})
 		}
-		all = all.union(&q.waiting[1+i])
 	}
 	for i := range q.counts {
-		if q.counts[i].common(&all) != q.counts[i].n {
+		if q.counts[i].common(all) != q.counts[i].n {
 			return false
 		}
 	}
