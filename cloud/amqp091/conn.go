@@ -52,6 +52,7 @@ type conn struct {
 	vhost     string
 	engine    *queue.Engine
 	rights    *access.Vhost // asked by read
+	reading   *access.Vhost // asked by write
 	heartbeat atomic.Int64  // nanoseconds; 0: none
 
 	// Owned by read.

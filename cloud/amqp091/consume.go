@@ -14,6 +14,7 @@ import (
 type consumer struct {
 	ch     *channel
 	tag    string
+	queue  string
 	noAck  bool
 	window *queue.Window // of its own prefetch; nil if it does not acknowledge
 	from   *queue.Consumer
@@ -102,7 +103,7 @@ func (c *conn) consumers() (n int) {
 // begin begins a consumer. Its deliveries follow the answer.
 func (ch *channel) begin(m *wire.BasicConsume, name, tag string, priority int32) error {
 	c := ch.c
-	k := &consumer{ch: ch, tag: tag, noAck: m.NoAck}
+	k := &consumer{ch: ch, tag: tag, queue: name, noAck: m.NoAck}
 	o := queue.ConsumerOptions{Vhost: c.vhost, Queue: name, Session: c.id, Tag: tag, NoAck: m.NoAck, Exclusive: m.Exclusive, Priority: priority,
 		Arguments: m.Arguments.Raw(), Ready: k.ready, Cancelled: k.cancelled}
 	if !m.NoAck {
@@ -183,6 +184,15 @@ func (c *conn) tellCancelled(k *consumer) {
 		return
 	}
 	if err := c.out.Method(ch.id, &wire.BasicCancel{ConsumerTag: k.tag, NoWait: true}); err != nil {
+		c.cancel(err)
+	}
+}
+
+// revoke ends a consumer whose client may not read the queue any more, and tells the
+// client. Only write calls it.
+func (c *conn) revoke(k *consumer) {
+	c.tellCancelled(k)
+	if err := c.end(c.ctx, k); err != nil {
 		c.cancel(err)
 	}
 }

@@ -322,6 +322,6 @@ func (c *conn) openVhost() error {
 	if !rights.Open() {
 		return c.hangUp(&wire.Error{Code: wire.NotAllowed, Text: fmt.Sprintf("access to vhost '%s' refused for user '%s'", vhost, c.user), Method: wire.IDConnectionOpen})
 	}
-	c.vhost, c.engine, c.rights = vhost, e, rights
+	c.vhost, c.engine, c.rights, c.reading = vhost, e, rights, c.s.o.Access.Vhost(c.session, vhost)
 	return c.send(0, &wire.ConnectionOpenOk{})
 }

@@ -64,6 +64,51 @@ func TestPasswords(t *testing.T) {
 	}
 }
 
+// TestConsumerOfRevokedUser: a consumer gets nothing more once its user may not read the
+// queue, and the client is told; what it has had it can still settle.
+func TestConsumerOfRevokedUser(t *testing.T) {
+	t.Parallel()
+	d := openDoor(t, mem.New(), nil)
+	for _, user := range []string{"ann", "bob"} {
+		c, err := auth.NewCredential(auth.SCRAMSHA256, user)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.users.SetCredentials(t.Context(), user, c); err != nil {
+			t.Fatal(err)
+		}
+		d.permitted(user)
+	}
+	bobs, anns := d.channel(d.client("bob")), d.channel(d.client("ann"))
+	declare(t, bobs, "q", nil)
+	told := anns.NotifyCancel(make(chan string, 1))
+	deliveries, err := anns.Consume("q", "c", false, false, false, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish(t, bobs, "q", "a")
+	got := <-deliveries
+	if string(got.Body) != "a" {
+		t.Errorf("got %q", got.Body)
+	}
+	if err := d.users.SetVhostPermissions(t.Context(), auth.VhostPermissions{User: "ann", Vhost: "/", Configure: ".*", Write: ".*", Read: "^own"}); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, bobs, "q", "b")
+	if tag := <-told; tag != "c" {
+		t.Errorf("told about consumer %q", tag)
+	}
+	if err := got.Ack(false); err != nil {
+		t.Error(err)
+	}
+	if _, more := <-deliveries; more {
+		t.Error("it got another message")
+	}
+	if next, ok, err := bobs.Get("q", true); err != nil || !ok || string(next.Body) != "b" || next.Redelivered {
+		t.Errorf("left in the queue: %q, %v, %v", next.Body, ok, err)
+	}
+}
+
 // TestCertificates: by EXTERNAL a client is who its certificate says, and needs permissions
 // under that name.
 func TestCertificates(t *testing.T) {

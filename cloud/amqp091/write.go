@@ -117,6 +117,10 @@ func (c *conn) deliver(taken []queue.Delivery) []queue.Delivery {
 		if k == nil {
 			return taken
 		}
+		if !c.reading.Read(k.queue) {
+			c.revoke(k)
+			continue
+		}
 		taken = k.from.Take(taken[:0], takeMost)
 		if len(taken) > 0 {
 			c.hand(k, taken)
