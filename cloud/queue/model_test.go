@@ -201,7 +201,7 @@ func (w *world) takeOver(trouble float64) {
 		quiet := slog.New(slog.DiscardHandler)
 		e := New(Options{Log: quiet, Mutations: w.mutations})
 		log, err := commitlog.Open(w.t.Context(), commitlog.Options{Bucket: f, Shard: w.shard, Node: "a", Log: quiet, Machines: []logstate.Machine{e},
-			TailBytes: int64(1 + w.rng.IntN(20_000)), Upkeep: upkeep.Options{Slots: 10 + w.rng.IntN(100)}})
+			TailBytes: int64(1 + w.rng.IntN(20_000)), Needed: e.Needed, Upkeep: upkeep.Options{Slots: 10 + w.rng.IntN(100), Segment: 200 + w.rng.IntN(2000)}})
 		if errors.Is(err, storagetest.ErrInjected) {
 			continue // before anything was claimed
 		}

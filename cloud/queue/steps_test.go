@@ -84,7 +84,12 @@ func (w *world) stepGet(o *owner) {
 
 // stepManage purges, deletes, declares or moves.
 func (w *world) stepManage(o *owner) {
-	switch w.rng.IntN(8) {
+	switch w.rng.IntN(9) {
+	case 8:
+		w.async(func() func() {
+			err := o.log.Maintain(w.ctx()) // drops what is not needed
+			return func() { w.failed(o, err) }
+		})
 	case 0:
 		w.lost("plain")
 		w.async(func() func() {
