@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -136,7 +137,7 @@ func (w *world) begin() {
 	w.takeOver(0)
 	s := w.owner().served
 	s.declare(dead, nil)
-	for _, name := range []string{"plain", "single", "prio", "rej", "late", "ttl", "max", "bytes", "limit"} {
+	for _, name := range []string{"plain", "single", "prio", "rej", "late", "ttl", "exp", "max", "bytes", "limit"} {
 		s.declare(name, func(q *state.Settings) { settings(name, q) })
 	}
 	x := routing.Exchange{Name: "later", Type: routing.DelayedMessage, DelayedType: routing.Fanout, Durable: true}
@@ -175,11 +176,13 @@ func settings(name string, q *state.Settings) {
 	case "own":
 		q.Owner = "me"
 	}
-	switch name {
-	case "ttl", "max", "bytes", "limit":
+	if dies[name] != "" {
 		deadTo(dead)(q)
 	}
 }
+
+// dies has the queues with dead letters: why messages die there, if no client rejects them.
+var dies = map[string]reason{"ttl": reasonExpired, "exp": reasonExpired, "max": reasonMaxLen, "bytes": reasonMaxLen, "limit": reasonDeliveryLimit}
 
 // takeOver makes a new process the owner. The old one still runs, or has crashed, or has
 // ended in order.
@@ -198,7 +201,7 @@ func (w *world) takeOver(trouble float64) {
 		if !w.fast {
 			f.Random(storagetest.Odds{Fail: trouble, Applied: trouble, Late: trouble, Again: trouble, Land: 0.1, Before: 20 * time.Millisecond, After: 20 * time.Millisecond})
 		}
-		quiet := slog.New(slog.DiscardHandler)
+		quiet := slog.New(watch{slog.DiscardHandler, w})
 		e := New(Options{Log: quiet, Mutations: w.mutations})
 		log, err := commitlog.Open(w.t.Context(), commitlog.Options{Bucket: f, Shard: w.shard, Node: "a", Log: quiet, Machines: []logstate.Machine{e},
 			TailBytes: int64(1 + w.rng.IntN(20_000)), Needed: e.Needed, Upkeep: upkeep.Options{Slots: 10 + w.rng.IntN(100), Segment: 200 + w.rng.IntN(2000)}})
@@ -217,6 +220,26 @@ func (w *world) takeOver(trouble float64) {
 			return
 		}
 	}
+}
+
+// watch looks for lines about messages that are not in the log.
+type watch struct {
+	slog.Handler
+	w *world
+}
+
+func (watch) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h watch) Handle(_ context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, "is not in the log") {
+		var more []string
+		r.Attrs(func(a slog.Attr) bool {
+			more = append(more, a.String())
+			return true
+		})
+		h.w.answer(func() { h.w.errorf("%s: %v", r.Message, more) })
+	}
+	return nil
 }
 
 func (w *world) step() {
@@ -306,28 +329,31 @@ func (w *world) body() string {
 func (w *world) stepPublish(o *owner) {
 	var work Work
 	var all [][]*track // of each publication
-	to := w.pick("plain", "single", "prio", "rej", "ttl", "max", "bytes", "limit", "auto", "own", "amq.fanout", "later")
+	to := w.pick("plain", "single", "prio", "rej", "ttl", "exp", "max", "bytes", "limit", "auto", "own", "amq.fanout", "later")
 	for range 1 + w.rng.IntN(4) {
 		p := Publication{Key: to, Body: []byte(w.body())}
 		var tracks []*track
 		switch to {
 		case "amq.fanout":
 			p.Exchange = to
+			p.Properties = properties(uint8(w.rng.IntN(4)), 0, 0)
 			for _, q := range []string{"single", "prio", "rej"} {
 				tracks = append(tracks, w.track(q, string(p.Body)))
 			}
 		case "later":
 			p.Exchange = to
 			delay := int64(1 + w.rng.IntN(500))
-			p.Properties = properties(0, delay)
+			p.Properties = properties(0, delay, 0)
 			m := w.track("late", string(p.Body))
 			m.notBefore = m.at.Add(time.Duration(delay) * time.Millisecond)
 			tracks = append(tracks, m)
 		default:
-			tracks = append(tracks, w.track(to, string(p.Body)))
-		}
-		if p.Properties == nil {
-			p.Properties = properties(uint8(w.rng.IntN(4)), 0)
+			m := w.track(to, string(p.Body))
+			tracks = append(tracks, m)
+			if to == "exp" && w.rng.IntN(3) > 0 {
+				m.expires = 1 + w.rng.IntN(500)
+			}
+			p.Properties = properties(uint8(w.rng.IntN(4)), 0, m.expires)
 		}
 		work.Publications, all = append(work.Publications, p), append(all, tracks)
 	}
@@ -416,7 +442,7 @@ func (w *world) settle(o *owner, h leasedTo, v Verdict) {
 	m := h.m
 	done := v == Accept
 	switch {
-	case v == Reject && (h.queue == m.queue && (h.queue == "ttl" || h.queue == "max" || h.queue == "bytes" || h.queue == "limit")):
+	case v == Reject && (h.queue == m.queue && dies[h.queue] != ""):
 		m.rejected = true
 	case v == Reject:
 		done = true

@@ -15,6 +15,7 @@ type track struct {
 	queue, body string
 	at          time.Time // when it was published
 	notBefore   time.Time // delayed
+	expires     int       // its expiration in ms; 0: none
 
 	confirmed bool // it must be somewhere, until it is accepted
 	refused   bool // it was never stored
@@ -79,7 +80,7 @@ func (w *world) history(m *track, all []death) {
 	total := 0
 	for _, d := range all {
 		total += int(d.count)
-		why := map[string]reason{"ttl": reasonExpired, "max": reasonMaxLen, "bytes": reasonMaxLen, "limit": reasonDeliveryLimit}[m.queue]
+		why := dies[m.queue]
 		if d.queue != m.queue || d.reason != string(why) && (d.reason != string(reasonRejected) || !m.rejected) {
 			w.errorf("%s died in %s because of %s, its queue was %s", m.body, d.queue, d.reason, m.queue)
 		}
@@ -231,6 +232,10 @@ func (w *world) audit() {
 		must[m] = m.confirmed && !m.gone && m.asks == 0
 	}
 	for _, q := range queues {
+		if q.Name == dead {
+			time.Sleep(time.Second) // what was behind messages that were got may have expired
+			w.hear()
+		}
 		for {
 			d, _, ok, err := o.Get(w.t.Context(), DefaultVhost, q.Name, "")
 			if err != nil {
@@ -240,13 +245,18 @@ func (w *world) audit() {
 				break
 			}
 			m, _ := w.deliver(o, q.Name, &d)
-			if q.Name == "ttl" {
+			if q.Name == "ttl" || m.expires > 0 && m.moved == 0 && q.Name == "exp" {
 				w.errorf("%s has not expired", m.body)
 			}
 			m.found++
 			if _, err := o.settle(Settlement{d.Queue, []int64{d.ID}, Accept}); err != nil {
 				w.fatalf("%v", err)
 			}
+		}
+	}
+	for _, q := range queues {
+		if i, err := o.Queue(DefaultVhost, q.Name, ""); err != nil || i.Ready+i.Unsettled != 0 {
+			w.errorf("queue %s is empty, and has %d messages that are ready and %d that are leased: %v", q.Name, i.Ready, i.Unsettled, err)
 		}
 	}
 	for _, m := range w.tracks {
@@ -276,11 +286,15 @@ func (w *world) auditWhole(x *whole) {
 	}
 }
 
-// properties returns the properties of a message with a priority and an x-delay in ms.
-func properties(priority uint8, delay int64) []byte {
+// properties returns the properties of a message with a priority, an x-delay and an
+// expiration in ms.
+func properties(priority uint8, delay int64, expires int) []byte {
 	p := wire.Properties{}
+	if expires > 0 {
+		p.Flags, p.Expiration = wire.HasExpiration, fmt.Sprint(expires)
+	}
 	if priority > 0 {
-		p.Flags, p.Priority = wire.HasPriority, priority
+		p.Flags, p.Priority = p.Flags|wire.HasPriority, priority
 	}
 	if delay > 0 {
 		var b wire.Builder

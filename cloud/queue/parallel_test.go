@@ -27,7 +27,7 @@ func TestParallel(t *testing.T) {
 		clients.Go(func() {
 			for n := range each {
 				to := queues[n%3]
-				w := Work{Publications: []Publication{{Key: to, Properties: properties(uint8(n%4), 0), Body: fmt.Append(nil, to, "/", i, "/", n)}}}
+				w := Work{Publications: []Publication{{Key: to, Properties: properties(uint8(n%4), 0, 0), Body: fmt.Append(nil, to, "/", i, "/", n)}}}
 				if outcomes, err := s.submit(w); err != nil || outcomes[0] != nil {
 					t.Errorf("publish: %v, %v", outcomes, err)
 					return

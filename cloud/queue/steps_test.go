@@ -6,7 +6,7 @@ import (
 )
 
 // allQueues are those that clients consume from.
-var allQueues = []string{"plain", "single", "prio", "rej", "late", "ttl", "max", "bytes", "limit", "auto", "own", dead}
+var allQueues = []string{"plain", "single", "prio", "rej", "late", "ttl", "exp", "max", "bytes", "limit", "auto", "own", dead}
 
 // session returns whose queue it is.
 func session(queue string) string {
@@ -111,8 +111,7 @@ func (w *world) stepManage(o *owner) {
 	case 3, 4:
 		most := 1 + w.rng.IntN(4) // times that one message can be moved
 		for _, m := range w.tracks {
-			switch m.queue {
-			case "ttl", "max", "bytes", "limit":
+			if dies[m.queue] != "" {
 				m.moved += most
 			}
 		}
