@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -14,11 +15,17 @@ import (
 //
 // Behaviour:
 //   - Only of groups without members: NON_EMPTY_GROUP. Durable when answered.
+//   - A group that does not exist is made, unless another kind of group has the name:
+//     GROUP_ID_NOT_FOUND.
 //   - The group and the topics need Read.
 func (s *Server) alterShareGroupOffsets(ctx context.Context, r *request, q *kmsg.AlterShareGroupOffsetsRequest) (*kmsg.AlterShareGroupOffsetsResponse, error) {
 	resp := kmsg.NewPtrAlterShareGroupOffsetsResponse()
 	resp.Version = q.Version
-	if err := s.emptyShare(r, kmsg.ACLOperationRead, q.GroupID); err != nil {
+	err := s.emptyShare(r, kmsg.ACLOperationRead, q.GroupID)
+	if errors.Is(err, group.ErrUnknownGroup) && s.unused(q.GroupID) {
+		err = nil
+	}
+	if err != nil {
 		resp.ErrorCode, resp.ErrorMessage = code(err, coordinator), message(err)
 		return resp, nil
 	}
@@ -41,6 +48,16 @@ func (s *Server) alterShareGroupOffsets(ctx context.Context, r *request, q *kmsg
 		resp.Topics = append(resp.Topics, rt)
 	}
 	return resp, nil
+}
+
+// unused reports whether no group has that name.
+func (s *Server) unused(name string) bool {
+	groups, err := s.broker.Groups(name)
+	if err != nil {
+		return false
+	}
+	_, err = groups.Describe(name)
+	return errors.Is(err, group.ErrUnknownGroup)
 }
 
 // emptyShare returns nil if the client may do op to a group, which is a share group

@@ -264,7 +264,16 @@ func TestShareGroupOffsets(t *testing.T) {
 	expect(t, "delete", removed[0].ErrorCode, nil)
 	expect(t, "delete no topic", removed[1].ErrorCode, kerr.UnknownTopicOrPartition)
 	expect(t, "describe", describe().ErrorCode, kerr.GroupIDNotFound)
-	expect(t, "alter nothing", ask[*kmsg.AlterShareGroupOffsetsResponse](m.wire, alter).ErrorCode, kerr.GroupIDNotFound)
+	alter.Topics[0].Partitions = alter.Topics[0].Partitions[:1]
+	alter.GroupID = "new" // it need not exist, but no other kind of group must have the name
+	expect(t, "alter what is new", ask[*kmsg.AlterShareGroupOffsetsResponse](m.wire, alter).Topics[0].Partitions[0].ErrorCode, nil)
+	if all, err := d.own.Shares.Offsets("new"); err != nil || len(all) != 1 || all[0].Start != 2 {
+		t.Errorf("%+v, %v", all, err)
+	}
+	alter.GroupID = "readers"
+	d.committed(t, "readers", topic)
+	expect(t, "alter another kind of group", ask[*kmsg.AlterShareGroupOffsetsResponse](m.wire, alter).ErrorCode, kerr.GroupIDNotFound)
+	expect(t, "delete the new one", ask[*kmsg.DeleteGroupsResponse](m.wire, &kmsg.DeleteGroupsRequest{Groups: []string{"new"}}).Groups[0].ErrorCode, nil)
 
 	// A deleted topic is forgotten, and a group without members can be deleted.
 	m.gets(m.fetchRequest(), "0-2:1")
