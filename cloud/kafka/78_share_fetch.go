@@ -215,7 +215,7 @@ func (f *shareFetching) partition(at share.Place) *kmsg.ShareFetchResponseTopicP
 	p := f.at[at]
 	if p == nil {
 		fresh := kmsg.NewShareFetchResponseTopicPartition()
-		p = &fresh
+		p, fresh.Records = &fresh, []byte{} // Kafka's client does not take null
 		p.CurrentLeader.LeaderID, p.CurrentLeader.LeaderEpoch = none, none
 		p.Partition = at.Partition
 		f.at[at], f.order = p, append(f.order, at)

@@ -52,7 +52,9 @@ func (x *sharer) fetch(q *kmsg.ShareFetchRequest) (got []string, p kmsg.ShareFet
 		if t.TopicID != x.topic.ID || len(t.Partitions) != 1 || len(r.Topics) != 1 {
 			x.t.Fatalf("%+v", r)
 		}
-		p = t.Partitions[0]
+		if p = t.Partitions[0]; p.Records == nil {
+			x.t.Fatal("records are null: Kafka's client does not take that")
+		}
 	}
 	expect(x.t, "partition", p.ErrorCode, nil)
 	for _, a := range p.AcquiredRecords {
