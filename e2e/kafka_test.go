@@ -24,6 +24,7 @@ func TestClients(t *testing.T) {
 	for name, command := range map[string]func(t *testing.T, server string) *exec.Cmd{
 		"java":          func(t *testing.T, s string) *exec.Cmd { return java(t, "weir.Clients", s) },
 		"java consumer": func(t *testing.T, s string) *exec.Cmd { return java(t, "weir.Clients", s, "consumer") },
+		"java share":    func(t *testing.T, s string) *exec.Cmd { return java(t, "weir.Shares", s) },
 		"streams":       func(t *testing.T, s string) *exec.Cmd { return java(t, "weir.WordCount", s, t.TempDir()) },
 		"kafkajs":       func(t *testing.T, s string) *exec.Cmd { return node(t, s, "kafkajs") },
 		"confluent":     func(t *testing.T, s string) *exec.Cmd { return node(t, s, "confluent") },
