@@ -93,6 +93,7 @@ type Node struct {
 	ca        *join.CA
 	broker    *broker.Broker
 	kafka     *kafka.Server
+	amqp      *amqp091.Server // nil: --amqp off
 	receiver  *receiver.Receiver
 	http      *http.Server
 	adminPort *admin.Listener // nil: --http off
@@ -279,6 +280,7 @@ func (n *Node) openAMQP(listeners []listener.Listener) error {
 	if err != nil {
 		return err
 	}
+	n.amqp = server
 	n.doors = append(n.doors, door{"amqp", server.Serve})
 	n.closers = append(n.closers, server.Close)
 	return nil

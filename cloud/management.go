@@ -17,8 +17,9 @@ import (
 func (n *Node) openManagement(l listeners) {
 	m := management.New(management.Options{
 		Queues: n.broker.Queues, AllQueues: n.broker.AllQueues, Access: n.access, Sessions: n.logins,
-		Listeners: func() []management.Listener { return ports(l) },
-		Node:      n.o.Node, Cluster: n.broker.ClusterID, Version: configs.Version(), Log: n.o.Log,
+		Connections: n.connections,
+		Listeners:   func() []management.Listener { return ports(l) },
+		Node:        n.o.Node, Cluster: n.broker.ClusterID, Version: configs.Version(), Log: n.o.Log,
 		Heard: func(r *http.Request, known bool) {
 			seat := admin.Seat(r)
 			switch {
@@ -57,6 +58,27 @@ func (n *Node) openManagement(l listeners) {
 		}
 		return all
 	}})
+}
+
+// connections lists the connections of clients of AMQP.
+func (n *Node) connections() []management.Connection {
+	if n.amqp == nil {
+		return nil
+	}
+	var all []management.Connection
+	for _, c := range n.amqp.Connections() {
+		one := management.Connection{Name: c.Name(), User: c.User, Vhost: c.Vhost, Address: c.From.Addr().Unmap().String(), Port: int(c.From.Port()),
+			Secure: c.TLS, Opened: c.Opened, Heartbeat: c.Heartbeat, FrameMax: c.FrameMax, ClientName: c.ClientName, Close: c.Close}
+		for _, ch := range c.Channels {
+			channel := management.Channel{Number: ch.Number, Confirms: ch.Confirms, Unsettled: ch.Unsettled}
+			for _, k := range ch.Consumers {
+				channel.Consumers = append(channel.Consumers, management.Consumer{Tag: k.Tag, Queue: k.Queue, NoAck: k.NoAck, Exclusive: k.Exclusive, Prefetch: k.Prefetch})
+			}
+			one.Channels = append(one.Channels, channel)
+		}
+		all = append(all, one)
+	}
+	return all
 }
 
 // ports lists the listeners of the doors that clients of RabbitMQ know.

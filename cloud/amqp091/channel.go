@@ -48,8 +48,8 @@ func (c *conn) openChannel(f wire.Frame) error {
 	if len(c.channels) >= c.maxOpen {
 		return &wire.Error{Code: wire.NotAllowed, Text: fmt.Sprintf("number of channels opened (%d) has reached the negotiated channel_max (%d)", len(c.channels), c.maxOpen), Method: wire.IDChannelOpen}
 	}
-	c.channels[f.Channel] = &channel{c: c, id: f.Channel, consumers: make(map[string]*consumer), window: queue.NewWindow(maxUnsettled),
-		in: wire.Assembler{From: wire.Client, MaxBody: uint64(c.s.o.MaxBody)}}
+	c.setChannel(f.Channel, &channel{c: c, id: f.Channel, consumers: make(map[string]*consumer), window: queue.NewWindow(maxUnsettled),
+		in: wire.Assembler{From: wire.Client, MaxBody: uint64(c.s.o.MaxBody)}})
 	return c.send(f.Channel, &wire.ChannelOpenOk{})
 }
 
@@ -161,7 +161,7 @@ func (ch *channel) farewell(f wire.Frame) error {
 	}
 	switch id, _ := wire.SplitMethod(f.Payload); id {
 	case wire.IDChannelCloseOk:
-		delete(ch.c.channels, ch.id)
+		ch.c.setChannel(ch.id, nil)
 	case wire.IDChannelClose: // both have closed at once
 		return ch.c.send(ch.id, &wire.ChannelCloseOk{})
 	}
@@ -289,7 +289,7 @@ func (ch *channel) closeByClient() error {
 	if failed != nil {
 		ch.closed = true // and the client's close crosses ours
 	} else {
-		delete(c.channels, ch.id)
+		c.setChannel(ch.id, nil)
 	}
 	return c.send(ch.id, &wire.ChannelCloseOk{})
 }

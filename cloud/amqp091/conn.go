@@ -57,7 +57,7 @@ type conn struct {
 
 	// Owned by read.
 	frames    *wire.Reader
-	channels  map[uint16]*channel
+	channels  map[uint16]*channel         // changed with mu locked
 	exchanges map[string]routing.Exchange // that the client has published to
 	burst     *burst
 	arriving  *budget.Claim // for bodies that have not arrived whole; nil: none
@@ -68,6 +68,7 @@ type conn struct {
 	// mu is the last to be locked: while it is held, nothing of the engine is called.
 	mu         sync.Mutex
 	changed    *sync.Cond   // works, ordered, out, or the end of ctx
+	opened     time.Time    // guarded by mu: when the client has opened its vhost; zero: it has not, or has left
 	out        *wire.Writer // guarded by mu: what waits for write
 	frameMax   uint32       // guarded by mu: of out
 	ready      []*consumer  // guarded by mu: Take may return something
@@ -130,6 +131,9 @@ func (c *conn) serve() {
 		})
 		if err = c.handshake(); err == nil {
 			hurry.Stop()
+			c.mu.Lock()
+			c.opened = c.s.o.Now()
+			c.mu.Unlock()
 			err = c.read()
 		}
 		hurry.Stop()
@@ -178,7 +182,10 @@ func (c *conn) leave() {
 	for _, ch := range c.channels {
 		ch.release(ctx)
 	}
+	c.mu.Lock()
+	c.opened = time.Time{}
 	clear(c.channels)
+	c.mu.Unlock()
 	c.flush()
 	if !c.exclusive {
 		return

@@ -12,12 +12,13 @@ import (
 
 // consumer is a consumer of a channel.
 type consumer struct {
-	ch     *channel
-	tag    string
-	queue  string
-	noAck  bool
-	window *queue.Window // of its own prefetch; nil if it does not acknowledge
-	from   *queue.Consumer
+	ch       *channel
+	tag      string
+	queue    string
+	noAck    bool
+	prefetch int           // 0: no limit
+	window   *queue.Window // of its own prefetch; nil if it does not acknowledge
+	from     *queue.Consumer
 
 	// Guarded by conn.mu.
 	live   bool // the client has its tag, and gets deliveries
@@ -103,7 +104,7 @@ func (c *conn) consumers() (n int) {
 // begin begins a consumer. Its deliveries follow the answer.
 func (ch *channel) begin(m *wire.BasicConsume, name, tag string, priority int32) error {
 	c := ch.c
-	k := &consumer{ch: ch, tag: tag, queue: name, noAck: m.NoAck}
+	k := &consumer{ch: ch, tag: tag, queue: name, noAck: m.NoAck, prefetch: ch.prefetch}
 	o := queue.ConsumerOptions{Vhost: c.vhost, Queue: name, Session: c.id, Tag: tag, NoAck: m.NoAck, Exclusive: m.Exclusive, Priority: priority,
 		Arguments: m.Arguments.Raw(), Ready: k.ready, Cancelled: k.cancelled}
 	if !m.NoAck {

@@ -24,8 +24,6 @@ type Connection struct {
 type Channel struct {
 	Number    int
 	Confirms  bool
-	Tx        bool
-	Prefetch  int // of the channel; 0: no limit
 	Unsettled int // deliveries
 	Consumers []Consumer
 }
@@ -134,8 +132,8 @@ func (s *Server) channelObjects(all []Connection) []object {
 		c := &all[i]
 		for _, ch := range c.Channels {
 			channels = append(channels, object{"name": channelName(c, &ch), "number": ch.Number, "node": s.o.Node, "user": c.User, "vhost": c.Vhost,
-				"state": "running", "confirm": ch.Confirms, "transactional": ch.Tx, "consumer_count": len(ch.Consumers),
-				"messages_unacknowledged": ch.Unsettled, "global_prefetch_count": ch.Prefetch, "connection_details": connectionDetails(c)})
+				"state": "running", "confirm": ch.Confirms, "consumer_count": len(ch.Consumers),
+				"messages_unacknowledged": ch.Unsettled, "connection_details": connectionDetails(c)})
 		}
 	}
 	return channels

@@ -104,10 +104,10 @@ func submit(ctx context.Context, e *queue.Engine, vhost string, w queue.Work) ([
 
 // getBody is the body of a request for messages.
 type getBody struct {
-	Count    *int    `json:"count"`
+	Count    *count  `json:"count"`
 	Mode     *string `json:"ackmode"`
 	Encoding *string `json:"encoding"`
-	Truncate *int    `json:"truncate"`
+	Truncate *count  `json:"truncate"`
 }
 
 // verdicts are what becomes of messages that were got.
@@ -150,7 +150,7 @@ func take(r *request, e *queue.Engine, vhost, name string, body *getBody, verdic
 	all, size := []object{}, 0
 	held := queue.Settlement{Verdict: verdict}
 	var failed error
-	for len(all) < min(*body.Count, mostMessages) && size < mostBytes {
+	for len(all) < min(int(*body.Count), mostMessages) && size < mostBytes {
 		d, left, ok, err := e.Get(r.Context(), vhost, name, "")
 		if err != nil || !ok {
 			failed = err
@@ -191,7 +191,7 @@ func deliveryObject(d *queue.Delivery, left int64, body *getBody) (object, error
 		"message_count": left, "properties": &properties}
 	p := d.Body
 	if body.Truncate != nil && *body.Truncate >= 0 {
-		p = p[:min(len(p), *body.Truncate)]
+		p = p[:min(len(p), int(*body.Truncate))]
 	}
 	if *body.Encoding == "auto" && utf8.Valid(p) {
 		o["payload"], o["payload_encoding"] = string(p), "string"

@@ -82,7 +82,7 @@ func TestMessages(t *testing.T) {
 	}
 	n.await("dead", 1)
 	const path = "/api/queues/%2F/q/get"
-	for _, body := range []string{`{"count":1}`, `{"count":1,"ackmode":"x","encoding":"auto"}`, `{"count":1,"ackmode":"ack_requeue_true","encoding":"x"}`, `{"count":-1,"ackmode":"ack_requeue_true","encoding":"auto"}`, `{"count":"x"}`, `[]`} {
+	for _, body := range []string{`{"count":1}`, `{"count":1,"ackmode":"x","encoding":"auto"}`, `{"count":1,"ackmode":"ack_requeue_true","encoding":"x"}`, `{"count":-1,"ackmode":"ack_requeue_true","encoding":"auto"}`, `{"count":"x","ackmode":"ack_requeue_true","encoding":"auto"}`, `{"count":1.5,"ackmode":"ack_requeue_true","encoding":"auto"}`, `[]`} {
 		n.fails(400, "bad_request", "", "POST", path, body)
 	}
 	n.fails(404, "not_found", "no queue 'none' in vhost '/'", "POST", "/api/queues/%2F/none/get", `{"count":1,"ackmode":"ack_requeue_true","encoding":"auto"}`)
