@@ -1,6 +1,7 @@
 package amqp091
 
 import (
+	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/amqp091/wire"
 )
 
@@ -8,25 +9,25 @@ import (
 // functions below.
 
 // mayConfigure returns an error unless the client may declare and delete a name.
-func (c *conn) mayConfigure(k kind, name string) error {
+func (c *conn) mayConfigure(k declaration.Thing, name string) error {
 	return c.allowed(c.rights.Configure(name), k, name)
 }
 
 // mayWrite returns an error unless the client may publish to an exchange, or bind a queue.
-func (c *conn) mayWrite(k kind, name string) error {
+func (c *conn) mayWrite(k declaration.Thing, name string) error {
 	return c.allowed(c.rights.Write(name), k, name)
 }
 
 // mayRead returns an error unless the client may read a queue, or bind to an exchange.
-func (c *conn) mayRead(k kind, name string) error {
+func (c *conn) mayRead(k declaration.Thing, name string) error {
 	return c.allowed(c.rights.Read(name), k, name)
 }
 
-func (c *conn) allowed(ok bool, k kind, name string) error {
+func (c *conn) allowed(ok bool, k declaration.Thing, name string) error {
 	if ok {
 		return nil
 	}
-	if name == "" && k == anExchange {
+	if name == "" && k == declaration.AnExchange {
 		name = "amq.default"
 	}
 	return refused(wire.AccessRefused, "access to %s refused for user '%s'", c.of(k, name), c.user)
@@ -48,5 +49,5 @@ func (c *conn) allowedTopic(ok bool, exchange, key string) error {
 	if ok {
 		return nil
 	}
-	return refused(wire.AccessRefused, "access to topic '%s' in %s refused for user '%s'", key, c.of(anExchange, exchange), c.user)
+	return refused(wire.AccessRefused, "access to topic '%s' in %s refused for user '%s'", key, c.of(declaration.AnExchange, exchange), c.user)
 }

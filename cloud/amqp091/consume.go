@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/queue"
 )
@@ -50,7 +51,7 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 		return refused(wire.NotAllowed, "attempt to reuse consumer tag '%s'", tag)
 	}
 	if tag == "" {
-		tag = reservedPrefix + "ctag-" + randomName()
+		tag = declaration.Reserved + "ctag-" + randomName()
 	}
 	if m.Queue == replyQueue {
 		return ch.consumeReplies(m, tag)
@@ -59,7 +60,7 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 	if err != nil {
 		return err
 	}
-	if err := c.mayRead(aQueue, name); err != nil {
+	if err := c.mayRead(declaration.AQueue, name); err != nil {
 		return err
 	}
 	info, err := c.engine.Queue(c.vhost, name, c.id)
@@ -74,8 +75,8 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 	}
 	priority := int64(0)
 	if v := m.Arguments.Lookup("x-priority"); v.Exists() {
-		if reason := integer(v, &priority); reason != "" {
-			return refused(wire.PreconditionFailed, "invalid arg 'x-priority' for %s: %s", c.of(aQueue, name), reason)
+		if reason := declaration.Integer(v, &priority); reason != "" {
+			return refused(wire.PreconditionFailed, "invalid arg 'x-priority' for %s: %s", c.of(declaration.AQueue, name), reason)
 		}
 	}
 	return ch.begin(m, name, tag, int32(min(max(priority, math.MinInt32), math.MaxInt32)))
@@ -236,7 +237,7 @@ func (ch *channel) get(m *wire.BasicGet) error {
 	if err != nil {
 		return err
 	}
-	if err := c.mayRead(aQueue, name); err != nil {
+	if err := c.mayRead(declaration.AQueue, name); err != nil {
 		return err
 	}
 	if !m.NoAck && ch.open() >= maxUnsettled {

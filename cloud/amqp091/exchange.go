@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/queue/routing"
 )
@@ -13,7 +14,7 @@ func (ch *channel) exchangeDeclare(m *wire.ExchangeDeclare) error {
 	c := ch.c
 	name := withoutBreaks(m.Exchange)
 	if name == "" {
-		return c.routingFailed(&routing.Error{Err: routing.ErrDefault})
+		return c.failed(&routing.Error{Err: routing.ErrDefault}, "")
 	}
 	if m.Passive {
 		if _, err := c.engine.Exchange(c.vhost, name); err != nil {
@@ -21,18 +22,18 @@ func (ch *channel) exchangeDeclare(m *wire.ExchangeDeclare) error {
 		}
 		return ch.answer(m.NoWait, &wire.ExchangeDeclareOk{})
 	}
-	if err := c.mayConfigure(anExchange, name); err != nil {
+	if err := c.mayConfigure(declaration.AnExchange, name); err != nil {
 		return err
 	}
-	x, err := c.exchange(name, m)
+	x, err := declaration.Exchange(c.vhost, routing.Exchange{Name: name, Type: m.Type, Durable: m.Durable, AutoDelete: m.AutoDelete, Internal: m.Internal}, m.Arguments)
 	if err != nil {
 		return err
 	}
 	if x.Alternate != "" {
-		if err := c.mayRead(anExchange, name); err != nil {
+		if err := c.mayRead(declaration.AnExchange, name); err != nil {
 			return err
 		}
-		if err := c.mayWrite(anExchange, x.Alternate); err != nil {
+		if err := c.mayWrite(declaration.AnExchange, x.Alternate); err != nil {
 			return err
 		}
 	}
@@ -42,40 +43,17 @@ func (ch *channel) exchangeDeclare(m *wire.ExchangeDeclare) error {
 	return ch.answer(m.NoWait, &wire.ExchangeDeclareOk{})
 }
 
-// exchange reads the arguments of a declaration.
-func (c *conn) exchange(name string, m *wire.ExchangeDeclare) (routing.Exchange, error) {
-	x := routing.Exchange{Name: name, Type: m.Type, Durable: m.Durable, AutoDelete: m.AutoDelete, Internal: m.Internal, Arguments: m.Arguments.Raw()}
-	for _, a := range []struct {
-		key  string
-		into *string
-	}{
-		{"alternate-exchange", &x.Alternate}, {"x-delayed-type", &x.DelayedType},
-		{"hash-header", &x.HashHeader}, {"hash-property", &x.HashProperty},
-	} {
-		v := m.Arguments.Lookup(a.key)
-		if !v.Exists() {
-			continue
-		}
-		text, ok := v.Bytes()
-		if !ok {
-			return x, refused(wire.PreconditionFailed, "invalid type '%v' for arg '%s' in %s", v.Kind(), a.key, c.of(anExchange, name))
-		}
-		*a.into = string(text)
-	}
-	return x, nil
-}
-
 // exchangeDelete performs exchange.delete.
 func (ch *channel) exchangeDelete(m *wire.ExchangeDelete) error {
 	c := ch.c
 	name := withoutBreaks(m.Exchange)
 	if name == "" {
-		return c.routingFailed(&routing.Error{Err: routing.ErrDefault})
+		return c.failed(&routing.Error{Err: routing.ErrDefault}, "")
 	}
-	if strings.HasPrefix(name, reservedPrefix) {
-		return refused(wire.AccessRefused, "deletion of system %s not allowed", c.of(anExchange, name))
+	if strings.HasPrefix(name, declaration.Reserved) {
+		return refused(wire.AccessRefused, "deletion of system %s not allowed", c.of(declaration.AnExchange, name))
 	}
-	if err := c.mayConfigure(anExchange, name); err != nil {
+	if err := c.mayConfigure(declaration.AnExchange, name); err != nil {
 		return err
 	}
 	delete(c.exchanges, name)
@@ -183,20 +161,17 @@ func (ch *channel) unbind(b routing.Binding, arguments wire.Table) error {
 func (ch *channel) mayBind(b *routing.Binding) error {
 	c := ch.c
 	if b.Source == "" || b.ToExchange && b.Destination == "" {
-		return c.routingFailed(&routing.Error{Err: routing.ErrDefault})
+		return c.failed(&routing.Error{Err: routing.ErrDefault}, "")
 	}
-	what := aQueue
+	what := declaration.AQueue
 	if b.ToExchange {
-		what = anExchange
+		what = declaration.AnExchange
 	}
 	if err := c.mayWrite(what, b.Destination); err != nil {
 		return err
 	}
-	return c.mayRead(anExchange, b.Source)
+	return c.mayRead(declaration.AnExchange, b.Source)
 }
-
-// reservedPrefix begins the names that clients may not choose.
-const reservedPrefix = "amq."
 
 // withoutBreaks removes line breaks from a name, as RabbitMQ does.
 func withoutBreaks(name string) string {

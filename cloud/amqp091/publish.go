@@ -2,10 +2,9 @@ package amqp091
 
 import (
 	"errors"
-	"fmt"
-	"math"
 	"strings"
 
+	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/cloud/queue/routing"
@@ -47,7 +46,7 @@ const maxExchanges = 256
 // publishable returns an error unless the client may publish to the exchange, which is
 // remembered. If it was deleted since, the engine says so.
 func (c *conn) publishable(m *wire.BasicPublish) error {
-	if err := c.mayWrite(anExchange, m.Exchange); err != nil {
+	if err := c.mayWrite(declaration.AnExchange, m.Exchange); err != nil {
 		return err // whether there is such an exchange or not
 	}
 	x, ok := c.exchanges[m.Exchange]
@@ -63,7 +62,7 @@ func (c *conn) publishable(m *wire.BasicPublish) error {
 		c.exchanges[x.Name] = x
 	}
 	if x.Internal {
-		return c.routingFailed(&routing.Error{Err: routing.ErrInternal, Name: m.Exchange})
+		return c.failed(&routing.Error{Err: routing.ErrInternal, Name: m.Exchange}, "")
 	}
 	if x.Type == routing.Topic {
 		return c.mayWriteTopic(m.Exchange, m.RoutingKey)
@@ -78,54 +77,13 @@ func (ch *channel) readProperties() ([]byte, error) {
 	if err := p.Decode(raw); err != nil {
 		return nil, err
 	}
-	if p.Flags&wire.HasUserID != 0 && p.UserID != ch.c.user {
-		return nil, refused(wire.PreconditionFailed, "user_id property set to '%s' but authenticated user was '%s'", p.UserID, ch.c.user)
-	}
-	if p.Flags&wire.HasExpiration != 0 {
-		if reason := checkExpiration(p.Expiration); reason != "" {
-			return nil, refused(wire.PreconditionFailed, "invalid expiration '%s': %s", p.Expiration, reason)
-		}
-	}
-	if p.Flags&wire.HasHeaders != 0 {
-		for _, name := range []string{"CC", "BCC"} {
-			if v := p.Headers.Lookup(name); v.Exists() && v.Kind() != wire.KindArray {
-				return nil, refused(wire.PreconditionFailed, "invalid message: {unacceptable_type_in_header,\"%s\",%v}", name, v.Kind())
-			}
-		}
+	if err := declaration.Properties(p, ch.c.user); err != nil {
+		return nil, err
 	}
 	if p.Flags&wire.HasReplyTo != 0 && p.ReplyTo == replyQueue {
 		return ch.withReplyTo(p)
 	}
 	return raw, nil
-}
-
-// checkExpiration returns what is wrong with the property expiration, in RabbitMQ's words.
-func checkExpiration(text string) string {
-	digits := strings.TrimLeft(text, "+-")
-	sign := text[:len(text)-len(digits)]
-	end := 0
-	for end < len(digits) && digits[end] >= '0' && digits[end] <= '9' {
-		end++
-	}
-	if end == 0 || len(sign) > 1 {
-		return "no_integer"
-	}
-	if rest := digits[end:]; rest != "" {
-		return fmt.Sprintf("{leftover_string,%q}", rest)
-	}
-	n := int64(0)
-	for _, d := range digits {
-		if n = 10*n + int64(d-'0'); n > maxMillis {
-			n = math.MaxInt64/10 - 9 // too large, whatever follows
-		}
-	}
-	switch {
-	case sign == "-" && n > 0:
-		return fmt.Sprintf("{value_negative,%s}", text)
-	case n > maxMillis:
-		return fmt.Sprintf("{value_too_big,%s}", digits)
-	}
-	return ""
 }
 
 // outcome acts on the outcome of a publish. It reports whether the message is used

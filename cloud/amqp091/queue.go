@@ -5,9 +5,9 @@ import (
 	"math"
 	"strings"
 
+	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/queue"
-	"github.com/weirmq/weir/cloud/queue/state"
 )
 
 // queueName returns the queue that a method names; without a name it is the one that the
@@ -38,17 +38,17 @@ func (ch *channel) queueDeclare(m *wire.QueueDeclare) error {
 	}
 	switch {
 	case name == "":
-		name = reservedPrefix + "gen-" + randomName()
-	case strings.HasPrefix(name, reservedPrefix):
+		name = declaration.Reserved + "gen-" + randomName()
+	case strings.HasPrefix(name, declaration.Reserved):
 		return refused(wire.AccessRefused, "queue name '%s' contains reserved prefix 'amq.*'", name)
 	}
-	if err := c.mayConfigure(aQueue, name); err != nil {
+	if err := c.mayConfigure(declaration.AQueue, name); err != nil {
 		return err
 	}
 	info, err := c.engine.Queue(c.vhost, name, c.id)
 	switch {
 	case err == nil:
-		if err := c.sameQueue(&info, m); err != nil {
+		if err := c.declaration(name, m).Same(&info); err != nil {
 			return err
 		}
 		return ch.declared(m.NoWait, &info)
@@ -61,15 +61,15 @@ func (ch *channel) queueDeclare(m *wire.QueueDeclare) error {
 // createQueue declares a queue that was not there a moment ago.
 func (ch *channel) createQueue(name string, m *wire.QueueDeclare) error {
 	c := ch.c
-	s, err := c.settings(name, m)
+	s, err := c.declaration(name, m).Settings()
 	if err != nil {
 		return err
 	}
 	if s.DeadLetter != nil {
-		if err := c.mayRead(aQueue, name); err != nil {
+		if err := c.mayRead(declaration.AQueue, name); err != nil {
 			return err
 		}
-		if err := c.mayWrite(anExchange, s.DeadLetter.Exchange); err != nil {
+		if err := c.mayWrite(declaration.AnExchange, s.DeadLetter.Exchange); err != nil {
 			return err
 		}
 	}
@@ -79,7 +79,7 @@ func (ch *channel) createQueue(name string, m *wire.QueueDeclare) error {
 		return c.failed(err, name)
 	}
 	if !info.Created {
-		if err := c.sameQueue(&info, m); err != nil {
+		if err := c.declaration(name, m).Same(&info); err != nil {
 			return err
 		}
 	}
@@ -94,57 +94,13 @@ func (ch *channel) declared(noWait bool, info *queue.Info) error {
 
 func count32(n int64) uint32 { return uint32(min(max(n, 0), math.MaxUint32)) }
 
-// sameQueue returns an error unless a declaration is equivalent to the one that made the
-// queue.
-func (c *conn) sameQueue(info *queue.Info, m *wire.QueueDeclare) error {
-	s := &info.Settings
-	if m.Exclusive != (s.Owner != "") {
-		return c.failed(queue.ErrExclusive, info.Name)
-	}
-	differs := func(argument string, received, current bool) error {
-		if received == current {
-			return nil
-		}
-		return refused(wire.PreconditionFailed, "inequivalent arg '%s' for %s: received '%v' but current is '%v'", argument, c.of(aQueue, info.Name), received, current)
-	}
-	if err := differs("durable", m.Durable && !m.Exclusive, s.Durable); err != nil {
-		return err
-	}
-	if err := differs("auto_delete", m.AutoDelete, s.AutoDelete); err != nil {
-		return err
-	}
-	current, failed := wire.ParseTable(s.Arguments)
-	if failed != nil {
-		return failed
-	}
-	for _, a := range queueArguments {
-		if text := wire.Inequivalence(a.name, current, m.Arguments); text != "" {
-			return refused(wire.PreconditionFailed, "inequivalent arg '%s' for %s: %s", a.name, c.of(aQueue, info.Name), text)
-		}
-	}
-	return nil
-}
-
-// settings reads a declaration.
-func (c *conn) settings(name string, m *wire.QueueDeclare) (state.Settings, error) {
-	s := state.Settings{Durable: m.Durable && !m.Exclusive, AutoDelete: m.AutoDelete, Arguments: m.Arguments.Raw(),
-		TTL: -1, MaxLength: -1, MaxBytes: -1, DeliveryLimit: -1}
+// declaration returns what a method declares under a name.
+func (c *conn) declaration(name string, m *wire.QueueDeclare) *declaration.Queue {
+	q := &declaration.Queue{Vhost: c.vhost, Name: name, Durable: m.Durable, AutoDelete: m.AutoDelete, Arguments: m.Arguments}
 	if m.Exclusive {
-		s.Owner = c.id
+		q.Owner = c.id
 	}
-	if v := m.Arguments.Lookup("x-dead-letter-exchange"); v.Exists() && v.Kind() != wire.KindString {
-		return s, refused(wire.PreconditionFailed, "invalid type '%v' for arg 'x-dead-letter-exchange' in %s", v.Kind(), c.of(aQueue, name))
-	}
-	for _, a := range queueArguments {
-		v := m.Arguments.Lookup(a.name)
-		if !v.Exists() || a.read == nil {
-			continue
-		}
-		if reason := a.read(v, &s); reason != "" {
-			return s, refused(wire.PreconditionFailed, "invalid arg '%s' for %s: %s", a.name, c.of(aQueue, name), reason)
-		}
-	}
-	return s, nil
+	return q
 }
 
 // queuePurge performs queue.purge.
@@ -154,7 +110,7 @@ func (ch *channel) queuePurge(m *wire.QueuePurge) error {
 	if err != nil {
 		return err
 	}
-	if err := c.mayRead(aQueue, name); err != nil {
+	if err := c.mayRead(declaration.AQueue, name); err != nil {
 		return err
 	}
 	n, err := c.engine.Purge(c.ctx, c.vhost, name, c.id)
@@ -172,7 +128,7 @@ func (ch *channel) queueDelete(m *wire.QueueDelete) error {
 	if err != nil {
 		return err
 	}
-	if err := c.mayConfigure(aQueue, name); err != nil {
+	if err := c.mayConfigure(declaration.AQueue, name); err != nil {
 		return err
 	}
 	n, err := c.engine.DeleteQueue(c.ctx, c.vhost, name, c.id, m.IfUnused, m.IfEmpty)

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/queue"
 )
@@ -66,7 +67,7 @@ func (r *replies) declared(name string) (ok, known bool) {
 // client still waits for them.
 func (ch *channel) declareReply(m *wire.QueueDeclare, name string, ok bool) error {
 	if !ok {
-		return refused(wire.NotFound, "no %s", ch.c.of(aQueue, name))
+		return refused(wire.NotFound, "no %s", ch.c.of(declaration.AQueue, name))
 	}
 	return ch.declared(m.NoWait, &queue.Info{Name: name, Consumers: 1})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/queue"
 )
@@ -207,22 +208,10 @@ func visible(properties []byte) []byte {
 	if err := p.Decode(properties); err != nil || !p.Headers.Lookup(bcc).Exists() {
 		return properties
 	}
-	var b wire.Builder
-	for name, v := range p.Headers.All() {
-		if name != bcc {
-			b.Add(name, v)
-		}
-	}
-	var err error
-	if p.Headers, err = b.Table(); err != nil {
-		return properties // impossible: it was a table before
-	}
-	if len(p.Headers.Raw()) == 0 {
-		p.Flags &^= wire.HasHeaders
-	}
+	declaration.Hide(&p)
 	shown, err := p.Append(nil)
 	if err != nil {
-		return properties // likewise
+		return properties // impossible: it was encoded before
 	}
 	return shown
 }

@@ -7,7 +7,7 @@ import (
 	"hash/fnv"
 	"net/url"
 
-	"github.com/weirmq/weir/cloud/amqp091/declare"
+	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/cloud/queue/routing"
@@ -209,27 +209,27 @@ func (r *request) bind(e *queue.Engine, vhost string, b routing.Binding, argumen
 	if x.Type == routing.Topic && !r.in(vhost).ReadTopic(b.Source, b.Key) {
 		return b, errRefused
 	}
-	if b, err = declare.Binding(b, x, arguments); err != nil {
+	if b, err = declaration.Binding(b, x, arguments); err != nil {
 		return b, err
 	}
 	if !b.ToExchange {
 		if _, err := e.Queue(vhost, b.Destination, ""); err != nil {
-			return b, declare.Refusal(err, vhost, b.Destination)
+			return b, declaration.Refusal(err, vhost, b.Destination)
 		}
 	}
-	return b, declare.Refusal(e.Bind(r.Context(), vhost, b), vhost, b.Destination)
+	return b, declaration.Refusal(e.Bind(r.Context(), vhost, b), vhost, b.Destination)
 }
 
 // mayBind returns the source of a binding, if the client may change that binding.
 func (r *request) mayBind(e *queue.Engine, vhost string, b *routing.Binding) (routing.Exchange, error) {
 	if b.Source == "" || b.ToExchange && b.Destination == "" {
-		return routing.Exchange{}, declare.Refusal(&routing.Error{Err: routing.ErrDefault}, vhost, "")
+		return routing.Exchange{}, declaration.Refusal(&routing.Error{Err: routing.ErrDefault}, vhost, "")
 	}
 	if rights := r.in(vhost); !rights.Write(b.Destination) || !rights.Read(b.Source) {
 		return routing.Exchange{}, errRefused
 	}
 	x, err := e.Exchange(vhost, b.Source)
-	return x, declare.Refusal(err, vhost, "")
+	return x, declaration.Refusal(err, vhost, "")
 }
 
 func deleteBinding(r *request) (any, error) {
@@ -240,5 +240,5 @@ func deleteBinding(r *request) (any, error) {
 	if _, err := r.mayBind(e, vhost, b); err != nil {
 		return nil, err
 	}
-	return nil, declare.Refusal(e.Unbind(r.Context(), vhost, *b), vhost, b.Destination)
+	return nil, declaration.Refusal(e.Unbind(r.Context(), vhost, *b), vhost, b.Destination)
 }

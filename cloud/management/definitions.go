@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/weirmq/weir/cloud/amqp091/declare"
+	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/queue/routing"
 )
@@ -41,7 +41,7 @@ func (r *request) exported() (object, error) {
 	}
 	var own []object
 	for _, x := range exchanges {
-		if name := x["name"].(string); name != "" && !strings.HasPrefix(name, declare.Reserved) {
+		if name := x["name"].(string); name != "" && !strings.HasPrefix(name, declaration.Reserved) {
 			own = append(own, x)
 		}
 	}
@@ -225,7 +225,7 @@ func (r *request) declareAll(d *definitions) error {
 	for _, q := range d.Queues {
 		e, err := r.opened(q.Vhost)
 		if err == nil {
-			_, err = r.declareQueue(e, &declare.Queue{Vhost: q.Vhost, Name: q.Name, Durable: bool(q.Durable), AutoDelete: bool(q.AutoDelete), Arguments: q.Arguments})
+			_, err = r.declareQueue(e, &declaration.Queue{Vhost: q.Vhost, Name: q.Name, Durable: bool(q.Durable), AutoDelete: bool(q.AutoDelete), Arguments: q.Arguments})
 		}
 		if err != nil {
 			return named(err, "queue", q.Name)

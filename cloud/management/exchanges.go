@@ -4,7 +4,7 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/weirmq/weir/cloud/amqp091/declare"
+	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/cloud/queue/routing"
@@ -103,13 +103,13 @@ func (r *request) declareExchange(e *queue.Engine, body *exchangeBody) (any, err
 		body.Type = routing.Direct
 	}
 	if body.Name == "" {
-		return nil, declare.Refusal(&routing.Error{Err: routing.ErrDefault}, body.Vhost, "")
+		return nil, declaration.Refusal(&routing.Error{Err: routing.ErrDefault}, body.Vhost, "")
 	}
 	rights := r.in(body.Vhost)
 	if !rights.Configure(body.Name) {
 		return nil, errRefused
 	}
-	x, err := declare.Exchange(body.Vhost, routing.Exchange{Name: body.Name, Type: body.Type,
+	x, err := declaration.Exchange(body.Vhost, routing.Exchange{Name: body.Name, Type: body.Type,
 		Durable: bool(body.Durable), AutoDelete: bool(body.AutoDelete), Internal: bool(body.Internal)}, body.Arguments)
 	if err != nil {
 		return nil, err
@@ -119,7 +119,7 @@ func (r *request) declareExchange(e *queue.Engine, body *exchangeBody) (any, err
 	}
 	_, missing := e.Exchange(body.Vhost, x.Name)
 	if err := e.DeclareExchange(r.Context(), body.Vhost, x); err != nil {
-		return nil, declare.Refusal(err, body.Vhost, "")
+		return nil, declaration.Refusal(err, body.Vhost, "")
 	}
 	if missing != nil {
 		return created{}, nil
@@ -133,11 +133,11 @@ func deleteExchange(r *request) (any, error) {
 		return nil, err
 	}
 	name := r.name("name")
-	if name == "" || strings.HasPrefix(name, declare.Reserved) || !r.in(vhost).Configure(name) {
+	if name == "" || strings.HasPrefix(name, declaration.Reserved) || !r.in(vhost).Configure(name) {
 		return nil, errRefused
 	}
 	if _, err := e.Exchange(vhost, name); errors.Is(err, routing.ErrNotFound) {
 		return nil, errNotFound
 	}
-	return nil, declare.Refusal(e.DeleteExchange(r.Context(), vhost, name, r.URL.Query().Get("if-unused") == "true"), vhost, "")
+	return nil, declaration.Refusal(e.DeleteExchange(r.Context(), vhost, name, r.URL.Query().Get("if-unused") == "true"), vhost, "")
 }

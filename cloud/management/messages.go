@@ -6,7 +6,7 @@ import (
 	"errors"
 	"unicode/utf8"
 
-	"github.com/weirmq/weir/cloud/amqp091/declare"
+	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/cloud/queue/routing"
@@ -52,7 +52,7 @@ func publish(r *request) (any, error) {
 	if err := r.mayPublish(e, vhost, &p); err != nil {
 		return nil, err
 	}
-	if err := declare.Properties(body.Properties, r.user); err != nil {
+	if err := declaration.Properties(body.Properties, r.user); err != nil {
 		return nil, err
 	}
 	if p.Properties, err = body.Properties.Append(nil); err != nil {
@@ -63,7 +63,7 @@ func publish(r *request) (any, error) {
 		return nil, err
 	}
 	if err := outcomes[0]; err != nil && !errors.Is(err, queue.ErrUnroutable) && !errors.Is(err, queue.ErrOverflow) {
-		return nil, declare.Refusal(err, vhost, "")
+		return nil, declaration.Refusal(err, vhost, "")
 	}
 	return object{"routed": outcomes[0] == nil}, nil
 }
@@ -72,14 +72,14 @@ func publish(r *request) (any, error) {
 func (r *request) mayPublish(e *queue.Engine, vhost string, p *queue.Publication) error {
 	x, err := e.Exchange(vhost, p.Exchange)
 	if err != nil {
-		return declare.Refusal(err, vhost, "")
+		return declaration.Refusal(err, vhost, "")
 	}
 	rights := r.in(vhost)
 	switch {
 	case !rights.Write(p.Exchange):
 		return errRefused
 	case x.Internal:
-		return declare.Refusal(&routing.Error{Err: routing.ErrInternal, Name: p.Exchange}, vhost, "")
+		return declaration.Refusal(&routing.Error{Err: routing.ErrInternal, Name: p.Exchange}, vhost, "")
 	case x.Type == routing.Topic && !rights.WriteTopic(p.Exchange, p.Key):
 		return errRefused
 	}
@@ -173,7 +173,7 @@ func take(r *request, e *queue.Engine, vhost, name string, body *getBody, verdic
 		}
 	}
 	if failed != nil {
-		return nil, declare.Refusal(failed, vhost, name)
+		return nil, declaration.Refusal(failed, vhost, name)
 	}
 	return all, nil
 }
@@ -185,7 +185,7 @@ func deliveryObject(d *queue.Delivery, left int64, body *getBody) (object, error
 		if err := properties.Decode(d.Properties); err != nil {
 			return nil, err
 		}
-		declare.Hide(&properties)
+		declaration.Hide(&properties)
 	}
 	o := object{"payload_bytes": len(d.Body), "redelivered": d.Redelivered(), "exchange": d.Exchange, "routing_key": d.Key,
 		"message_count": left, "properties": &properties}

@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"strconv"
 
-	"github.com/weirmq/weir/cloud/amqp091/declare"
+	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/cloud/queue/routing"
 )
@@ -133,7 +133,7 @@ func aliveness(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := r.declareQueue(e, &declare.Queue{Vhost: vhost, Name: name}); err != nil {
+	if _, err := r.declareQueue(e, &declaration.Queue{Vhost: vhost, Name: name}); err != nil {
 		return nil, err
 	}
 	p := queue.Publication{Key: name, Body: []byte("test_message")}

@@ -2,8 +2,9 @@ package management
 
 import (
 	"errors"
+	"strings"
 
-	"github.com/weirmq/weir/cloud/amqp091/declare"
+	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/queue"
 )
@@ -116,12 +117,12 @@ func putQueue(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.declareQueue(e, &declare.Queue{Vhost: vhost, Name: r.PathValue("name"), Durable: bool(body.Durable), AutoDelete: bool(body.AutoDelete), Arguments: body.Arguments})
+	return r.declareQueue(e, &declaration.Queue{Vhost: vhost, Name: r.PathValue("name"), Durable: bool(body.Durable), AutoDelete: bool(body.AutoDelete), Arguments: body.Arguments})
 }
 
 // declareQueue creates a queue, unless there is an equivalent one.
-func (r *request) declareQueue(e *queue.Engine, q *declare.Queue) (any, error) {
-	if !r.in(q.Vhost).Configure(q.Name) {
+func (r *request) declareQueue(e *queue.Engine, q *declaration.Queue) (any, error) {
+	if strings.HasPrefix(q.Name, declaration.Reserved) || !r.in(q.Vhost).Configure(q.Name) {
 		return nil, errRefused
 	}
 	info, err := e.Queue(q.Vhost, q.Name, "")
@@ -137,7 +138,7 @@ func (r *request) declareQueue(e *queue.Engine, q *declare.Queue) (any, error) {
 	}
 	switch {
 	case err != nil:
-		return nil, declare.Refusal(err, q.Vhost, q.Name)
+		return nil, declaration.Refusal(err, q.Vhost, q.Name)
 	case info.Created:
 		return created{}, nil
 	}
@@ -158,7 +159,7 @@ func deleteQueue(r *request) (any, error) {
 	if errors.Is(err, queue.ErrNoQueue) {
 		return nil, errNotFound
 	}
-	return nil, declare.Refusal(err, vhost, name)
+	return nil, declaration.Refusal(err, vhost, name)
 }
 
 func purgeQueue(r *request) (any, error) {
@@ -174,5 +175,5 @@ func purgeQueue(r *request) (any, error) {
 	if errors.Is(err, queue.ErrNoQueue) {
 		return nil, errNotFound
 	}
-	return nil, declare.Refusal(err, vhost, name)
+	return nil, declaration.Refusal(err, vhost, name)
 }

@@ -1,7 +1,7 @@
-// Package declare reads what clients of RabbitMQ declare: queues, exchanges and bindings
+// Package declaration reads what clients of RabbitMQ declare: queues, exchanges and bindings
 // with their arguments. It has RabbitMQ's rules, and refuses with RabbitMQ's codes and
 // texts, for every door whose clients declare them.
-package declare
+package declaration
 
 import (
 	"fmt"

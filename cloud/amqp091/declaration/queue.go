@@ -1,8 +1,6 @@
-package declare
+package declaration
 
 import (
-	"strings"
-
 	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/cloud/queue/state"
@@ -20,9 +18,6 @@ type Queue struct {
 func (q *Queue) Settings() (state.Settings, error) {
 	s := state.Settings{Durable: q.Durable && q.Owner == "", AutoDelete: q.AutoDelete, Owner: q.Owner, Arguments: q.Arguments.Raw(),
 		TTL: -1, MaxLength: -1, MaxBytes: -1, DeliveryLimit: -1}
-	if strings.HasPrefix(q.Name, Reserved) {
-		return s, refused(wire.AccessRefused, "queue name '%s' contains reserved prefix 'amq.*'", q.Name)
-	}
 	if v := q.Arguments.Lookup("x-dead-letter-exchange"); v.Exists() && v.Kind() != wire.KindString {
 		return s, refused(wire.PreconditionFailed, "invalid type '%v' for arg 'x-dead-letter-exchange' in %s", v.Kind(), AQueue.In(q.Vhost, q.Name))
 	}

@@ -1,4 +1,4 @@
-package amqp091
+package declaration
 
 import (
 	"fmt"
@@ -44,8 +44,8 @@ var queueArguments = []struct {
 // maxMillis is the longest time that RabbitMQ accepts.
 const maxMillis = math.MaxUint32
 
-// integer reads an integer of any size.
-func integer(v wire.Value, into *int64) string {
+// Integer reads an integer of any size. It returns what is wrong with the value in RabbitMQ's words, "" if nothing is.
+func Integer(v wire.Value, into *int64) string {
 	n, ok := v.Int()
 	if !ok {
 		return fmt.Sprintf("\"expected integer, got %v\"", v.Kind())
@@ -57,7 +57,7 @@ func integer(v wire.Value, into *int64) string {
 // natural reads an integer that is not negative.
 func natural(v wire.Value, into *int64) string {
 	var n int64
-	if reason := integer(v, &n); reason != "" {
+	if reason := Integer(v, &n); reason != "" {
 		return reason
 	}
 	if n < 0 {
@@ -105,7 +105,7 @@ func readExpires(v wire.Value, s *state.Settings) string {
 func readTTL(v wire.Value, s *state.Settings) string { return millis(v, &s.TTL) }
 
 func readDeadLetterExchange(v wire.Value, s *state.Settings) string {
-	name, _ := v.Bytes() // conn.settings has checked the type
+	name, _ := v.Bytes() // Settings has checked the type
 	s.DeadLetter = &state.DeadLetter{Exchange: string(name)}
 	return ""
 }
