@@ -55,7 +55,7 @@ func (n *Node) follow(ctx context.Context, owner cluster.Node) {
 
 func (n *Node) sayReady() {
 	n.ready.Do(func() {
-		n.o.Log.Info("ready", "role", n.Role(), "node", n.o.Node, "sync", n.self.Address(cluster.Sync), "kafka", n.self.Address(cluster.Kafka), "amqp", n.self.Address(cluster.AMQP), "http", n.self.Address(cluster.HTTP), "peer", n.self.Address(cluster.Peer))
+		n.o.Log.Info("ready", "role", n.Role(), "node", n.o.Node, "sync", n.self.Address(cluster.Sync), "kafka", n.self.Address(cluster.Kafka), "amqp", n.self.Address(cluster.AMQP), "management", n.self.Address(cluster.Management), "http", n.self.Address(cluster.HTTP), "peer", n.self.Address(cluster.Peer))
 		if n.o.Ready != nil {
 			n.o.Ready()
 		}

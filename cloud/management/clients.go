@@ -139,7 +139,12 @@ func (s *Server) channelObjects(all []Connection) []object {
 	return channels
 }
 
-func listConsumers(r *request) (any, error) { return list(r, r.s.consumerObjects(r)) }
+func listConsumers(r *request) (any, error) {
+	if _, err := r.vhosts(); err != nil { // the vhost of the path
+		return nil, err
+	}
+	return list(r, r.s.consumerObjects(r))
+}
 
 func (s *Server) consumerObjects(r *request) []object {
 	var consumers []object

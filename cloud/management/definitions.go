@@ -3,6 +3,7 @@ package management
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/weirmq/weir/cloud/amqp091/declaration"
@@ -255,5 +256,8 @@ func (r *request) declareAll(d *definitions) error {
 // named says in an error what it is about.
 func named(err error, what, name string) error {
 	e := refusalOf(err)
-	return &refusal{e.status, e.kind, fmt.Sprintf("%s %q: %s", what, name, e.reason)}
+	if e.status >= http.StatusInternalServerError || e.status == http.StatusUnauthorized {
+		return err
+	}
+	return &refusal{status: http.StatusBadRequest, kind: "bad_request", reason: fmt.Sprintf("%s %q: %s", what, name, e.reason)}
 }

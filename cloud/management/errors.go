@@ -19,24 +19,25 @@ type refusal struct {
 	status int
 	kind   string // the member error
 	reason string
+	check  bool // a health check has failed
 }
 
 func (e *refusal) Error() string { return e.kind + ": " + e.reason }
 
 // Errors in RabbitMQ's words.
 var (
-	errNoLogin          = &refusal{http.StatusUnauthorized, "not_authorised", "Login failed"}
-	errLogin            = &refusal{http.StatusUnauthorized, "not_authorised", "Login failed"}
-	errVhost            = &refusal{http.StatusUnauthorized, "not_authorised", "User not authorised to access virtual host"}
-	errNotAdministrator = &refusal{http.StatusUnauthorized, "not_authorised", "Not administrator user"}
-	errRefused          = &refusal{http.StatusUnauthorized, "not_authorised", "Access refused."}
-	errNotFound         = &refusal{http.StatusNotFound, "Object Not Found", "Not Found"}
-	errNoVhost          = &refusal{http.StatusNotFound, "not_found", "vhost_not_found"}
-	errMethod           = &refusal{http.StatusMethodNotAllowed, "Method Not Allowed", "the path has no such method"}
+	errNoLogin          = &refusal{status: http.StatusUnauthorized, kind: "not_authorised", reason: "Login failed"}
+	errLogin            = &refusal{status: http.StatusUnauthorized, kind: "not_authorised", reason: "Login failed"}
+	errVhost            = &refusal{status: http.StatusUnauthorized, kind: "not_authorised", reason: "User not authorised to access virtual host"}
+	errNotAdministrator = &refusal{status: http.StatusUnauthorized, kind: "not_authorised", reason: "Not administrator user"}
+	errRefused          = &refusal{status: http.StatusUnauthorized, kind: "not_authorised", reason: "Access refused."}
+	errNotFound         = &refusal{status: http.StatusNotFound, kind: "Object Not Found", reason: "Not Found"}
+	errNoVhost          = &refusal{status: http.StatusNotFound, kind: "not_found", reason: "vhost_not_found"}
+	errMethod           = &refusal{status: http.StatusMethodNotAllowed, kind: "Method Not Allowed", reason: "the path has no such method"}
 )
 
 func badRequest(format string, args ...any) *refusal {
-	return &refusal{http.StatusBadRequest, "bad_request", fmt.Sprintf(format, args...)}
+	return &refusal{status: http.StatusBadRequest, kind: "bad_request", reason: fmt.Sprintf(format, args...)}
 }
 
 // refuse answers a request that failed.
@@ -47,6 +48,10 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if e == errNoLogin || e == errLogin {
 		w.Header().Set("WWW-Authenticate", `Basic realm="Weir Management"`)
+	}
+	if e.check {
+		reply(w, e.status, map[string]string{"status": e.kind, "reason": e.reason})
+		return
 	}
 	reply(w, e.status, map[string]string{"error": e.kind, "reason": e.reason})
 }
@@ -59,7 +64,7 @@ func refusalOf(err error) *refusal {
 	if e, ok := errors.AsType[*wire.Error](err); ok {
 		switch e.Code {
 		case wire.NotFound:
-			return &refusal{http.StatusNotFound, "not_found", e.Text}
+			return &refusal{status: http.StatusNotFound, kind: "not_found", reason: e.Text}
 		case wire.AccessRefused:
 			return errRefused
 		}
@@ -71,7 +76,7 @@ func refusalOf(err error) *refusal {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return &refusal{http.StatusRequestEntityTooLarge, "bad_request", err.Error()}
+		return &refusal{status: http.StatusRequestEntityTooLarge, kind: "bad_request", reason: err.Error()}
 	case errors.Is(err, login.ErrChanged):
 		return errLogin
 	case errors.Is(err, queue.ErrNoQueue), errors.Is(err, auth.ErrUnknownUser), errors.Is(err, auth.ErrUnknownPermissions):
@@ -81,7 +86,7 @@ func refusalOf(err error) *refusal {
 	case errors.Is(err, auth.ErrInvalid), errors.Is(err, auth.ErrTooMany), errors.Is(err, machine.ErrLevel), errors.Is(err, queue.ErrInvalid), errors.Is(err, queue.ErrVhostInUse):
 		return badRequest("%v", err)
 	case errors.Is(err, queue.ErrClosed), errors.Is(err, queue.ErrStarting), errors.Is(err, login.ErrNoUsers), errors.Is(err, broker.ErrNotOwner), errors.Is(err, broker.ErrUnavailable), errors.Is(err, context.Canceled):
-		return &refusal{http.StatusServiceUnavailable, "service_unavailable", err.Error()}
+		return &refusal{status: http.StatusServiceUnavailable, kind: "service_unavailable", reason: err.Error()}
 	}
-	return &refusal{http.StatusInternalServerError, "internal_server_error", err.Error()}
+	return &refusal{status: http.StatusInternalServerError, kind: "internal_server_error", reason: err.Error()}
 }

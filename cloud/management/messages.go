@@ -71,6 +71,9 @@ func publish(r *request) (any, error) {
 // mayPublish returns an error unless the client may publish to the exchange.
 func (r *request) mayPublish(e *queue.Engine, vhost string, p *queue.Publication) error {
 	x, err := e.Exchange(vhost, p.Exchange)
+	if errors.Is(err, routing.ErrNotFound) { // RabbitMQ answers a publish with 400, and this text
+		return badRequest("404 NOT_FOUND - no %s", declaration.AnExchange.In(vhost, p.Exchange))
+	}
 	if err != nil {
 		return declaration.Refusal(err, vhost, "")
 	}

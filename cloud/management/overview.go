@@ -3,7 +3,6 @@ package management
 import (
 	"errors"
 	"net/http"
-	"strconv"
 
 	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/queue"
@@ -100,20 +99,21 @@ func notCritical(*request) (any, error) {
 	return object{"status": "ok", "reason": "messages are in the bucket"}, nil
 }
 
+// noListener is the answer of a check that has found no listener.
+var noListener = &refusal{status: http.StatusServiceUnavailable, kind: "failed", reason: "No active listener", check: true}
+
 // portListener answers whether a port is open.
 func portListener(r *request) (any, error) {
 	port, err := number(r.PathValue("port"), 0)
 	if err != nil {
 		return nil, err
 	}
-	ports := []int{}
 	for _, l := range r.s.o.Listeners() {
 		if l.Port == port {
 			return object{"status": "ok", "port": port}, nil
 		}
-		ports = append(ports, l.Port)
 	}
-	return nil, &refusal{http.StatusServiceUnavailable, "failed", "No active listener on port " + strconv.Itoa(port)}
+	return nil, noListener
 }
 
 // protocolListener answers whether clients of a protocol can connect.
@@ -123,7 +123,7 @@ func protocolListener(r *request) (any, error) {
 			return object{"status": "ok", "protocol": l.Protocol}, nil
 		}
 	}
-	return nil, &refusal{http.StatusServiceUnavailable, "failed", "No active listener for protocol " + r.PathValue("protocol")}
+	return nil, noListener
 }
 
 // aliveness declares a queue, publishes a message to it and takes it off.

@@ -97,7 +97,7 @@ func TestMessages(t *testing.T) {
 	} {
 		n.fails(400, "bad_request", reason, "POST", "/api/exchanges/%2F/amq.default/publish", body)
 	}
-	n.fails(404, "not_found", "no exchange 'none' in vhost '/'", "POST", "/api/exchanges/%2F/none/publish", `{"routing_key":"q","payload":"","payload_encoding":"string","properties":{}}`)
+	n.fails(400, "bad_request", "404 NOT_FOUND - no exchange 'none' in vhost '/'", "POST", "/api/exchanges/%2F/none/publish", `{"routing_key":"q","payload":"","payload_encoding":"string","properties":{}}`)
 }
 
 // await waits until a queue has so many messages.

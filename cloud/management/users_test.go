@@ -103,10 +103,6 @@ func TestDefinitions(t *testing.T) {
 		`{"bindings":[{"source":"y","destination":"q","vhost":"v1"}]}`: `binding to "q": no exchange 'y'`,
 		`{"queues":7}`: "", `[]`: "",
 	} {
-		kind, status := "bad_request", 400
-		if reason == `queue "q": vhost_not_found` || reason == `binding to "q": no exchange 'y'` {
-			kind, status = "not_found", 404
-		}
-		n.fails(status, kind, reason, "POST", "/api/definitions", body)
+		n.fails(400, "bad_request", reason, "POST", "/api/definitions", body)
 	}
 }
