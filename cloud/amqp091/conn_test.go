@@ -94,7 +94,7 @@ func TestPermissions(t *testing.T) {
 		}
 	}
 	ch := d.channel(c)
-	declare(t, ch, "own", nil)
+	declareQueue(t, ch, "own", nil)
 	publish(t, ch, "own", "a")
 	if _, ok, err := ch.Get("own", true); !ok || err != nil {
 		t.Errorf("get from own: %v, %v", ok, err)

@@ -17,7 +17,7 @@ func TestConnections(t *testing.T) {
 	d.dial() // says nothing
 	c := d.client("guest")
 	ch := d.channel(c)
-	declare(t, ch, "q", nil)
+	declareQueue(t, ch, "q", nil)
 	if err := ch.Qos(5, 0, false); err != nil {
 		t.Fatal(err)
 	}

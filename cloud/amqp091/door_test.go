@@ -104,8 +104,8 @@ func (d *door) channel(c *amqp.Connection) *amqp.Channel {
 	return ch
 }
 
-// declare declares a durable queue.
-func declare(t testing.TB, ch *amqp.Channel, name string, arguments amqp.Table) {
+// declareQueue declares a durable queue.
+func declareQueue(t testing.TB, ch *amqp.Channel, name string, arguments amqp.Table) {
 	t.Helper()
 	if _, err := ch.QueueDeclare(name, true, false, false, false, arguments); err != nil {
 		t.Fatal(err)
@@ -279,7 +279,7 @@ func TestRound(t *testing.T) {
 	d := openDoor(t, mem.New(), nil)
 	c := d.client("guest")
 	ch := d.channel(c)
-	declare(t, ch, "q", nil)
+	declareQueue(t, ch, "q", nil)
 	publish(t, ch, "q", "a", "b", "c", "d")
 	if err := ch.Qos(3, 0, false); err != nil {
 		t.Fatal(err)
@@ -321,7 +321,7 @@ func TestRound(t *testing.T) {
 func TestLargeBody(t *testing.T) {
 	d := openDoor(t, mem.New(), nil)
 	ch := d.channel(d.client("guest"))
-	declare(t, ch, "q", nil)
+	declareQueue(t, ch, "q", nil)
 	body := bytes.Repeat([]byte("0123456789"), 300_000)
 	publish(t, ch, "q", string(body))
 	m, ok, err := ch.Get("q", true)

@@ -80,7 +80,7 @@ func TestConsumerOfRevokedUser(t *testing.T) {
 		d.permitted(user)
 	}
 	bobs, anns := d.channel(d.client("bob")), d.channel(d.client("ann"))
-	declare(t, bobs, "q", nil)
+	declareQueue(t, bobs, "q", nil)
 	told := anns.NotifyCancel(make(chan string, 1))
 	deliveries, err := anns.Consume("q", "c", false, false, false, false, nil)
 	if err != nil {
