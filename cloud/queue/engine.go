@@ -43,6 +43,7 @@ type Engine struct {
 	failed error                  // guarded by mu: why the start did not succeed
 	phase  phase                  // guarded by mu
 	wishes map[string]*declarer   // guarded by mu, by vhost
+	flying map[string]*batch      // guarded by mu: verdicts on their way into the log, by the body of their entry
 	route  scratch                // guarded by mu
 }
 
@@ -84,7 +85,7 @@ func New(o Options) *Engine {
 		o.Now = time.Now
 	}
 	e := &Engine{o: o, opened: make(chan struct{}), turn: make(chan struct{}, 1), state: state.New(),
-		hosts: make(map[weir.TopicID]*host), wishes: make(map[string]*declarer)}
+		hosts: make(map[weir.TopicID]*host), wishes: make(map[string]*declarer), flying: make(map[string]*batch)}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
 }
@@ -220,6 +221,9 @@ func (e *Engine) Apply(kind uint16, body []byte) error {
 	c, err := e.state.Apply(kind, body)
 	if err == nil && e.phase != recovering {
 		cancelled = e.changed(c)
+		if kind == state.KindSettle {
+			e.settled(body)
+		}
 	}
 	e.mu.Unlock()
 	for _, c := range cancelled {
@@ -229,6 +233,16 @@ func (e *Engine) Apply(kind uint16, body []byte) error {
 		return fmt.Errorf("apply queue entry of kind %d: %w", kind, err)
 	}
 	return nil
+}
+
+// settled ends the leases of an entry of this engine. It does that as the entry is
+// applied: a message that is gone from its queue and still leased would count twice. The
+// caller holds mu.
+func (e *Engine) settled(body []byte) {
+	if b := e.flying[string(body)]; b != nil {
+		delete(e.flying, b.entry)
+		b.end()
+	}
 }
 
 // changed acts on what an entry has changed, and returns the consumers of deleted queues.

@@ -15,6 +15,7 @@ type batch struct {
 	freed  []int64 // messages that are no longer delayed
 	size   int     // most bytes of its entry, about
 	done   []func(error)
+	entry  string // its body, when it is on its way
 }
 
 // verdicts are what happened to the messages of a queue.
@@ -127,7 +128,8 @@ func (b *batch) lent(id state.QueueID, highest int64) {
 // empty reports whether there is nothing to write.
 func (b *batch) empty() bool { return len(b.queues) == 0 && len(b.freed) == 0 }
 
-// commands returns the entry.
+// commands returns the entry, which goes to the log next. The caller does not hold
+// Engine.mu.
 func (b *batch) commands() []commitlog.Command {
 	if b.empty() {
 		return nil
@@ -138,7 +140,13 @@ func (b *batch) commands() []commitlog.Command {
 		s.Queues = append(s.Queues, state.QueueSettled{ID: id, Gone: merge(v.gone, v.ranges), Bytes: v.bytes, Counted: merge(v.counted, nil), Lent: v.lent})
 	}
 	slices.SortFunc(s.Queues, func(a, b state.QueueSettled) int { return int(int64(a.ID) - int64(b.ID)) })
-	return []commitlog.Command{{Kind: state.KindSettle, Body: s.Append(nil)}}
+	body := s.Append(nil)
+	b.entry = string(body)
+	e := b.host.engine
+	e.mu.Lock()
+	e.flying[b.entry] = b
+	e.mu.Unlock()
+	return []commitlog.Command{{Kind: state.KindSettle, Body: body}}
 }
 
 // merge returns ids and ranges as sorted ranges without overlap.
@@ -176,33 +184,39 @@ func merge(all []int64, ranges []state.Range) []state.Range {
 	return merged
 }
 
-// finish ends the leases of what is gone, when the state knows, and tells those who wait.
-func (b *batch) finish(err error) {
-	e := b.host.engine
-	e.mu.Lock()
-	if err == nil {
-		for id, v := range b.queues {
-			l := b.host.lives[id]
-			if l == nil {
-				continue
-			}
-			most := len(l.leased) >= mostLeased
-			for _, id := range v.gone {
-				l.drop(id)
+// end ends the leases of what is gone: the state has just applied the entry. The caller
+// holds Engine.mu.
+func (b *batch) end() {
+	for id, v := range b.queues {
+		l := b.host.lives[id]
+		if l == nil {
+			continue
+		}
+		most := len(l.leased) >= mostLeased
+		for _, id := range v.gone {
+			l.drop(id)
+			delete(l.counted, id)
+		}
+		for _, id := range v.counted {
+			if l.q.Count(id) >= l.counted[id] {
 				delete(l.counted, id)
 			}
-			for _, id := range v.counted {
-				if l.q.Count(id) >= l.counted[id] {
-					delete(l.counted, id)
-				}
-			}
-			if len(v.gone) > 0 && (most || needsUpkeep(l.q)) {
-				l.wake()
-			}
 		}
-		b.host.free()
+		if len(v.gone) > 0 && (most || needsUpkeep(l.q)) {
+			l.wake()
+		}
 	}
-	e.mu.Unlock()
+	b.host.free()
+}
+
+// finish tells those who wait for the batch. After an error its leases stay.
+func (b *batch) finish(err error) {
+	if err != nil {
+		e := b.host.engine
+		e.mu.Lock()
+		delete(e.flying, b.entry)
+		e.mu.Unlock()
+	}
 	for _, done := range b.done {
 		done(err)
 	}
