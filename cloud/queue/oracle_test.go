@@ -41,7 +41,6 @@ type holder struct {
 type whole struct {
 	published []*track
 	accepted  []*track
-	confirmed bool
 }
 
 // dead is the queue of the dead letters.

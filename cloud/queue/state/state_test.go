@@ -88,6 +88,9 @@ func TestLife(t *testing.T) {
 		{Exchange: &routing.Exchange{Name: "x", Type: routing.Headers, AutoDelete: true}},
 		{Bind: &routing.Binding{Source: "x", Destination: "b", Match: routing.Match{Mode: routing.Any, Headers: []routing.Header{{Name: "h", Value: routing.IntValue(3)}}}}},
 	}))
+	if !slices.Equal(changes.Results, []error{nil, nil}) {
+		t.Errorf("refused: %v", changes.Results)
+	}
 	if got := slices.Collect(a.Waiting(0)); !slices.Equal(got, []int64{21, 22, 1012, 1013, 1014}) || a.Bytes() != 95 || a.Count(21) != 2 {
 		t.Errorf("%v", got)
 	}
