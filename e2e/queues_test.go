@@ -70,7 +70,10 @@ func TestKillQueues(t *testing.T) {
 	}
 	stop()
 	publishers.Wait()
-	within(t, time.Minute, "the queue is empty", func() bool { return messagesIn(url, workQueue) == 0 })
+	// What a consumer has been sent and has not read is not ready any more.
+	within(t, time.Minute, "the queue is empty, and what was confirmed has been delivered", func() bool {
+		return messagesIn(url, workQueue) == 0 && w.missing() == nil
+	})
 	drain()
 	consumers.Wait()
 	w.audit()
@@ -254,18 +257,26 @@ func messagesIn(url, queue string) int {
 	return q.Messages
 }
 
-func (w *work) audit() {
+// missing returns some of what was confirmed and not delivered.
+func (w *work) missing() (some []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	lost := 0
 	for body := range w.confirmed {
-		if w.delivered[body] == 0 {
-			if lost++; lost < 10 {
-				w.t.Errorf("%s was confirmed and never delivered", body)
-			}
+		if w.delivered[body] == 0 && len(some) < 10 {
+			some = append(some, body)
 		}
 	}
-	w.t.Logf("published %d, confirmed %d, delivered %d, of them again %d; lost %d", w.published, len(w.confirmed), len(w.delivered), w.again, lost)
+	return some
+}
+
+func (w *work) audit() {
+	lost := w.missing()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(lost) > 0 {
+		w.t.Errorf("confirmed and never delivered: %v", lost)
+	}
+	w.t.Logf("published %d, confirmed %d, delivered %d, of them again %d", w.published, len(w.confirmed), len(w.delivered), w.again)
 	if len(w.confirmed) == 0 || len(w.done) == 0 {
 		w.t.Error("nothing was confirmed, or no acknowledgement committed")
 	}
