@@ -210,15 +210,7 @@ func (c *conn) report(err error) {
 
 // warn logs what a client has done, unless too much is logged about its address.
 func (c *conn) warn(what string, args ...any) {
-	ok, unlogged := c.s.lines.May(c.from)
-	if !ok {
-		return
-	}
-	args = append([]any{"address", c.peer}, args...)
-	if unlogged > 0 {
-		args = append(args, "unlogged", unlogged)
-	}
-	c.s.o.Log.Warn(what, args...)
+	c.s.lines.Warn(c.s.o.Log, c.from, what, append([]any{"address", c.peer}, args...)...)
 }
 
 // giveWay closes a connection whose seat another connection gets.

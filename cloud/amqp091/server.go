@@ -162,7 +162,7 @@ func (s *Server) nextSession() string {
 // Serve accepts connections until Close, and then returns nil. If a listener fails,
 // Serve closes the others and returns the error.
 func (s *Server) Serve() error {
-	s.wg.Go(s.police)
+	s.wg.Go(func() { s.answers.Police(s.ctx, s.closeStuck) })
 	return s.acceptor.Serve()
 }
 
@@ -225,32 +225,13 @@ const smallMessage = 40 << 10
 // whole: clients may send bodies on several channels at once.
 func arrivingBytes(maxBody int) int { return 2 * maxBody }
 
-// errUnread closes a connection: see police.
-var errUnread = errors.New("client does not read, and others wait for the memory")
-
-// unread is how long a client may take nothing while others wait for memory.
-const unread = 3 * time.Second
-
-// police closes connections whose clients do not read, while others wait for memory for
-// what is written to them.
-func (s *Server) police() {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-s.ctx.Done():
-			return
+// closeStuck closes connections whose clients have read nothing since before.
+func (s *Server) closeStuck(before time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if since := c.stuck.Load(); since != 0 && since < before.UnixNano() {
+			c.cancel(budget.ErrUnread)
 		}
-		if s.answers.Waiting() == 0 {
-			continue
-		}
-		s.mu.Lock()
-		for c := range s.conns {
-			if since := c.stuck.Load(); since != 0 && time.Since(time.Unix(0, since)) > unread {
-				c.cancel(errUnread)
-			}
-		}
-		s.mu.Unlock()
 	}
 }

@@ -2,6 +2,7 @@ package budget
 
 import (
 	"cmp"
+	"log/slog"
 	"net/netip"
 	"sync"
 	"time"
@@ -54,4 +55,17 @@ func (l *Lines) May(about netip.Addr) (ok bool, unlogged int) {
 	l.all++
 	unlogged, l.unlogged = l.unlogged, 0
 	return true, unlogged
+}
+
+// Warn logs a warning about an address, if it may. It adds how many lines were left out
+// since the last one.
+func (l *Lines) Warn(log *slog.Logger, about netip.Addr, what string, args ...any) {
+	ok, unlogged := l.May(about)
+	if !ok {
+		return
+	}
+	if unlogged > 0 {
+		args = append(args, "unlogged", unlogged)
+	}
+	log.Warn(what, args...)
 }

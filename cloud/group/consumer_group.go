@@ -33,18 +33,9 @@ const partitionSize = 160
 // group of the other type becomes one. With join, it makes a group that does not
 // exist.
 func (c *Coordinator) consumerGroup(name string, join bool) (*group, error) {
-	g, ok := c.groups[name]
-	switch {
-	case ok && g.consumers != nil:
-		return g, nil
-	case ok && (g.state != Empty || len(g.pending) > 0):
-		return nil, notOfType(name, Consumer)
-	case !join:
-		return nil, ErrUnknownMember // an earlier owner may have known the member
-	case !ok && len(c.groups) >= c.opts.MaxGroups:
-		return nil, ErrTooManyGroups
-	case !ok:
-		g = c.newGroup(name)
+	g, is, err := c.ofType(name, Consumer, join)
+	if is || err != nil {
+		return g, err
 	}
 	g.protocolType, g.protocol, g.leader = consumerProtocol, "", ""
 	g.sharers, g.consumers = nil, &consumers{
@@ -56,6 +47,26 @@ func (c *Coordinator) consumerGroup(name string, join bool) (*group, error) {
 		owners:    make(map[Partition]*consumer),
 	}
 	return g, nil
+}
+
+// ofType returns the group of that name, and whether it is of a type. One that is not has
+// no members: the caller makes it one of the type. With join, it makes a group that does
+// not exist.
+func (c *Coordinator) ofType(name string, t Type, join bool) (g *group, is bool, err error) {
+	g, ok := c.groups[name]
+	switch {
+	case ok && g.typ() == t:
+		return g, true, nil
+	case ok && (g.state != Empty || len(g.pending) > 0):
+		return nil, false, notOfType(name, t)
+	case !join:
+		return nil, false, ErrUnknownMember // an earlier owner may have known the member
+	case !ok && len(c.groups) >= c.opts.MaxGroups:
+		return nil, false, ErrTooManyGroups
+	case !ok:
+		g = c.newGroup(name)
+	}
+	return g, false, nil
 }
 
 // consumerProtocol is the protocol type of all groups of type Consumer.

@@ -35,18 +35,9 @@ type sharer struct {
 // shareGroup returns the group of that name as one of type Share; an empty group of
 // another type becomes one. With join, it makes a group that does not exist.
 func (c *Coordinator) shareGroup(name string, join bool) (*group, error) {
-	g, ok := c.groups[name]
-	switch {
-	case ok && g.sharers != nil:
-		return g, nil
-	case ok && (g.state != Empty || len(g.pending) > 0):
-		return nil, notOfType(name, Share)
-	case !join:
-		return nil, ErrUnknownMember // an earlier owner may have known the member
-	case !ok && len(c.groups) >= c.opts.MaxGroups:
-		return nil, ErrTooManyGroups
-	case !ok:
-		g = c.newGroup(name)
+	g, is, err := c.ofType(name, Share, join)
+	if is || err != nil {
+		return g, err
 	}
 	g.protocolType, g.protocol, g.leader = ShareProtocol, "", ""
 	g.consumers, g.sharers = nil, &sharers{members: make(map[string]*sharer), view: newView(0, nil)}

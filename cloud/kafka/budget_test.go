@@ -112,7 +112,7 @@ func TestAnswersThatNobodyReads(t *testing.T) {
 	if len(r.Topics[0].Partitions[0].RecordBatches) == 0 {
 		t.Errorf("%+v", r)
 	}
-	if took := time.Since(began); took < unread/2 {
+	if took := time.Since(began); took < budget.Unread/2 {
 		t.Errorf("after %v: nobody had to go", took)
 	}
 	eventually(t, func() bool { d.mu.Lock(); defer d.mu.Unlock(); return len(d.conns) <= 13 }) // without those three

@@ -176,15 +176,7 @@ func (c *conn) serve() {
 
 // warn logs what a client has done, unless too much is logged about its address.
 func (c *conn) warn(what string, args ...any) {
-	ok, unlogged := c.s.lines.May(c.from)
-	if !ok {
-		return
-	}
-	args = append([]any{"address", c.peer}, args...)
-	if unlogged > 0 {
-		args = append(args, "unlogged", unlogged)
-	}
-	c.s.o.Log.Warn(what, args...)
+	c.s.lines.Warn(c.s.o.Log, c.from, what, append([]any{"address", c.peer}, args...)...)
 }
 
 // gone maps the many errors of a closed connection to errGone.

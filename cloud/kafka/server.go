@@ -161,7 +161,7 @@ func New(o Options) (*Server, error) {
 // Serve accepts connections until Close, and then returns nil. If a listener fails,
 // Serve closes the others and returns the error.
 func (s *Server) Serve() error {
-	s.wg.Go(s.police)
+	s.wg.Go(func() { s.answers.Police(s.ctx, s.closeStuck) })
 	return s.acceptor.Serve()
 }
 

@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
@@ -181,33 +181,13 @@ func (r *request) dropAnswer() {
 	}
 }
 
-// errUnread closes a connection: see Server.police.
-var errUnread = errors.New("client does not read its answers, and others wait for the memory")
-
-// unread is how long a client may take nothing of an answer while others wait for
-// memory.
-const unread = 3 * time.Second
-
-// police closes connections whose clients do not read, while others wait for memory
-// for answers.
-func (s *Server) police() {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-s.ctx.Done():
-			return
+// closeStuck closes connections whose clients have read nothing since before.
+func (s *Server) closeStuck(before time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if since := c.stuck.Load(); since != 0 && since < before.UnixNano() {
+			c.cancel(budget.ErrUnread)
 		}
-		if s.answers.Waiting() == 0 {
-			continue
-		}
-		s.mu.Lock()
-		for c := range s.conns {
-			if since := c.stuck.Load(); since != 0 && time.Since(time.Unix(0, since)) > unread {
-				c.cancel(errUnread)
-			}
-		}
-		s.mu.Unlock()
 	}
 }

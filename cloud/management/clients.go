@@ -87,8 +87,8 @@ func getConnection(r *request) (any, error) {
 	return r.s.connectionObject(c), nil
 }
 
-// closeConnection closes a connection of the client's own user, or any for who may do
-// everything.
+// closeConnection closes a connection. A client may close those of its own user; one that
+// may do everything may close any.
 func closeConnection(r *request) (any, error) {
 	c, err := r.connection()
 	if err != nil {

@@ -83,7 +83,7 @@ func refusalOf(err error) *refusal {
 		return errNotFound
 	case errors.Is(err, queue.ErrNoVhost):
 		return errNoVhost
-	case errors.Is(err, auth.ErrInvalid), errors.Is(err, auth.ErrTooMany), errors.Is(err, machine.ErrLevel), errors.Is(err, queue.ErrInvalid), errors.Is(err, queue.ErrVhostInUse):
+	case errors.Is(err, auth.ErrInvalid), errors.Is(err, auth.ErrTooMany), errors.Is(err, machine.ErrLevel), errors.Is(err, queue.ErrInvalid):
 		return badRequest("%v", err)
 	case errors.Is(err, queue.ErrClosed), errors.Is(err, queue.ErrStarting), errors.Is(err, login.ErrNoUsers), errors.Is(err, broker.ErrNotOwner), errors.Is(err, broker.ErrUnavailable), errors.Is(err, context.Canceled):
 		return &refusal{status: http.StatusServiceUnavailable, kind: "service_unavailable", reason: err.Error()}

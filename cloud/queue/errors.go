@@ -17,5 +17,4 @@ var (
 	ErrInvalid    = errors.New("invalid properties of a message")
 	ErrClosed     = errors.New("this node does not serve the queues any more")
 	ErrStarting   = errors.New("the queues of the shard are being started")
-	ErrVhostInUse = errors.New("the vhost has clients")
 )

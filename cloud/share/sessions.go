@@ -47,9 +47,9 @@ func (s *Sessions) Open(group, id string) (*Session, error) {
 	return x, nil
 }
 
-// Check returns nil if the session is still the member's and epoch is that of its next
-// request, which it then is not any more; with a negative epoch, of any. Errors:
-// ErrNoSession, ErrSessionEpoch.
+// Check returns nil if the session is still the member's, and epoch is the one that its
+// next request must have. It then expects the epoch after that. A negative epoch is always
+// right, and changes nothing. Errors: ErrNoSession, ErrSessionEpoch.
 func (x *Session) Check(epoch int32) error {
 	s := x.sessions
 	s.mu.Lock()

@@ -79,20 +79,7 @@ func TestAMQPListeners(t *testing.T) {
 		{"--amqp listen=localhost:1,sasl=scram", nil, "log in by plain"},
 		{"--amqp localhost:1 --amqp localhost:2", nil, "give each a name"},
 	} {
-		var got []listener.Settings
-		s, err := parse(strings.Fields(c.flags), nil, io.Discard)
-		if err == nil {
-			got, err = s.amqpListeners()
-		}
-		if c.wrong != "" {
-			if err == nil || !strings.Contains(err.Error(), c.wrong) {
-				t.Errorf("%s: %v", c.flags, err)
-			}
-			continue
-		}
-		if err != nil || !reflect.DeepEqual(got, c.want) {
-			t.Errorf("%s: %+v, %v", c.flags, got, err)
-		}
+		checkListeners(t, c.flags, settings.amqpListeners, c.want, c.wrong)
 	}
 }
 
@@ -113,20 +100,27 @@ func TestManagementListeners(t *testing.T) {
 		{"--management listen=localhost:1,sasl=scram", nil, "log in by plain"},
 		{"--management localhost:1 --management localhost:2", nil, "give each a name"},
 	} {
-		var got []listener.Settings
-		s, err := parse(strings.Fields(c.flags), nil, io.Discard)
-		if err == nil {
-			got, err = s.managementListeners()
+		checkListeners(t, c.flags, settings.managementListeners, c.want, c.wrong)
+	}
+}
+
+// checkListeners fails the test unless flags give these listeners, or an error with these
+// words.
+func checkListeners(t *testing.T, flags string, of func(settings) ([]listener.Settings, error), want []listener.Settings, wrong string) {
+	t.Helper()
+	var got []listener.Settings
+	s, err := parse(strings.Fields(flags), nil, io.Discard)
+	if err == nil {
+		got, err = of(s)
+	}
+	if wrong != "" {
+		if err == nil || !strings.Contains(err.Error(), wrong) {
+			t.Errorf("%s: %v", flags, err)
 		}
-		if c.wrong != "" {
-			if err == nil || !strings.Contains(err.Error(), c.wrong) {
-				t.Errorf("%s: %v", c.flags, err)
-			}
-			continue
-		}
-		if err != nil || !reflect.DeepEqual(got, c.want) {
-			t.Errorf("%s: %+v, %v", c.flags, got, err)
-		}
+		return
+	}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%s: %+v, %v", flags, got, err)
 	}
 }
 

@@ -101,12 +101,5 @@ func (s *Server) cutStalled() {
 // tell logs a line about a misbehaving peer, unless there were too many about its
 // address: garbage must not fill the disk with log lines.
 func (c *conn) tell(msg string, args ...any) {
-	ok, unlogged := c.s.lines.May(c.address)
-	if !ok {
-		return
-	}
-	if unlogged > 0 {
-		args = append(args, "unlogged", unlogged)
-	}
-	c.s.log.Warn(msg, c.who(args...)...)
+	c.s.lines.Warn(c.s.log, c.address, msg, c.who(args...)...)
 }
