@@ -1,0 +1,49 @@
+package properties
+
+import (
+	"strings"
+
+	"github.com/weirmq/weir/cloud/amqp091/wire"
+)
+
+// TopicExchange is the exchange of what MQTT topics are routing keys of.
+const TopicExchange = "amq.topic"
+
+var (
+	toKey   = strings.NewReplacer("/", ".", "+", "*")
+	toTopic = strings.NewReplacer(".", "/", "*", "+")
+)
+
+// RoutingKey returns the routing key that stands for an MQTT topic or filter, as in
+// RabbitMQ's MQTT plugin: "/" becomes "." and "+" becomes "*". A "." stays, so that
+// MQTTTopic does not return every topic.
+func RoutingKey(topic string) string { return toKey.Replace(topic) }
+
+// MQTTTopic returns the MQTT topic that a routing key stands for, as in RabbitMQ's MQTT
+// plugin: "." becomes "/" and "*" becomes "+".
+func MQTTTopic(key string) string { return toTopic.Replace(key) }
+
+// cut returns a routing key that is short enough for AMQP: as many whole words of it as
+// fit.
+func cut(key string) string {
+	if len(key) <= wire.MaxShortString {
+		return key
+	}
+	key = key[:wire.MaxShortString+1]
+	if end := strings.LastIndexByte(key, '.'); end > 0 {
+		return key[:end]
+	}
+	return key[:wire.MaxShortString]
+}
+
+// recordKey returns the key of a record that is published with a routing key and without
+// the header x-key; false if it has none.
+func recordKey(exchange, key string) (string, bool) {
+	switch exchange {
+	case "":
+		return "", false // the routing key names the queue
+	case TopicExchange:
+		return MQTTTopic(key), true
+	}
+	return key, true
+}
