@@ -286,8 +286,16 @@ func (e *Engine) DeleteExchange(ctx context.Context, vhost, name string, ifUnuse
 	return e.declares(ctx, vhost, state.Declaration{DeleteExchange: &state.ExchangeDeleted{Name: name, IfUnused: ifUnused}})
 }
 
-// Bind adds a binding. Errors: *routing.Error, ErrNoVhost.
+// Bind adds a binding. Errors: *routing.Error, ErrNoVhost, and those of the hook.
 func (e *Engine) Bind(ctx context.Context, vhost string, b routing.Binding) error {
+	if err := e.open(ctx); err != nil {
+		return err
+	}
+	done, err := e.binding(ctx, vhost, &b)
+	if err != nil {
+		return err
+	}
+	defer done()
 	return e.declares(ctx, vhost, state.Declaration{Bind: &b})
 }
 

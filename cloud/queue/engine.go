@@ -45,6 +45,7 @@ type Engine struct {
 	wishes map[string]*declarer   // guarded by mu, by vhost
 	flying map[string]*batch      // guarded by mu: verdicts on their way into the log, by the body of their entry
 	route  scratch                // guarded by mu
+	hooks  *Hooks                 // guarded by mu; nil: none
 }
 
 // phase is where an Engine is in its life.
@@ -253,6 +254,9 @@ func (e *Engine) changed(c *state.Changes) (cancelled []*Consumer) {
 	}
 	if e.phase == closed {
 		return nil
+	}
+	if c.Results != nil && e.hooks != nil {
+		e.hooks.Declared(c.Vhost)
 	}
 	for _, q := range c.Deleted {
 		h := e.host(q.Vhost)

@@ -8,7 +8,7 @@ type Mutations struct {
 	NoLend     bool // hand messages out though the log does not know that they may be delivered
 	NoEpoch    bool // a new owner does not count what the one before may have delivered
 	EarlyEnd   bool // a lease ends when the verdict comes, not when the entry is applied
-	SplitDeath bool // publish a dead letter in one slot, and end its former life in another
+	SplitDeath bool // publish in one slot, and end the former life of a dead letter, or write how far a reader has read, in another
 	HighFloor  bool // let the log delete messages that a queue needs
 	AckFlying  bool // confirm a publication before its slot is durable
 }

@@ -24,6 +24,7 @@ type parcel struct {
 	targets int    // of all groups
 	whole   bool   // what one queue rejects goes to none
 	batch   *batch // nil: no verdicts
+	read    []Position
 
 	arrives []arrival
 	bounced []bounce
@@ -289,7 +290,7 @@ func (h *host) lends(q *state.Queue) bool {
 
 // empty reports whether there is nothing to make durable.
 func (p *parcel) empty() bool {
-	return p.builder.Len() == 0 && (p.batch == nil || p.batch.empty())
+	return p.builder.Len() == 0 && len(p.read) == 0 && (p.batch == nil || p.batch.empty())
 }
 
 // send makes the parcel durable. done is called once, from a goroutine of the log or
@@ -299,6 +300,7 @@ func (p *parcel) send(done func(error)) {
 	if p.batch != nil {
 		proposal.Commands = p.batch.commands()
 	}
+	proposal.Commands = append(proposal.Commands, p.positions()...)
 	if p.builder.Len() > 0 {
 		b, err := p.builder.Build()
 		if err != nil {
@@ -317,12 +319,15 @@ func (p *parcel) send(done func(error)) {
 		second := commitlog.Proposal{Commands: proposal.Commands}
 		proposal.Commands = nil
 		p.host.engine.log.Submit(proposal, func([]int64, error) {
-			p.host.engine.tasks.run(func() {
+			if !p.host.engine.tasks.run(func() {
 				p.host.engine.log.Submit(second, func(_ []int64, err error) {
 					p.sent(err)
 					done(err)
 				})
-			})
+			}) {
+				p.sent(ErrClosed)
+				done(ErrClosed)
+			}
 		})
 		return
 	}

@@ -43,7 +43,7 @@ func (e *Engine) Submit(vhost string, w Work, done func(outcomes []error, err er
 		return
 	}
 	h := e.host(v)
-	if len(w.Publications) == 0 && done == nil {
+	if len(w.Publications)+len(w.Positions) == 0 && done == nil {
 		rejected := h.settle(h.settling(), w.Settlements)
 		e.mu.Unlock()
 		e.reject(rejected, func(error) {})
@@ -106,10 +106,11 @@ func (h *host) pack(v *state.Vhost, w *Work) ([]*parcel, []error) {
 	p := &parcel{host: h}
 	parcels := []*parcel{p}
 	outcomes := make([]error, len(w.Publications))
-	now := h.engine.o.Now().UnixMilli()
+	now, read := h.engine.o.Now().UnixMilli(), w.Positions
 	for i := range w.Publications {
 		x := &w.Publications[i]
 		if p.filled(len(x.Body)) {
+			read = p.take(read, i)
 			p = &parcel{host: h}
 			parcels = append(parcels, p)
 		}
@@ -125,6 +126,7 @@ func (h *host) pack(v *state.Vhost, w *Work) ([]*parcel, []error) {
 			}
 		}
 	}
+	p.take(read, len(w.Publications))
 	return parcels, outcomes
 }
 

@@ -47,8 +47,18 @@ type Settlement struct {
 type Work struct {
 	Publications []Publication
 	Settlements  []Settlement
+	Positions    []Position // of durable readers, After ascending
 	// Atomic: if one of the publications is refused by an exchange, nothing is done.
 	Atomic bool
+}
+
+// Position is how far a durable reader has read a partition, which may be in another
+// shard. What it read from there is published once: the position becomes durable in one
+// slot with those of the first After publications of the Work that were not durable yet.
+type Position struct {
+	Reader         string
+	state.Position     // Offset is the one that it reads next; -1 forgets the partition
+	After          int // publications of the Work that come before
 }
 
 // Delivery is a message that was leased.

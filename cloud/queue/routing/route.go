@@ -140,6 +140,12 @@ func (t *Table) reach(d *destination, r *Result) {
 	}
 }
 
+// IsSource reports whether anything is bound to an exchange.
+func (t *Table) IsSource(name string) bool {
+	x := t.exchanges[name]
+	return x != nil && len(x.out) > 0
+}
+
 // MayReach reports whether a message with this key may reach a queue from an exchange: false
 // only if none can, whatever its headers. It stops at the first queue, so that a bridge can
 // ask it for each topic.
