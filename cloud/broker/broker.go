@@ -36,6 +36,7 @@ type (
 	Source  = logstate.Source
 	Fetched = commitlog.Fetched
 	Lease   = commitlog.Lease
+	Growth  = commitlog.Growth
 	Refused = commitlog.RefusedError
 )
 

@@ -137,6 +137,24 @@ func (b *Broker) Watch(id weir.TopicID, partition int32) <-chan struct{} {
 	return groups.WatchHistory(partition)
 }
 
+// Notify is Watch for a reader of all topics: it lets g know of all partitions of the
+// shards that this node serves now, until stop is called. Hidden topics are among them.
+func (b *Broker) Notify(g *Growth) (stop func(), err error) {
+	shards, err := b.owned()
+	if err != nil {
+		return nil, err
+	}
+	var all []func()
+	for _, s := range shards {
+		all = append(all, s.Log.Notify(g))
+	}
+	return func() {
+		for _, stop := range all {
+			stop()
+		}
+	}, nil
+}
+
 func closed() <-chan struct{} {
 	c := make(chan struct{})
 	close(c)

@@ -47,8 +47,9 @@ type Log struct {
 	mutations  Mutations
 	promised   promises
 
-	mu    sync.RWMutex
-	state *state.State // guarded by mu; changed by the journal's goroutine only
+	mu      sync.RWMutex
+	state   *state.State // guarded by mu; changed by the journal's goroutine only
+	growths []*Growth    // guarded by mu
 
 	spec     *speculation  // of the committer
 	pacer    *upkeep.Pacer // of the committer, but for its total
@@ -133,6 +134,7 @@ func openWith(ctx context.Context, o Options, lost func(what string)) (*Log, err
 	// Not in recovery: there a run is a slice of its slot's object, and caching it would
 	// keep the whole object in memory.
 	l.state.Appended = func(key state.Place, base int64, data []byte) { l.tail.add(cacheKey{key, base}, data, l.applying) }
+	l.state.Changed = l.changed
 	go l.commit()
 	l.upkeep.Start(l.journal.Epoch(), l.Level(), l.recovered.Knows)
 	return l, nil

@@ -26,6 +26,10 @@ type State struct {
 	// in recovery and in Check.
 	Appended func(key Place, base int64, data []byte)
 
+	// Changed, if set, is called when there is a reason to look at a partition again: it
+	// has grown, or its topic was deleted. It is not set in recovery and in Check.
+	Changed func(key Place)
+
 	// Tolerate, if set, is told of each broken rule and the log is read on. If nil, the
 	// first broken rule is an error: such a log must not be led.
 	Tolerate func(error)

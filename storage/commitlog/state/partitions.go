@@ -125,8 +125,16 @@ func (s *State) appendRun(pos journal.Position, at int64, r *Run) error {
 	if s.Appended != nil {
 		s.Appended(key, r.Base, r.Data)
 	}
-	p.Wake()
+	s.changed(p)
 	return nil
+}
+
+// changed tells those who watch a partition that it has changed.
+func (s *State) changed(p *Partition) {
+	p.Wake()
+	if s.Changed != nil {
+		s.Changed(p.Key)
+	}
 }
 
 // produced notes a batch in the history of its producer, if it has one.

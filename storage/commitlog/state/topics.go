@@ -59,7 +59,7 @@ func (s *State) deleteTopic(id weir.TopicID) error {
 		for i := range p.Pieces {
 			s.release(&p.Pieces[i])
 		}
-		p.Wake()
+		s.changed(p)
 	}
 	return nil
 }
