@@ -193,6 +193,7 @@ func (n *Node) listen() error {
 	}
 	n.broker = broker.New(broker.Options{Self: n.self, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics.Set})
 	n.metrics.SetSources(n.sources())
+	n.metrics.NewGauge("weir_bridge_lag_records", n.bridgeLag)
 	n.access = access.New(access.Options{Broker: n.broker, Users: n.users, Quotas: n.quotas, Authorize: n.o.Authorize})
 	return n.open(open)
 }

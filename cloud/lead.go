@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/bridge"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
@@ -89,7 +90,9 @@ func (n *Node) lead(ctx context.Context, self cluster.Node, epoch uint64) (err e
 	own.since = time.Now()
 	n.owned.Store(own) // before the broker leads: nothing is served without users
 	n.endCopy(own.Users)
+	own.bridge = bridge.New(bridge.Options{Broker: n.broker, Queues: own.Queues, Metrics: n.metrics.Set, Log: n.o.Log})
 	n.broker.Lead(own.Shard)
+	own.bridge.Start()
 	n.broker.SetCopy(nil)
 	n.role.Store(console.RoleOwner)
 	n.o.Log.Info("leading", "epoch", own.Log.Epoch(), "cluster", own.Log.ClusterID(), "recovered_in", time.Since(began).Round(time.Millisecond))
@@ -127,7 +130,25 @@ func (n *Node) level(ctx context.Context) int {
 // owned is a shard that this node owns.
 type owned struct {
 	*shard.Shard
-	since time.Time
+	bridge *bridge.Bridge // from topics to its queues
+	since  time.Time
+}
+
+// Close ends the bridge, and all that shard.Shard.Close ends.
+func (o *owned) Close() error {
+	var wg sync.WaitGroup
+	wg.Go(o.bridge.Close) // it may wait for the log
+	err := o.Shard.Close()
+	wg.Wait()
+	return err
+}
+
+// bridgeLag returns how many records have yet to reach the queues of this node.
+func (n *Node) bridgeLag() float64 {
+	if own := n.owned.Load(); own != nil {
+		return float64(own.bridge.Lag())
+	}
+	return 0
 }
 
 // newOwned makes the machines of the shard that this node is about to own.

@@ -30,6 +30,13 @@ func cloud() map[string]Family {
 		"weir_amqp_messages_published_total": {Counter, "Messages that AMQP clients published, durable in a queue."},
 		"weir_amqp_methods_total":            {Counter, "Methods that AMQP clients sent on channels."},
 
+		"weir_bridge_lag_records":             {Gauge, "Records in topics that have yet to be read for work queues, those of a topic once for each vhost."},
+		"weir_bridge_records_missed_total":    {Counter, "Records that retention deleted before they were read for work queues."},
+		"weir_bridge_records_published_total": {Counter, "Records of topics that are durable in work queues, counted once in each vhost."},
+		"weir_bridge_records_read_total":      {Counter, "Records of topics that were read to see whether work queues want them."},
+		"weir_bridge_records_refused_total":   {Counter, "Records that a work queue refused, by reason: it is full, or they cannot be messages."},
+		"weir_bridge_values_lost_total":       {Counter, "Headers of records that a message of a work queue cannot have, by why."},
+
 		"weir_bucket_bytes_total":     {Counter, "Bytes of objects that were created in the bucket, or read from it."},
 		"weir_bucket_request_seconds": {Histogram, "How long a call of the bucket took, tries after a failure included."},
 		"weir_bucket_requests_total":  {Counter, "Calls of the bucket, by operation and result."},

@@ -1,0 +1,229 @@
+package bridge
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/properties"
+	"github.com/weirmq/weir/cloud/queue"
+	logstate "github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
+)
+
+// readNext reads the partition whose turn it is.
+func (r *reader) readNext(ctx context.Context) error {
+	at := r.dirty[0]
+	if r.dirty = r.dirty[1:]; len(r.dirty) == 0 {
+		r.dirty = nil
+	}
+	delete(r.queued, at)
+	topic, next, err := r.place(at)
+	if err == nil && topic == "" {
+		return nil
+	}
+	var f broker.Fetched
+	if err == nil {
+		f, err = r.bridge.o.Broker.FetchCommitted(ctx, at.Topic, at.Partition, next, fetchBytes)
+	}
+	defer f.Lease.Release()
+	switch {
+	case errors.Is(err, broker.ErrUnknownTopic):
+		delete(r.topics, at.Topic)
+		delete(r.reach, at.Topic)
+		return r.note(at, -1)
+	case errors.Is(err, broker.ErrOffsetOutOfRange):
+		return r.skip(at, topic, next, f)
+	case err != nil:
+		r.later(at, err)
+		return nil
+	}
+	r.warned = r.warned && len(r.failed) > 0
+	from := next
+	next, err = r.scan(topic, at, next, f)
+	if err != nil {
+		r.later(at, err)
+	} else if len(f.Batches) == 0 {
+		next = max(next, f.Stable) // what was there was compacted away
+	}
+	if err == nil && next < f.Stable {
+		r.add(at)
+	}
+	if next == from {
+		return nil
+	}
+	return r.note(at, next)
+}
+
+// place returns the name of the partition's topic, and what is read there next. The name is
+// empty if the topic is not read. A partition that has no position is a new one.
+func (r *reader) place(at broker.Place) (topic string, next int64, err error) {
+	r.vhost.mu.Lock()
+	next, positioned := r.next[at]
+	r.vhost.mu.Unlock()
+	topic, known := r.topics[at.Topic]
+	if !known {
+		t, err := r.bridge.o.Broker.TopicByID(at.Topic)
+		switch {
+		case errors.Is(err, broker.ErrUnknownTopic) && !positioned:
+			r.topics[at.Topic] = "" // hidden, or deleted: never read
+			return "", 0, nil
+		case err != nil:
+			return "", 0, err
+		case !own(t.Name):
+			topic = t.Name
+		}
+		r.topics[at.Topic] = topic
+	}
+	if topic == "" || positioned {
+		return topic, next, nil
+	}
+	start, _, err := r.bridge.o.Broker.Bounds(at.Topic, at.Partition)
+	return topic, start, err
+}
+
+// skip goes on where the partition is, which does not have the records that are next.
+func (r *reader) skip(at broker.Place, topic string, next int64, f broker.Fetched) error {
+	r.add(at)
+	if next < f.Start { // its retention does not wait for the queues
+		r.bridge.counters.missed.AddInt64(f.Start - next)
+		r.bridge.o.Log.Warn("records were deleted before they reached the queues of a vhost", "vhost", r.name, "topic", topic, "partition", at.Partition, "records", f.Start-next)
+		return r.note(at, f.Start)
+	}
+	r.bridge.o.Log.Warn("a partition ends before what the queues of a vhost have of it: they go on at its end", "vhost", r.name, "topic", topic, "partition", at.Partition, "next", next, "end", f.End)
+	return r.note(at, f.End)
+}
+
+// errFull ends the walk through a batch.
+var errFull = errors.New("no room for further records")
+
+// scan adds the records from next on to the Work as long as there is room, and returns
+// where to go on.
+func (r *reader) scan(topic string, at broker.Place, next int64, f broker.Fetched) (int64, error) {
+	for _, raw := range f.Batches {
+		b := record.Batch(raw)
+		if b.NextOffset() <= next {
+			continue
+		}
+		if r.size >= workBytes {
+			return next, nil
+		}
+		r.scanned += len(b)
+		if !b.Control() && !aborted(f.Aborted, b) {
+			err := b.Each(logstate.MaxInflated, func(rec *record.Record) error {
+				if rec.Offset < next {
+					return nil
+				}
+				if r.size >= mostWork {
+					return errFull
+				}
+				next = rec.Offset + 1
+				return r.take(topic, at, rec)
+			})
+			if errors.Is(err, errFull) {
+				return next, nil
+			}
+			if err != nil {
+				return next, err
+			}
+		}
+		next = b.NextOffset()
+	}
+	return next, nil
+}
+
+// aborted reports whether a batch belongs to an aborted transaction.
+func aborted(all []broker.Aborted, b record.Batch) bool {
+	if !b.Transactional() {
+		return false
+	}
+	for _, a := range all {
+		if a.Producer == b.ProducerID() && a.First <= b.BaseOffset() && b.BaseOffset() <= a.Last {
+			return true
+		}
+	}
+	return false
+}
+
+// take adds a record to the Work if it may reach a queue.
+func (r *reader) take(topic string, at broker.Place, rec *record.Record) error {
+	c := r.bridge.counters
+	c.read.Inc()
+	if !r.wanted(topic, at.Topic, rec) {
+		return nil
+	}
+	m, lost := properties.FromRecord(topic, rec)
+	if m.Vhost == r.name {
+		return nil // it was published in this vhost
+	}
+	for _, l := range lost {
+		c.lost[l].Inc()
+	}
+	m.Elapse(r.bridge.o.Now().UnixMilli())
+	begin := len(r.memory)
+	memory, err := m.Properties.Append(r.memory)
+	if err != nil {
+		return fmt.Errorf("encode the properties of record %d: %w", rec.Offset, err)
+	}
+	end := len(memory)
+	r.memory = append(memory, m.Body...)
+	r.inWork[at] = true
+	r.work.Publications = append(r.work.Publications, queue.Publication{Exchange: exchange, Key: m.Key, Properties: r.memory[begin:end:end], Body: r.memory[end:len(r.memory):len(r.memory)]})
+	r.work.Positions = append(r.work.Positions, position(at, rec.Offset+1, len(r.work.Publications)))
+	r.size += len(r.memory) - begin + recordSize
+	return nil
+}
+
+// recordSize is what a record costs besides its bytes, about.
+const recordSize = 256
+
+// mostReach bounds what is remembered of which records may reach a queue.
+const mostReach = 10_000
+
+// wanted reports whether a record may reach a queue. Devices publish to the same MQTT
+// topics again and again, so the answer is remembered by what a routing key is made of.
+func (r *reader) wanted(topic string, id weir.TopicID, rec *record.Record) bool {
+	var copies bool
+	if r.origin, copies = appendOrigin(r.origin[:0], topic, rec); copies {
+		return true
+	}
+	of := r.reach[id]
+	if reaches, known := of[string(r.origin)]; known {
+		return reaches
+	}
+	if r.known++; of == nil || r.known > mostReach {
+		if r.known > mostReach {
+			clear(r.reach)
+			r.known = 1
+		}
+		of = make(map[string]bool)
+		r.reach[id] = of
+	}
+	m, _ := properties.FromRecord(topic, rec)
+	reaches := r.bridge.o.Queues.MayReach(r.name, exchange, m.Key)
+	of[string(r.origin)] = reaches
+	return reaches
+}
+
+// appendOrigin appends what FromRecord makes the routing key of a record of this topic of.
+// It reports whether the record has further keys, in a header.
+func appendOrigin(b []byte, topic string, rec *record.Record) (origin []byte, copies bool) {
+	if bytes.HasPrefix(rec.Key, []byte(topic)) {
+		b = append(b, rec.Key...)
+	}
+	for i := range rec.Headers {
+		switch h := &rec.Headers[i]; h.Key {
+		case "weir.mqtt-topic", "weir.routing-key":
+			b = append(append(append(b, 0), h.Key...), 0)
+			b = append(b, h.Value...)
+		case "weir.gateway", "weir.client":
+			b = append(append(b, 0), rec.Key...)
+		case "CC", "BCC":
+			copies = true
+		}
+	}
+	return b, copies
+}

@@ -1,0 +1,305 @@
+package bridge
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/queue"
+	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/weir"
+)
+
+const (
+	// fetchBytes is how much of a partition is read at a time.
+	fetchBytes = 256 << 10
+	// workBytes is the size of a Work from which on it takes no further batch, and
+	// mostWork the one from which on it takes no further record.
+	workBytes = 1 << 20
+	mostWork  = 4 << 20
+	// What was read and is for nobody is noted in the log after so many bytes, or so much
+	// time.
+	unsaidBytes = 4 << 20
+	unsaidTime  = 10 * time.Second
+)
+
+// reader reads all partitions for a vhost. One Work is on its way into the log while the
+// next one is filled; it waits then. Only its goroutine uses it.
+type reader struct {
+	*vhost
+	id     weir.TopicID // of the vhost
+	growth *broker.Growth
+
+	topics map[weir.TopicID]string          // names; "" for those that it does not read
+	reach  map[weir.TopicID]map[string]bool // whether records may reach a queue, see wanted
+	known  int                              // elements of reach
+	origin []byte                           // scratch
+	grown  []broker.Place                   // scratch
+
+	dirty  []broker.Place        // may have more, oldest first
+	queued map[broker.Place]bool // those in dirty or failed
+	failed []broker.Place        // could not be read: another try follows
+	warned bool                  // and the log says so
+	retry  *time.Timer           // for failed; nil: there are none
+
+	work    queue.Work            // is filled
+	size    int                   // of it, bytes
+	inWork  map[broker.Place]bool // has records in it
+	memory  []byte                // for bodies and properties
+	flying  bool
+	answer  chan error  // of the Work on its way, capacity 1
+	scanned int         // bytes read since positions went into the log
+	flush   *time.Timer // until positions go into the log without a message; nil: none are unsaid
+	due     bool        // they are to, now
+
+	ready chan struct{} // is closed always
+}
+
+func newReader(v *vhost, id weir.TopicID) *reader {
+	r := &reader{vhost: v, id: id, growth: commitlog.NewGrowth(), topics: make(map[weir.TopicID]string), reach: make(map[weir.TopicID]map[string]bool),
+		queued: make(map[broker.Place]bool), inWork: make(map[broker.Place]bool), answer: make(chan error, 1), ready: make(chan struct{})}
+	close(r.ready)
+	return r
+}
+
+// errGone means that the vhost was deleted.
+var errGone = errors.New("the vhost was deleted")
+
+// run reads until ctx ends, which is no error, or the vhost does not follow the topics any
+// more.
+func (r *reader) run(ctx context.Context) error {
+	stop, err := r.bridge.o.Broker.Notify(r.growth)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	defer r.stopTimers()
+	if err := r.begin(ctx); err != nil {
+		return asEnd(ctx, err)
+	}
+	ended, err := r.bindings(ctx)
+	for !ended && err == nil {
+		ended, err = r.step(ctx)
+	}
+	return asEnd(ctx, err)
+}
+
+// asEnd returns err, and nil for the errors that end a reader in order.
+func asEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil || errors.Is(err, errGone) || errors.Is(err, queue.ErrNoVhost) {
+		return nil
+	}
+	return err
+}
+
+func (r *reader) stopTimers() {
+	for _, t := range []*time.Timer{r.retry, r.flush} {
+		if t != nil {
+			t.Stop()
+		}
+	}
+}
+
+// begin finds out where to read.
+func (r *reader) begin(ctx context.Context) error {
+	v := r.vhost
+	bound, _, err := v.bridge.o.Queues.IsSource(v.name, exchange)
+	if err != nil {
+		return err
+	}
+	v.mu.Lock()
+	if bound && !v.following && v.id == r.id { // bound by a version that had no bridge
+		err = v.follow(ctx)
+	}
+	begun := v.begun
+	v.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-begun:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	all, err := v.bridge.o.Queues.Positions(ctx, v.name, exchange)
+	if err != nil {
+		return err
+	}
+	topics, err := v.bridge.o.Broker.Topics()
+	if err != nil {
+		return err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.id != r.id {
+		return errGone
+	}
+	v.next = make(map[broker.Place]int64)
+	for _, p := range all {
+		if p.Partition != follows {
+			v.next[broker.Place(p.Partition)] = p.Offset
+			r.add(broker.Place(p.Partition)) // the topic may have been deleted
+		}
+	}
+	for _, t := range topics {
+		if own(t.Name) {
+			continue
+		}
+		r.topics[t.ID] = t.Name
+		for partition := range t.Partitions {
+			r.add(broker.Place{Topic: t.ID, Partition: partition})
+		}
+	}
+	return nil
+}
+
+// add adds a partition to those that may have more.
+func (r *reader) add(at broker.Place) {
+	if !r.queued[at] {
+		r.queued[at] = true
+		r.dirty = append(r.dirty, at)
+	}
+}
+
+// step waits for something to do, and does it. It reports whether the vhost does not
+// follow the topics any more.
+func (r *reader) step(ctx context.Context) (ended bool, err error) {
+	var ready <-chan struct{}
+	reads := len(r.dirty) > 0 && r.size < workBytes
+	if reads || r.submits() {
+		ready = r.ready
+	}
+	select {
+	case <-ctx.Done():
+		return true, nil
+	case <-r.nudge:
+		return r.bindings(ctx)
+	case <-r.growth.C():
+		r.grown = r.growth.Take(r.grown[:0])
+		for _, at := range r.grown {
+			r.add(at)
+		}
+	case err := <-r.answer:
+		r.flying = false
+		return false, err
+	case <-after(r.retry):
+		r.retry = nil
+		r.dirty, r.failed = append(r.dirty, r.failed...), nil
+	case <-after(r.flush):
+		r.flush, r.due = nil, true
+	case <-ready:
+		if reads {
+			return false, r.readNext(ctx)
+		}
+		return false, r.submit()
+	}
+	return false, nil
+}
+
+// after returns the channel of a timer, nil if there is none.
+func after(t *time.Timer) <-chan time.Time {
+	if t == nil {
+		return nil
+	}
+	return t.C
+}
+
+// bindings looks at the bindings, which have changed.
+func (r *reader) bindings(ctx context.Context) (ended bool, err error) {
+	clear(r.reach)
+	r.known = 0
+	bound, id, err := r.bridge.o.Queues.IsSource(r.name, exchange)
+	switch {
+	case errors.Is(err, queue.ErrNoVhost), err == nil && id != r.id:
+		return true, nil
+	case err != nil || bound:
+		return false, err
+	}
+	if r.flying { // its positions would come after those that leave forgets
+		select {
+		case err := <-r.answer:
+			if r.flying = false; err != nil {
+				return false, err
+			}
+		case <-ctx.Done():
+			return true, nil
+		}
+	}
+	return r.leave(ctx, r.id)
+}
+
+// submits reports whether the Work is to be submitted.
+func (r *reader) submits() bool {
+	return !r.flying && (len(r.work.Publications) > 0 && (len(r.dirty) == 0 || r.size >= workBytes) || r.due)
+}
+
+// submit makes the Work durable.
+func (r *reader) submit() error {
+	r.vhost.mu.Lock()
+	defer r.vhost.mu.Unlock()
+	if r.id != r.vhost.id {
+		return errGone
+	}
+	if r.due, r.scanned = false, 0; r.flush != nil {
+		r.flush.Stop()
+		r.flush = nil
+	}
+	w := r.work
+	r.work, r.size, r.memory = queue.Work{}, 0, nil
+	clear(r.inWork)
+	if len(w.Positions)+len(r.unsaid) == 0 {
+		return nil // a binding has taken them along
+	}
+	r.flying = true
+	r.vhost.submit(w, func(outcomes []error, err error) {
+		if err == nil {
+			if refused := r.bridge.counters.outcomes(outcomes); refused != nil {
+				r.bridge.o.Log.Warn("a record cannot be in a queue", "vhost", r.name, "err", refused)
+			}
+		}
+		r.answer <- err
+	})
+	return nil
+}
+
+// note notes how far a partition was read; -1 forgets it. If records of it are in the Work,
+// the position goes there.
+func (r *reader) note(at broker.Place, next int64) error {
+	r.vhost.mu.Lock()
+	defer r.vhost.mu.Unlock()
+	if r.id != r.vhost.id {
+		return errGone
+	}
+	if next < 0 {
+		delete(r.next, at)
+	} else {
+		r.next[at] = next
+	}
+	if r.inWork[at] {
+		r.work.Positions = append(r.work.Positions, position(at, next, len(r.work.Publications)))
+		return nil
+	}
+	r.unsaid[at] = next
+	if r.scanned >= unsaidBytes {
+		r.due = true
+	} else if r.flush == nil {
+		r.flush = time.NewTimer(unsaidTime)
+	}
+	return nil
+}
+
+// later puts a partition aside that could not be read.
+func (r *reader) later(at broker.Place, err error) {
+	r.queued[at] = true
+	r.failed = append(r.failed, at)
+	if r.retry == nil {
+		r.retry = time.NewTimer(again)
+	}
+	if !r.warned {
+		r.warned = true
+		r.bridge.o.Log.Warn("records of a topic do not reach the queues of a vhost: more tries follow", "vhost", r.name,
+			"topic", cmp.Or(r.topics[at.Topic], at.Topic.String()), "partition", at.Partition, "err", err)
+	}
+}
