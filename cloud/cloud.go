@@ -36,6 +36,7 @@ import (
 	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/cloud/recent"
+	"github.com/weirmq/weir/configs"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/commitlog/state"
@@ -277,7 +278,7 @@ func (n *Node) openDoor(listeners []listener.Listener) error {
 // openAMQP makes the door for AMQP 0-9-1.
 func (n *Node) openAMQP(listeners []listener.Listener) error {
 	server, err := amqp091.New(amqp091.Options{Listeners: listeners, Queues: n.broker.Queues, Access: n.access, Sessions: n.logins, Metrics: n.metrics, Log: n.o.Log,
-		Conns: n.conns, MaxConns: n.o.Limits.PerListener, PerAddress: n.o.Limits.PerAddress})
+		Version: configs.Version(), Conns: n.conns, MaxConns: n.o.Limits.PerListener, PerAddress: n.o.Limits.PerAddress})
 	if err != nil {
 		return err
 	}

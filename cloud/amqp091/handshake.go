@@ -5,11 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
@@ -131,7 +131,10 @@ func (c *conn) start() error {
 	return nil
 }
 
-// properties returns the server's properties, with the capabilities of RabbitMQ.
+// properties returns the server's properties, with the capabilities of RabbitMQ. Product and
+// version are RabbitMQ's, too: clients conclude from them what basic.qos with global=true
+// means (kombu), and that there is a broker at all (Spring Boot). The platform says what
+// this is.
 func (c *conn) properties() (wire.Table, error) {
 	var can, all wire.Builder
 	for _, name := range []string{"publisher_confirms", "exchange_exchange_bindings", "basic.nack", "consumer_cancel_notify", "connection.blocked",
@@ -143,11 +146,10 @@ func (c *conn) properties() (wire.Table, error) {
 		return wire.Table{}, err
 	}
 	all.Add("capabilities", wire.Nested(capabilities))
-	all.Add("product", wire.Text("Weir"))
-	if c.s.o.Version != "" {
-		all.Add("version", wire.Text(c.s.o.Version))
-	}
-	all.Add("platform", wire.Text("Go "+strings.TrimPrefix(runtime.Version(), "go")))
+	all.Add("product", wire.Text("RabbitMQ"))
+	all.Add("version", wire.Text(declaration.Dialect))
+	all.Add("platform", wire.Text(strings.TrimSpace("Weir "+c.s.o.Version)))
+	all.Add("information", wire.Text("Weir speaks the dialect of RabbitMQ "+declaration.Dialect))
 	return all.Table()
 }
 

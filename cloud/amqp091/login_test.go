@@ -30,6 +30,19 @@ func (d *door) dialAs(scheme string, by amqp.Authentication, t *tls.Config) bool
 	return true
 }
 
+// TestServerProperties: clients find RabbitMQ's product and version, from which they
+// conclude what the server does, and can see which broker it is.
+func TestServerProperties(t *testing.T) {
+	t.Parallel()
+	d := openDoor(t, mem.New(), func(o *Options) { o.Version = "1.2.3" })
+	properties := d.client("guest").Properties
+	for name, want := range map[string]string{"product": "RabbitMQ", "version": "3.10.8", "platform": "Weir 1.2.3", "information": "Weir speaks the dialect of RabbitMQ 3.10.8"} {
+		if got, ok := properties[name].(string); !ok || got != want {
+			t.Errorf("%s is %v, not %q", name, properties[name], want)
+		}
+	}
+}
+
 // permitted gives a user all permissions in the default vhost.
 func (d *door) permitted(user string) {
 	d.t.Helper()

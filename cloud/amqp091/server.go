@@ -47,7 +47,7 @@ type Options struct {
 	WriteTime    time.Duration // for a client to take what is written to it; 30 s
 
 	Metrics *measure.Registry // for this server only; default: a registry that is not shown
-	Version string            // in the server's properties; default: none
+	Version string            // of this program, in the server's properties; default: none
 
 	Log *slog.Logger     // slog.Default
 	Now func() time.Time // time.Now; for the expiry of logins

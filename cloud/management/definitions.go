@@ -52,7 +52,7 @@ func (r *request) exported() (object, error) {
 	}
 	common := []string{"name", "vhost", "durable", "auto_delete", "arguments"}
 	return object{
-		"rabbit_version": dialect, "rabbitmq_version": dialect, "product_name": "Weir", "product_version": r.s.o.Version,
+		"rabbit_version": declaration.Dialect, "rabbitmq_version": declaration.Dialect, "product_name": "Weir", "product_version": r.s.o.Version,
 		"queues": pick(lasting, common...), "exchanges": pick(own, append(common, "type", "internal")...),
 		"bindings": pick(bound, "source", "vhost", "destination", "destination_type", "routing_key", "arguments"),
 		"policies": []object{}, "parameters": []object{}, "global_parameters": []object{},

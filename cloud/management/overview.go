@@ -9,10 +9,6 @@ import (
 	"github.com/weirmq/weir/cloud/queue/routing"
 )
 
-// dialect is the version of RabbitMQ whose answers these are. Clients look at it to know
-// what they can ask for.
-const dialect = "3.10.8"
-
 func exchangeTypes() []object {
 	var all []object
 	for _, name := range []string{routing.Direct, routing.Fanout, routing.Headers, routing.Topic, routing.ConsistentHash, routing.DelayedMessage} {
@@ -51,7 +47,7 @@ func overview(r *request) (any, error) {
 		channels += len(connections[i].Channels)
 	}
 	return object{
-		"management_version": dialect, "rabbitmq_version": dialect, "product_name": "Weir", "product_version": r.s.o.Version,
+		"management_version": declaration.Dialect, "rabbitmq_version": declaration.Dialect, "product_name": "Weir", "product_version": r.s.o.Version,
 		"cluster_name": r.s.o.Cluster(), "node": r.s.o.Node, "rates_mode": "none", "disable_stats": false, "enable_queue_totals": true,
 		"exchange_types": exchangeTypes(), "message_stats": object{}, "queue_totals": t.object(), "statistics_db_event_queue": 0,
 		"object_totals": object{"connections": len(connections), "channels": channels, "consumers": len(r.s.consumerObjects(r)), "queues": queues, "exchanges": exchanges},

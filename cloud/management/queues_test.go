@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/weirmq/weir/cloud/amqp091/declaration"
 )
 
 func TestQueues(t *testing.T) {
@@ -143,7 +145,7 @@ func TestLists(t *testing.T) {
 	got := n.ask(200, "GET", "/api/overview?columns=x", "").(object)
 	has(t, got["object_totals"].(object), object{"queues": 4, "connections": 0})
 	has(t, got["queue_totals"].(object), object{"messages": 1, "messages_ready": 1})
-	has(t, got, object{"rabbitmq_version": dialect, "product_name": "Weir", "product_version": "1.2.3"})
+	has(t, got, object{"rabbitmq_version": declaration.Dialect, "product_name": "Weir", "product_version": "1.2.3"})
 	for _, path := range []string{"/api/policies", "/api/parameters", "/api/vhost-limits", "/api/extensions", "/api/global-parameters", "/api/feature-flags", "/api/operator-policies", "/api/connections", "/api/channels", "/api/consumers"} {
 		if all := n.ask(200, "GET", path, "").([]any); len(all) != 0 {
 			t.Errorf("%s: %v", path, all)

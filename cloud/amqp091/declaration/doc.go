@@ -9,6 +9,10 @@ import (
 	"github.com/weirmq/weir/cloud/amqp091/wire"
 )
 
+// Dialect is the version of RabbitMQ that clients are told, since they look at it to know
+// what they can ask for. Its rules and texts are those of this package.
+const Dialect = "3.10.8"
+
 // Reserved begins the names that clients may not choose.
 const Reserved = "amq."
 
