@@ -150,9 +150,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, l *listener.Liste
 }
 
 // escaped returns the request for the mux, which does not take the element %2F for a
-// name: the elements of its path are escaped once more.
+// name: the elements of its path are escaped once more. Slashes at the end mean nothing:
+// RabbitMQ ignores one, and Celery's flower asks for queues// to list those of the vhost /.
 func escaped(r *http.Request) *http.Request {
-	r.URL = &url.URL{Path: r.URL.EscapedPath(), RawQuery: r.URL.RawQuery}
+	r.URL = &url.URL{Path: strings.TrimRight(r.URL.EscapedPath(), "/"), RawQuery: r.URL.RawQuery}
 	return r
 }
 
