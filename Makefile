@@ -141,9 +141,10 @@ $(HDFS)/.complete: storage/hdfs/hdfstest/pom.xml
 	@mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(HDFS) && touch $@ \
 	  || { rm -rf $(HDFS); echo "NOTE: Hadoop could not be fetched; the HDFS tests will be skipped"; }
 
-# Kafka clients of other languages for the end-to-end tests: Kafka's own (90 jars, 200 MB),
-# those of npm, one of which is compiled (about two minutes), and one of PyPI.
-clients: $(CLIENTS)/java/.complete $(CLIENTS)/javascript/.complete $(CLIENTS)/python/.complete $(CLIENTS)/mqtt/.complete
+# Clients of other languages for the end-to-end tests: Kafka's own (90 jars, 200 MB), those
+# of npm, one of which is compiled (about two minutes), and one of PyPI; RabbitMQ's.
+clients: $(CLIENTS)/java/.complete $(CLIENTS)/javascript/.complete $(CLIENTS)/python/.complete $(CLIENTS)/mqtt/.complete \
+  $(CLIENTS)/amqp-java/.complete $(CLIENTS)/amqp-javascript/.complete
 $(CLIENTS)/java/.complete: $(shell find e2e/clients/java -type f)
 	@echo "fetching Kafka's clients (once)"
 	@rm -rf $(@D) && mkdir -p $(@D)
@@ -161,6 +162,17 @@ $(CLIENTS)/mqtt/.complete: e2e/clients/mqtt/package.json e2e/clients/mqtt/packag
 	@rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D)
 	@cd $(@D) && npm ci --no-audit --no-fund >npm.log 2>&1 && touch $@ \
 	  || { tail -5 npm.log; echo "NOTE: MQTT.js could not be fetched; its tests will be skipped"; }
+
+# RabbitMQ's Java client, and two of npm.
+$(CLIENTS)/amqp-java/.complete: $(shell find e2e/clients/amqp/java -type f)
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@mvn -q -B -f e2e/clients/amqp/java/pom.xml -Dout=$(@D)/build package dependency:copy-dependencies -DoutputDirectory=$(@D)/lib \
+	  && touch $@ || { rm -rf $(@D); echo "NOTE: RabbitMQ's Java client could not be built; its tests will be skipped"; }
+
+$(CLIENTS)/amqp-javascript/.complete: e2e/clients/amqp/javascript/package.json e2e/clients/amqp/javascript/package-lock.json
+	@rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D)
+	@cd $(@D) && npm ci --no-audit --no-fund >npm.log 2>&1 && touch $@ \
+	  || { tail -5 npm.log; echo "NOTE: the AMQP clients of npm could not be fetched; their tests will be skipped"; }
 
 $(CLIENTS)/python/.complete: e2e/clients/python/requirements.txt
 	@echo "fetching the newest Python client (once)"

@@ -31,6 +31,9 @@ func TestClients(t *testing.T) {
 		"python": func(t *testing.T, s string) *exec.Cmd {
 			return exec.CommandContext(t.Context(), python(t), "clients/python/round.py", s)
 		},
+		"python share": func(t *testing.T, s string) *exec.Cmd {
+			return exec.CommandContext(t.Context(), filepath.Join(built(t, "python"), "bin", "python"), "clients/python/share.py", s)
+		},
 		"sarama": func(t *testing.T, s string) *exec.Cmd {
 			binary := filepath.Join(t.TempDir(), "sarama")
 			build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".")
@@ -118,21 +121,28 @@ func java(t *testing.T, args ...string) *exec.Cmd {
 	return exec.CommandContext(t.Context(), program, slices.Concat([]string{"-Xmx512m", quiet, "-cp", classpath}, args)...)
 }
 
-// node runs the JavaScript round from a folder that has the libraries.
+// node runs the JavaScript round.
 func node(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	program, dir, here := need(t, "node", "nodejs"), built(t, "javascript"), t.TempDir()
-	source, err := os.ReadFile("clients/javascript/round.mjs")
+	return nodeIn(t, built(t, "javascript"), "clients/javascript/round.mjs", args...)
+}
+
+// nodeIn runs a JavaScript program from a folder of its own, with the libraries of a folder.
+func nodeIn(t *testing.T, libraries, program string, args ...string) *exec.Cmd {
+	t.Helper()
+	interpreter, here := need(t, "node", "nodejs"), t.TempDir()
+	source, err := os.ReadFile(program)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(here, "round.mjs"), source, 0o600); err != nil {
+	copied := filepath.Join(here, filepath.Base(program))
+	if err := os.WriteFile(copied, source, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(filepath.Join(dir, "node_modules"), filepath.Join(here, "node_modules")); err != nil {
+	if err := os.Symlink(filepath.Join(libraries, "node_modules"), filepath.Join(here, "node_modules")); err != nil {
 		t.Fatal(err)
 	}
-	return exec.CommandContext(t.Context(), program, append([]string{filepath.Join(here, "round.mjs")}, args...)...)
+	return exec.CommandContext(t.Context(), interpreter, append([]string{copied}, args...)...)
 }
 
 // python is an interpreter that has the distribution's confluent_kafka.

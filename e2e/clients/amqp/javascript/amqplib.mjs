@@ -63,3 +63,4 @@ assert.deepEqual([m.properties.priority, m.properties.messageId], [4, 'm'])
 for (const q of ['js', 'js-dead']) await ch.deleteQueue(q)
 await c.close()
 console.log('ok')
+process.exit() // the heartbeats of the connection that was cut go on
