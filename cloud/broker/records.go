@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"reflect"
 	"time"
 
 	"github.com/weirmq/weir/cloud/stopwatch"
@@ -159,6 +160,30 @@ func closed() <-chan struct{} {
 	c := make(chan struct{})
 	close(c)
 	return c
+}
+
+// WaitAny waits for one of the channels that Watch has returned. It returns true if over
+// came first.
+func WaitAny(ctx context.Context, over <-chan time.Time, any []<-chan struct{}) bool {
+	defer stopwatch.Waiting(ctx)()
+	if len(any) == 1 {
+		select {
+		case <-any[0]:
+		case <-ctx.Done():
+		case <-over:
+			return true
+		}
+		return false
+	}
+	cases := make([]reflect.SelectCase, 0, len(any)+2)
+	cases = append(cases,
+		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(over)},
+		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ctx.Done())})
+	for _, c := range any {
+		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(c)})
+	}
+	i, _, _ := reflect.Select(cases)
+	return i == 0
 }
 
 // Marks lists how far each stream of a gateway is durable, by partition, and the

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"reflect"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -124,7 +123,7 @@ func (s *Server) fetch(ctx context.Context, r *request, q *kmsg.FetchRequest) (*
 		r.dropAnswer()
 		resp.release()
 		began := time.Now()
-		over = waitAny(ctx, timer.C, f.watches)
+		over = broker.WaitAny(ctx, timer.C, f.watches)
 		leave()
 		r.polled += time.Since(began)
 		if ctx.Err() != nil {
@@ -230,29 +229,6 @@ func atRest(err error) error {
 		return fmt.Errorf("%w: %w", errStorage, err)
 	}
 	return err
-}
-
-// waitAny waits for one of the channels. It returns true if over came first.
-func waitAny(ctx context.Context, over <-chan time.Time, any []<-chan struct{}) bool {
-	defer stopwatch.Waiting(ctx)()
-	if len(any) == 1 {
-		select {
-		case <-any[0]:
-		case <-ctx.Done():
-		case <-over:
-			return true
-		}
-		return false
-	}
-	cases := make([]reflect.SelectCase, 0, len(any)+2)
-	cases = append(cases,
-		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(over)},
-		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ctx.Done())})
-	for _, c := range any {
-		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(c)})
-	}
-	i, _, _ := reflect.Select(cases)
-	return i == 0
 }
 
 // AppendTo appends the whole response, with copies of the batches.

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/access"
+	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/share"
 	"github.com/weirmq/weir/cloud/stopwatch"
 )
@@ -157,7 +158,7 @@ func (f *shareFetching) poll(ctx context.Context) error {
 		}
 		f.r.dropAnswer()
 		began := time.Now()
-		over = waitAny(ctx, timer.C, f.more)
+		over = broker.WaitAny(ctx, timer.C, f.more)
 		leave()
 		f.r.polled += time.Since(began)
 		if ctx.Err() != nil {

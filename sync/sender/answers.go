@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
 )
@@ -161,7 +162,7 @@ func (l *lane) learnTopic(name string) error {
 		}
 		l.delivery.unpark(name, func(it Item) partKey {
 			row, _ := l.table.find(name, it.Seq)
-			return partKey{row.Topic, partitionOf(it.Record.Key, row.Partitions)}
+			return partKey{row.Topic, record.Partition(it.Record.Key, row.Partitions)}
 		})
 	} else if q.refuse != nil {
 		l.addRefused(l.delivery.refuseTopic(name), q.refuse.Reason.String()+": "+q.refuse.Text)

@@ -201,7 +201,7 @@ func (l *lane) begin(b weir.Buffer, seen uint64, t *table) {
 		if !ok {
 			return partKey{}, false
 		}
-		return partKey{row.Topic, partitionOf([]byte(l.n.s.o.Gateway), row.Partitions)}, true
+		return partKey{row.Topic, record.Partition([]byte(l.n.s.o.Gateway), row.Partitions)}, true
 	}
 	l.n.mu.Lock()
 	reached := l.n.high[b.ID][l.id]
@@ -339,7 +339,7 @@ func (l *lane) keyOf(it Item, row weir.MapRow) (partKey, error) {
 			count = q.answer.Partitions
 		}
 	}
-	return partKey{row.Topic, partitionOf(it.Record.Key, count)}, nil
+	return partKey{row.Topic, record.Partition(it.Record.Key, count)}, nil
 }
 
 // flush sends every frame that may be sent.

@@ -1,11 +1,11 @@
-package sender
+package record
 
 import "encoding/binary"
 
-// partitionOf returns the partition of a key among n, as Kafka's Java producer chooses
-// it, so that both agree. A missing key counts as an empty one: the partition must
-// follow from the record alone.
-func partitionOf(key []byte, n int32) int32 {
+// Partition returns the partition of a key among n, as Kafka's Java producer chooses it,
+// so that both agree. A missing key counts as an empty one: the partition must follow
+// from the record alone.
+func Partition(key []byte, n int32) int32 {
 	return int32(murmur2(key)&0x7fffffff) % n
 }
 
