@@ -36,6 +36,7 @@ import (
 	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/cloud/recent"
+	"github.com/weirmq/weir/cloud/streamqueue"
 	"github.com/weirmq/weir/configs"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog/identity"
@@ -48,6 +49,12 @@ import (
 // Off is the address of a listener that is switched off.
 const Off = "off"
 
+// Values of Options.AMQPTopics besides Off.
+const (
+	TopicsExisting = "existing" // those that there are
+	TopicsCreate   = "create"   // others are made, as for gateways
+)
+
 // Options configure a node. Bucket, Data and Node are required.
 type Options struct {
 	Bucket     storage.Bucket
@@ -57,6 +64,7 @@ type Options struct {
 	Sync       string              // UDP listener for gateways, or Off
 	Kafka      []listener.Settings // none: no Kafka door
 	AMQP       []listener.Settings // as login.Always makes them; none: no door for AMQP
+	AMQPTopics string              // which topics get what is published to amq.topic: Off, TopicsExisting or TopicsCreate; "" is Off
 	Management []listener.Settings // likewise; none: no management HTTP API
 	HTTP       HTTP
 	Peer       string // TCP listener for other nodes of the cluster, or Off
@@ -93,6 +101,7 @@ type Node struct {
 	clusterID string // "" while the bucket is empty
 	ca        *join.CA
 	broker    *broker.Broker
+	topics    *streamqueue.Topics // of stream queues
 	kafka     *kafka.Server
 	amqp      *amqp091.Server // nil: --amqp off
 	receiver  *receiver.Receiver
@@ -193,6 +202,7 @@ func (n *Node) listen() error {
 		return err
 	}
 	n.broker = broker.New(broker.Options{Self: n.self, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics.Set})
+	n.topics = streamqueue.New(streamqueue.Options{Broker: n.broker, MaxTopics: n.o.Limits.orDefault().Topics, Metrics: n.metrics.Set})
 	n.metrics.SetSources(n.sources())
 	n.metrics.NewGauge("weir_bridge_lag_records", n.bridgeLag)
 	n.access = access.New(access.Options{Broker: n.broker, Users: n.users, Quotas: n.quotas, Authorize: n.o.Authorize})
@@ -277,7 +287,7 @@ func (n *Node) openDoor(listeners []listener.Listener) error {
 
 // openAMQP makes the door for AMQP 0-9-1.
 func (n *Node) openAMQP(listeners []listener.Listener) error {
-	server, err := amqp091.New(amqp091.Options{Listeners: listeners, Queues: n.broker.Queues, Access: n.access, Sessions: n.logins, Metrics: n.metrics, Log: n.o.Log,
+	server, err := amqp091.New(amqp091.Options{Listeners: listeners, Queues: n.broker.Queues, TopicOf: n.topicOf(), Access: n.access, Sessions: n.logins, Metrics: n.metrics, Log: n.o.Log,
 		Version: configs.Version(), Conns: n.conns, MaxConns: n.o.Limits.PerListener, PerAddress: n.o.Limits.PerAddress})
 	if err != nil {
 		return err
@@ -285,6 +295,18 @@ func (n *Node) openAMQP(listeners []listener.Listener) error {
 	n.amqp = server
 	n.doors = append(n.doors, door{"amqp", server.Serve})
 	n.closers = append(n.closers, server.Close)
+	return nil
+}
+
+// topicOf returns what finds the topic for a message that is published to amq.topic, nil
+// if none gets it.
+func (n *Node) topicOf() func(context.Context, string) (string, error) {
+	switch n.o.AMQPTopics {
+	case TopicsExisting:
+		return n.topics.Existing
+	case TopicsCreate:
+		return n.topics.Ensured
+	}
 	return nil
 }
 

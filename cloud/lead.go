@@ -18,6 +18,7 @@ import (
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/cloud/shard"
@@ -162,6 +163,7 @@ func (n *Node) newOwned() *owned {
 		Txns:     txn.Options{Ended: n.broker.TransactionEnded},
 		Fleet:    fleet.Options{CA: n.ca},
 		Users:    auth.Options{SuperUsers: n.o.SuperUsers, Changed: n.dropUser},
+		Queues:   queue.Options{Topics: n.topics.Calls()},
 	})}
 }
 

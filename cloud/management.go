@@ -16,7 +16,7 @@ import (
 // openManagement opens the door of RabbitMQ's management HTTP API.
 func (n *Node) openManagement(l listeners) {
 	m := management.New(management.Options{
-		Queues: n.broker.Queues, AllQueues: n.broker.AllQueues, Access: n.access, Sessions: n.logins,
+		Queues: n.broker.Queues, AllQueues: n.broker.AllQueues, Access: n.access, Sessions: n.logins, TopicOf: n.topicOf(),
 		Connections: n.connections,
 		Listeners:   func() []management.Listener { return ports(l) },
 		Node:        n.o.Node, Cluster: n.broker.ClusterID, Version: configs.Version(), Log: n.o.Log,

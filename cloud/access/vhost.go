@@ -94,6 +94,17 @@ func (v *Vhost) ReadTopic(exchange, key string) bool {
 	return v.may(question{readTopic, exchange, key})
 }
 
+// Topic reports whether the client, which is at the IP address host, may do op to a topic
+// through a stream queue, or through an exchange. It needs an ACL where clients of Kafka do:
+// see Options.Authorize.
+func (v *Vhost) Topic(op auth.Operation, host, topic string) bool {
+	if !v.access.o.Authorize {
+		return true
+	}
+	users := v.access.Users()
+	return users != nil && users.Allows(auth.Who{Principal: v.principal, Host: host}, op, auth.Topic, topic)
+}
+
 func (v *Vhost) may(q question) bool {
 	if v.refresh(); v.all {
 		return true

@@ -217,3 +217,29 @@ func BenchmarkVhost(b *testing.B) {
 		}
 	}
 }
+
+// TestVhostTopic: a topic needs an ACL where Kafka's clients need one.
+func TestVhostTopic(t *testing.T) {
+	for _, authorize := range []bool{false, true} {
+		w := newWorld(t, Options{Authorize: authorize})
+		w.addUser("ann")
+		v := w.Vhost(w.enter("ann", "secret", false), "/")
+		if v.Topic(auth.Read, "192.0.2.1", "sensors") == authorize {
+			t.Errorf("without an ACL, authorize %v: %v", authorize, !authorize)
+		}
+		if err := w.users.AddACLs(t.Context(), auth.ACL{Resource: auth.Resource{Type: auth.Topic, Pattern: auth.Literal, Name: "sensors"},
+			Rule: auth.Rule{Principal: auth.Principal("ann"), Host: "192.0.2.1", Operation: auth.Read, Permission: auth.Allow}}); err != nil {
+			t.Fatal(err)
+		}
+		if !v.Topic(auth.Read, "192.0.2.1", "sensors") {
+			t.Error("an ACL allows it")
+		}
+		if v.Topic(auth.Write, "192.0.2.1", "sensors") == authorize || v.Topic(auth.Read, "192.0.2.2", "sensors") == authorize {
+			t.Error("an ACL for another operation or host counts")
+		}
+		w.owner = false
+		if v.Topic(auth.Read, "192.0.2.1", "sensors") == authorize {
+			t.Error("the users are not known")
+		}
+	}
+}

@@ -1,8 +1,11 @@
 package amqp091
 
 import (
+	"net"
+
 	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/amqp091/wire"
+	"github.com/weirmq/weir/cloud/auth"
 )
 
 // What a client may do in its vhost, with RabbitMQ's rules and texts. Only read calls the
@@ -50,4 +53,33 @@ func (c *conn) allowedTopic(ok bool, exchange, key string) error {
 		return nil
 	}
 	return refused(wire.AccessRefused, "access to topic '%s' in %s refused for user '%s'", key, c.of(declaration.AnExchange, exchange), c.user)
+}
+
+// host returns the IP address of the client, as ACLs name it.
+func (c *conn) host() string {
+	host, _, err := net.SplitHostPort(c.peer)
+	if err != nil {
+		return c.peer
+	}
+	return host
+}
+
+// mayUseTopic returns an error unless the client may do op to the topic of a stream queue.
+func (c *conn) mayUseTopic(op auth.Operation, name string) error {
+	return c.allowed(c.rights.Topic(op, c.host(), name), declaration.ATopic, name)
+}
+
+// mayGiveTopic returns an error unless the client may declare a stream queue. That gives
+// its topic to the vhost: whoever may publish to the queue may write to the topic.
+func (c *conn) mayGiveTopic(name string) error {
+	there, err := c.engine.HasTopic(name)
+	if err != nil {
+		return c.failed(err, name)
+	}
+	for _, op := range declaration.GivingTopic(there) {
+		if err := c.mayUseTopic(op, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }

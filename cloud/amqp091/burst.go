@@ -103,16 +103,17 @@ func (b *burst) copy(p *queue.Publication) {
 	b.bytes += n + len(p.Exchange) + len(p.Key)
 }
 
-// settle adds verdicts on leases to the burst.
+// settle adds verdicts on leases to the burst. Those on deliveries of stream queues are
+// not for the engine.
 func (c *conn) settle(v queue.Verdict, all []lease) {
-	if len(all) == 0 {
-		return
-	}
-	b := c.current()
 	for i := range all {
+		if all[i].from != nil && all[i].from.stream {
+			continue
+		}
+		b := c.current()
 		b.settlement(all[i].queue, v, all[i].id)
+		b.ordered = b.ordered || v != queue.Accept
 	}
-	b.ordered = b.ordered || v != queue.Accept
 }
 
 func (b *burst) settlement(q state.QueueID, v queue.Verdict, id int64) {

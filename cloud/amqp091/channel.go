@@ -20,6 +20,7 @@ type channel struct {
 	lastQueue  string          // that was declared; "": none
 	prefetch   int             // of the next consumers; 0: no limit
 	window     *queue.Window   // of all consumers that acknowledge
+	limited    bool            // the client has limited it
 	tx         *transaction    // nil: the channel is not transactional
 	closed     bool            // by the door: only the client's answer counts
 

@@ -17,6 +17,7 @@ type consumer struct {
 	tag      string
 	queue    string
 	noAck    bool
+	stream   bool          // its deliveries are not settled with the engine
 	prefetch int           // 0: no limit
 	window   *queue.Window // of its own prefetch; nil if it does not acknowledge
 	from     *queue.Consumer
@@ -35,7 +36,7 @@ func (ch *channel) qos(m *wire.BasicQos) error {
 	}
 	if n := int(m.PrefetchCount); !m.Global {
 		ch.prefetch = n
-	} else if n == 0 {
+	} else if ch.limited = n > 0; n == 0 {
 		ch.window.Resize(maxUnsettled)
 	} else {
 		ch.window.Resize(n)
@@ -73,6 +74,12 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 	if ch.c.consumers() >= maxConsumers {
 		return refused(wire.NotAllowed, "reached maximum (%d) of consumers per connection", maxConsumers)
 	}
+	if info.Settings.Stream {
+		return ch.consumeStream(m, &info, tag)
+	}
+	if err := c.mayHave(m.Arguments, "x-stream-offset", &info); err != nil {
+		return err
+	}
 	priority := int64(0)
 	if v := m.Arguments.Lookup("x-priority"); v.Exists() {
 		if reason := declaration.Integer(v, &priority); reason != "" {
@@ -102,25 +109,38 @@ func (c *conn) consumers() (n int) {
 	return n
 }
 
-// begin begins a consumer. Its deliveries follow the answer.
+// begin begins a consumer of a work queue. Its deliveries follow the answer.
 func (ch *channel) begin(m *wire.BasicConsume, name, tag string, priority int32) error {
-	c := ch.c
 	k := &consumer{ch: ch, tag: tag, queue: name, noAck: m.NoAck, prefetch: ch.prefetch}
-	o := queue.ConsumerOptions{Vhost: c.vhost, Queue: name, Session: c.id, Tag: tag, NoAck: m.NoAck, Exclusive: m.Exclusive, Priority: priority,
+	o := k.options(m)
+	o.Priority = priority
+	from, err := ch.c.engine.Consume(o)
+	if err != nil {
+		return ch.c.failed(err, name)
+	}
+	return k.begun(from, m.NoWait)
+}
+
+// options returns what the engine needs to know of the consumer, and makes its window.
+func (k *consumer) options(m *wire.BasicConsume) queue.ConsumerOptions {
+	ch := k.ch
+	o := queue.ConsumerOptions{Vhost: ch.c.vhost, Queue: k.queue, Session: ch.c.id, Tag: k.tag, NoAck: m.NoAck, Exclusive: m.Exclusive,
 		Arguments: m.Arguments.Raw(), Ready: k.ready, Cancelled: k.cancelled}
 	if !m.NoAck {
 		k.window = queue.NewWindow(ch.prefetch)
 		o.Windows = []*queue.Window{k.window, ch.window}
 	}
-	from, err := c.engine.Consume(o)
-	if err != nil {
-		return c.failed(err, name)
-	}
+	return o
+}
+
+// begun answers basic.consume.
+func (k *consumer) begun(from *queue.Consumer, noWait bool) (err error) {
+	ch, c := k.ch, k.ch.c
 	c.mu.Lock()
 	k.from, k.live = from, true
-	ch.consumers[tag] = k
-	if !m.NoWait {
-		err = c.out.Method(ch.id, &wire.BasicConsumeOk{ConsumerTag: tag})
+	ch.consumers[k.tag] = k
+	if !noWait {
+		err = c.out.Method(ch.id, &wire.BasicConsumeOk{ConsumerTag: k.tag})
 	}
 	k.enqueue() // Ready may have been called before
 	if k.ended {
@@ -245,7 +265,7 @@ func (ch *channel) get(m *wire.BasicGet) error {
 	}
 	d, left, ok, err := c.engine.Get(c.ctx, c.vhost, name, c.id)
 	if err != nil {
-		return c.failed(err, name)
+		return c.unsupported("basic.get", err, name)
 	}
 	if !ok {
 		return c.send(ch.id, &wire.BasicGetEmpty{})

@@ -159,8 +159,8 @@ func (d *door) opened() *raw {
 	return r
 }
 
-// properties are those of a client that understands everything.
-func properties(t testing.TB) wire.Table {
+// clientProperties are those of a client that understands everything.
+func clientProperties(t testing.TB) wire.Table {
 	var can, all wire.Builder
 	for _, name := range []string{"authentication_failure_close", "consumer_cancel_notify", "connection.blocked"} {
 		can.Add(name, wire.Bool(true))
@@ -183,7 +183,7 @@ func (r *raw) handshake(user, password, vhost string, heartbeat uint16) wire.Met
 	header := wire.PrefaceOf091()
 	r.write(header[:])
 	r.expect(0, wire.IDConnectionStart)
-	r.send(0, &wire.ConnectionStartOk{ClientProperties: properties(r.t), Mechanism: "PLAIN", Response: []byte("\x00" + user + "\x00" + password), Locale: "en_US"})
+	r.send(0, &wire.ConnectionStartOk{ClientProperties: clientProperties(r.t), Mechanism: "PLAIN", Response: []byte("\x00" + user + "\x00" + password), Locale: "en_US"})
 	if _, m := r.method(); m.ID() != wire.IDConnectionTune {
 		return m
 	}

@@ -19,6 +19,14 @@ func refused(code wire.Code, format string, args ...any) *wire.Error {
 // of names a queue or an exchange as RabbitMQ does.
 func (c *conn) of(t declaration.Thing, name string) string { return t.In(c.vhost, name) }
 
+// unsupported is failed for a method that stream queues do not support.
+func (c *conn) unsupported(method string, err error, name string) error {
+	if errors.Is(err, queue.ErrStream) {
+		return declaration.RefusalOf(method, err, c.vhost, name)
+	}
+	return c.failed(err, name)
+}
+
 // failed turns an error of the engine into the answer. name is the queue that the method
 // is about, if it is about one. The error of a connection that has ended stays.
 func (c *conn) failed(err error, name string) error {

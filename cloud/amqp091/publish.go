@@ -6,6 +6,8 @@ import (
 
 	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/amqp091/wire"
+	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/properties"
 	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/cloud/queue/routing"
 )
@@ -24,6 +26,11 @@ func (ch *channel) publish(m *wire.BasicPublish) error {
 		return err
 	}
 	p := queue.Publication{Exchange: m.Exchange, Key: m.RoutingKey, Properties: raw, Body: ch.in.Body()}
+	if m.Exchange == properties.TopicExchange {
+		if p.Topic, err = c.topicOf(m.RoutingKey); err != nil {
+			return c.failed(err, "")
+		}
+	}
 	s := sent{ch: ch, mandatory: m.Mandatory}
 	reply := m.Exchange == "" && strings.HasPrefix(m.RoutingKey, replyPrefix)
 	if ch.tx != nil && !reply {
@@ -38,6 +45,16 @@ func (ch *channel) publish(m *wire.BasicPublish) error {
 		return ch.publishReply(p, s)
 	}
 	return c.add(p, s)
+}
+
+// topicOf returns the topic that gets what is published to amq.topic with a routing key,
+// "" if none does or the client may not write to it.
+func (c *conn) topicOf(key string) (string, error) {
+	topic, err := c.s.o.TopicOf(c.ctx, key)
+	if err != nil || topic == "" || !c.rights.Topic(auth.Write, c.host(), topic) {
+		return "", err
+	}
+	return topic, nil
 }
 
 // maxExchanges is how many exchanges a connection remembers.
@@ -101,7 +118,7 @@ func (s *sent) outcome(p *queue.Publication, err error) (kept bool) {
 		if s.mandatory {
 			kept = ch.giveBack(p)
 		}
-	case errors.Is(err, queue.ErrOverflow):
+	case errors.Is(err, queue.ErrOverflow), errors.Is(err, queue.ErrRefused) && s.number > 0:
 		ok = false
 	default:
 		ch.failLater(err)

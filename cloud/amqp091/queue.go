@@ -38,6 +38,9 @@ func (ch *channel) queueDeclare(m *wire.QueueDeclare) error {
 	}
 	switch {
 	case name == "":
+		if err := c.declaration("", m).Unnamed(); err != nil {
+			return err
+		}
 		name = declaration.Reserved + "gen-" + randomName()
 	case strings.HasPrefix(name, declaration.Reserved):
 		return refused(wire.AccessRefused, "queue name '%s' contains reserved prefix 'amq.*'", name)
@@ -50,6 +53,9 @@ func (ch *channel) queueDeclare(m *wire.QueueDeclare) error {
 	case err == nil:
 		if err := c.declaration(name, m).Same(&info); err != nil {
 			return err
+		}
+		if info.Settings.Stream {
+			return ch.createQueue(name, m) // its topic may have been deleted
 		}
 		return ch.declared(m.NoWait, &info)
 	case !errors.Is(err, queue.ErrNoQueue):
@@ -70,6 +76,11 @@ func (ch *channel) createQueue(name string, m *wire.QueueDeclare) error {
 			return err
 		}
 		if err := c.mayWrite(declaration.AnExchange, s.DeadLetter.Exchange); err != nil {
+			return err
+		}
+	}
+	if s.Stream {
+		if err := c.mayGiveTopic(name); err != nil {
 			return err
 		}
 	}
@@ -115,7 +126,7 @@ func (ch *channel) queuePurge(m *wire.QueuePurge) error {
 	}
 	n, err := c.engine.Purge(c.ctx, c.vhost, name, c.id)
 	if err != nil {
-		return c.failed(err, name)
+		return c.unsupported("queue.purge", err, name)
 	}
 	return ch.answer(m.NoWait, &wire.QueuePurgeOk{MessageCount: count32(n)})
 }

@@ -30,6 +30,10 @@ type Options struct {
 	Queues    func(vhost string) (*queue.Engine, error) // an error: this node does not have the vhost
 	Access    *access.Access                            // what clients may do
 
+	// TopicOf returns a topic that gets what is published to amq.topic with a routing key, ""
+	// if none does; default: none does.
+	TopicOf func(ctx context.Context, key string) (string, error)
+
 	Penalties  *budget.Penalties // of addresses with wrong secrets; default: its own
 	Sessions   *login.Sessions   // of all doors; default: its own
 	LoginTime  time.Duration     // a client must have opened its vhost within this time; 10 s
@@ -78,6 +82,9 @@ func (o Options) withDefaults() (Options, error) {
 	o.MemoryBytes = cmp.Or(o.MemoryBytes, 32<<20)
 	o.AnswerBytes = cmp.Or(o.AnswerBytes, 64<<20)
 	o.PendingBytes = cmp.Or(o.PendingBytes, 16<<20)
+	if o.TopicOf == nil {
+		o.TopicOf = func(context.Context, string) (string, error) { return "", nil }
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}

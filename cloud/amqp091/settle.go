@@ -114,6 +114,11 @@ func (ch *channel) settle(tag uint64, multiple bool, v queue.Verdict) error {
 	if !ok {
 		return refused(wire.PreconditionFailed, "unknown delivery tag %d", tag)
 	}
+	if v != queue.Accept {
+		if err := ch.settleable(all); err != nil {
+			return err
+		}
+	}
 	if ch.tx != nil {
 		ch.tx.settled = append(ch.tx.settled, settled{v, all})
 		return nil

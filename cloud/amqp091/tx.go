@@ -74,6 +74,9 @@ func (ch *channel) txCommit() error {
 	b.work.Publications, b.sent = t.publications, t.sent
 	for _, s := range t.settled {
 		for i := range s.leases {
+			if from := s.leases[i].from; from != nil && from.stream {
+				continue
+			}
 			b.settlement(s.leases[i].queue, s.verdict, s.leases[i].id)
 		}
 		ch.credit(s.leases)

@@ -118,7 +118,7 @@ func (c *conn) deliver(taken []queue.Delivery) []queue.Delivery {
 		if k == nil {
 			return taken
 		}
-		if !c.reading.Read(k.queue) {
+		if !k.mayRead() {
 			c.revoke(k)
 			continue
 		}
@@ -175,7 +175,7 @@ func (c *conn) hand(k *consumer, all []queue.Delivery) {
 
 // settleTaken settles deliveries that the client does not.
 func (c *conn) settleTaken(k *consumer, v queue.Verdict, all []queue.Delivery) {
-	if len(all) == 0 {
+	if len(all) == 0 || k.stream {
 		return
 	}
 	s := queue.Settlement{Queue: k.from.Queue(), Verdict: v}

@@ -18,8 +18,9 @@ import (
 type Queue struct {
 	Vhost     string        `json:"vhost"`
 	Name      string        `json:"name"`
-	Ready     int64         `json:"ready"`     // messages that no consumer has
-	Unsettled int64         `json:"unsettled"` // messages that consumers have
+	Stream    bool          `json:"stream,omitempty"` // it reads the topic of its name; ready and bytes are that topic's
+	Ready     int64         `json:"ready"`            // messages that no consumer has
+	Unsettled int64         `json:"unsettled"`        // messages that consumers have
 	Consumers int           `json:"consumers"`
 	Bytes     int64         `json:"bytes"` // of the bodies of both
 	Settings  QueueSettings `json:"settings"`
@@ -128,7 +129,7 @@ func (c *console) queues(r *http.Request) (any, error) {
 
 func queueOf(i *queue.Info) Queue {
 	s := &i.Settings
-	q := Queue{Vhost: i.Vhost, Name: i.Name, Ready: i.Ready, Unsettled: i.Unsettled, Consumers: i.Consumers, Bytes: i.Bytes,
+	q := Queue{Vhost: i.Vhost, Name: i.Name, Stream: s.Stream, Ready: i.Ready, Unsettled: i.Unsettled, Consumers: i.Consumers, Bytes: i.Bytes,
 		Settings: QueueSettings{Durable: s.Durable, AutoDelete: s.AutoDelete, Exclusive: s.Owner != "",
 			TTL: limit(s.TTL.Milliseconds(), s.TTL >= 0), Expires: s.Expires.Milliseconds(),
 			MaxLength: limit(s.MaxLength, s.MaxLength >= 0), MaxBytes: limit(s.MaxBytes, s.MaxBytes >= 0),

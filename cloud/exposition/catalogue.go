@@ -96,6 +96,8 @@ func cloud() map[string]Family {
 
 		"weir_standby_copy_age_seconds": {Gauge, "How old the copy of what the owner knows is that a standby answers from, or how long it has had none; 0 while the node does not stand by."},
 
+		"weir_stream_values_lost_total": {Counter, "Values of records and messages that stream queues could not pass on, by reason."},
+
 		"weir_sync_append_bytes_total":    {Counter, "Bytes of record batches that gateways sent."},
 		"weir_sync_appends_total":         {Counter, "Record batches that gateways sent."},
 		"weir_sync_protocol_errors_total": {Counter, "Sessions of gateways that were closed because of what they sent."},

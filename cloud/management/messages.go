@@ -8,6 +8,8 @@ import (
 
 	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/amqp091/wire"
+	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/properties"
 	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/cloud/queue/routing"
 )
@@ -55,6 +57,11 @@ func publish(r *request) (any, error) {
 	if err := declaration.Properties(body.Properties, r.user); err != nil {
 		return nil, err
 	}
+	if p.Exchange == properties.TopicExchange {
+		if p.Topic, err = r.topicOf(vhost, p.Key); err != nil {
+			return nil, err
+		}
+	}
 	if p.Properties, err = body.Properties.Append(nil); err != nil {
 		return nil, badRequest("%v", err)
 	}
@@ -87,6 +94,16 @@ func (r *request) mayPublish(e *queue.Engine, vhost string, p *queue.Publication
 		return errRefused
 	}
 	return nil
+}
+
+// topicOf returns the topic that gets what is published to amq.topic with a routing key,
+// "" if none does or the client may not write to it.
+func (r *request) topicOf(vhost, key string) (string, error) {
+	topic, err := r.s.o.TopicOf(r.Context(), key)
+	if err != nil || topic == "" || !r.in(vhost).Topic(auth.Write, r.host(), topic) {
+		return "", err
+	}
+	return topic, nil
 }
 
 // submit makes work durable.
@@ -176,7 +193,7 @@ func take(r *request, e *queue.Engine, vhost, name string, body *getBody, verdic
 		}
 	}
 	if failed != nil {
-		return nil, declaration.Refusal(failed, vhost, name)
+		return nil, declaration.RefusalOf("basic.get", failed, vhost, name)
 	}
 	return all, nil
 }

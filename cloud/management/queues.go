@@ -134,6 +134,9 @@ func (r *request) declareQueue(e *queue.Engine, q *declaration.Queue) (any, erro
 		if d := settings.DeadLetter; d != nil && !(r.in(q.Vhost).Read(q.Name) && r.in(q.Vhost).Write(d.Exchange)) {
 			return nil, errRefused
 		}
+		if err := r.mayGiveTopic(e, q, settings.Stream); err != nil {
+			return nil, err
+		}
 		info, err = e.DeclareQueue(r.Context(), q.Vhost, q.Name, settings)
 	}
 	switch {
@@ -143,6 +146,24 @@ func (r *request) declareQueue(e *queue.Engine, q *declaration.Queue) (any, erro
 		return created{}, nil
 	}
 	return nil, q.Same(&info)
+}
+
+// mayGiveTopic returns an error unless the client may declare a stream queue: that gives
+// its topic to the vhost.
+func (r *request) mayGiveTopic(e *queue.Engine, q *declaration.Queue, stream bool) error {
+	if !stream {
+		return nil
+	}
+	there, err := e.HasTopic(q.Name)
+	if err != nil {
+		return err
+	}
+	for _, op := range declaration.GivingTopic(there) {
+		if !r.in(q.Vhost).Topic(op, r.host(), q.Name) {
+			return errRefused
+		}
+	}
+	return nil
 }
 
 func deleteQueue(r *request) (any, error) {
@@ -175,5 +196,5 @@ func purgeQueue(r *request) (any, error) {
 	if errors.Is(err, queue.ErrNoQueue) {
 		return nil, errNotFound
 	}
-	return nil, declaration.Refusal(err, vhost, name)
+	return nil, declaration.RefusalOf("queue.purge", err, vhost, name)
 }

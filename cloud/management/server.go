@@ -34,6 +34,10 @@ type Options struct {
 	Connections func() []Connection // of clients of AMQP; nil: none are known
 	Listeners   func() []Listener   // of this node; nil: none are known
 
+	// TopicOf returns a topic that gets what is published to amq.topic with a routing key, ""
+	// if none does; nil: none does.
+	TopicOf func(ctx context.Context, key string) (string, error)
+
 	Node    string                            // name of this node
 	Cluster func() string                     // name of the cluster; nil: it has none
 	Version string                            // of this program
@@ -69,6 +73,9 @@ func New(o Options) *Server {
 	}
 	if o.Connections == nil {
 		o.Connections = func() []Connection { return nil }
+	}
+	if o.TopicOf == nil {
+		o.TopicOf = func(context.Context, string) (string, error) { return "", nil }
 	}
 	if o.Listeners == nil {
 		o.Listeners = func() []Listener { return nil }
@@ -243,6 +250,15 @@ func (r *request) PathValue(key string) string {
 		return ""
 	}
 	return value
+}
+
+// host returns the IP address of the client, as ACLs name it.
+func (r *request) host() string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
 }
 
 // in says what the client may do in a vhost.

@@ -39,26 +39,37 @@ type ConsumerOptions struct {
 type Consumer struct {
 	o    ConsumerOptions
 	l    *live
+	from *pump // feeds it: that of l, or of a stream queue its own
+	most int   // bytes of held, from which on it gets no more
 	mu   sync.Mutex
 	held []Delivery // guarded by mu: leased, and not taken
 	size int        // guarded by mu: bytes of held
 	over bool       // guarded by mu: nothing is added to held any more
 }
 
-// Consume begins a consumer. Errors: ErrNoQueue, ErrExclusive, ErrConsumed, ErrNoVhost,
-// ErrClosed.
+// Consume begins a consumer of a work queue. Errors: ErrNoQueue, ErrExclusive,
+// ErrConsumed, ErrStream, ErrNoVhost, ErrClosed.
 func (e *Engine) Consume(o ConsumerOptions) (*Consumer, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	q, err := e.queue(o.Vhost, o.Queue, o.Session)
+	q, err := e.workQueue(o.Vhost, o.Queue, o.Session)
 	if err != nil {
 		return nil, err
 	}
 	l := e.host(q.Vhost).live(q)
-	if len(l.consumers) > 0 && (o.Exclusive || l.consumers[0].o.Exclusive) {
-		return nil, fmt.Errorf("%w: %s in vhost %s", ErrConsumed, o.Queue, o.Vhost)
+	c := &Consumer{o: o, l: l, from: &l.pump, most: consumerBytes}
+	if err := c.begin(); err != nil {
+		return nil, err
 	}
-	c := &Consumer{o: o, l: l}
+	return c, nil
+}
+
+// begin adds the consumer to its queue. The caller holds Engine.mu.
+func (c *Consumer) begin() error {
+	l := c.l
+	if len(l.consumers) > 0 && (c.o.Exclusive || l.consumers[0].o.Exclusive) {
+		return fmt.Errorf("%w: %s in vhost %s", ErrConsumed, c.o.Queue, c.o.Vhost)
+	}
 	i, _ := slices.BinarySearchFunc(l.consumers, c, func(a, b *Consumer) int {
 		if a.o.Priority >= b.o.Priority {
 			return -1 // an equal one that came before
@@ -70,11 +81,11 @@ func (e *Engine) Consume(o ConsumerOptions) (*Consumer, error) {
 	}
 	l.consumers = slices.Insert(l.consumers, i, c)
 	for _, w := range c.o.Windows {
-		w.join(l)
+		w.join(c.from)
 	}
 	l.used()
-	l.wake()
-	return c, nil
+	c.from.wake()
+	return nil
 }
 
 // Options returns what the consumer was made of.
@@ -88,7 +99,7 @@ func (c *Consumer) Queue() state.QueueID { return c.l.q.ID }
 func (c *Consumer) Take(into []Delivery, most int) []Delivery {
 	c.mu.Lock()
 	n := min(most, len(c.held))
-	wasFull := len(c.held) >= consumerMessages/2 || c.size >= consumerBytes/2
+	wasFull := len(c.held) >= consumerMessages/2 || c.size >= c.most/2
 	into = append(into, c.held[:n]...)
 	for i := range c.held[:n] {
 		c.size -= len(c.held[i].Body)
@@ -98,7 +109,7 @@ func (c *Consumer) Take(into []Delivery, most int) []Delivery {
 	c.held = c.held[:rest]
 	c.mu.Unlock()
 	if n > 0 && wasFull {
-		c.l.wake()
+		c.from.wake()
 	}
 	return into
 }
@@ -107,7 +118,7 @@ func (c *Consumer) Take(into []Delivery, most int) []Delivery {
 func (c *Consumer) room(most int) int {
 	c.mu.Lock()
 	n := consumerMessages - len(c.held)
-	if c.over || c.size >= consumerBytes {
+	if c.over || c.size >= c.most {
 		n = 0
 	}
 	c.mu.Unlock()
@@ -151,7 +162,7 @@ func (c *Consumer) end() []Delivery {
 	c.held, c.size, c.over = nil, 0, true
 	c.mu.Unlock()
 	for _, w := range c.o.Windows {
-		w.leave(c.l)
+		w.leave(c.from)
 		w.Release(len(left))
 	}
 	return left
@@ -169,6 +180,9 @@ func (c *Consumer) Close(ctx context.Context) error {
 		return nil // the queue is gone, or it was closed before
 	}
 	l.consumers = slices.Delete(l.consumers, i, i+1)
+	if len(l.consumers) == 0 {
+		l.endWatch()
+	}
 	for _, d := range c.end() {
 		l.giveBack(d.ID)
 	}

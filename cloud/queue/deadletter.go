@@ -97,7 +97,7 @@ func (l *live) bury(ctx context.Context, dead []letter) error {
 	var p *parcel
 	for _, d := range dead {
 		if p == nil || p.filled(len(d.m.body)) {
-			p = &parcel{host: h, batch: h.newBatch()}
+			p = &parcel{host: h, batch: h.newBatch(), out: outgoing{before: true}}
 			parcels = append(parcels, p)
 		}
 		p.batch.accept(l, d.m.id)
@@ -269,8 +269,8 @@ func cycles(deaths []death, queue string) bool {
 
 // Move publishes the first most messages of a queue to an exchange, or with back, each to
 // where it was published before it died first, and takes them out of the queue: each
-// batch in one slot. It returns how many. Errors: ErrNoQueue, ErrExclusive, ErrNoVhost,
-// ErrClosed, *routing.Error; ErrUnroutable if no queue takes one of them, which stays.
+// batch in one slot. It returns how many. Errors: ErrNoQueue, ErrExclusive, ErrStream,
+// ErrNoVhost, ErrClosed, *routing.Error; ErrUnroutable if no queue takes one of them, which stays.
 func (e *Engine) Move(ctx context.Context, m Movement) (moved int, err error) {
 	if err := e.open(ctx); err != nil {
 		return 0, err
@@ -295,7 +295,7 @@ type Movement struct {
 
 func (e *Engine) moveSome(ctx context.Context, m Movement, most int) (int, error) {
 	e.mu.Lock()
-	q, err := e.queue(m.Vhost, m.Queue, m.Session)
+	q, err := e.workQueue(m.Vhost, m.Queue, m.Session)
 	if err != nil {
 		e.mu.Unlock()
 		return 0, err
@@ -304,7 +304,7 @@ func (e *Engine) moveSome(ctx context.Context, m Movement, most int) (int, error
 	picked := l.pick(most)
 	e.mu.Unlock()
 	found, _, err := l.host.read(ctx, picked)
-	p := &parcel{host: l.host, whole: true}
+	p := &parcel{host: l.host, whole: true, out: outgoing{before: true}}
 	e.mu.Lock()
 	p.batch = l.host.newBatch()
 	n := 0

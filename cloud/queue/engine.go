@@ -22,6 +22,8 @@ type Options struct {
 	Log *slog.Logger     // slog.Default
 	Now func() time.Time // time.Now
 
+	Topics Topics // of stream queues; without it none can be declared
+
 	Mutations Mutations // of tests
 }
 
@@ -371,6 +373,15 @@ func (e *Engine) queue(vhost, name, session string) (*state.Queue, error) {
 		return nil, fmt.Errorf("%w: %s in vhost %s", ErrExclusive, name, vhost)
 	}
 	return q, nil
+}
+
+// workQueue is queue for what stream queues do not support: they are ErrStream.
+func (e *Engine) workQueue(vhost, name, session string) (*state.Queue, error) {
+	q, err := e.queue(vhost, name, session)
+	if err == nil && q.Settings.Stream {
+		return nil, fmt.Errorf("%w: %s in vhost %s", ErrStream, name, vhost)
+	}
+	return q, err
 }
 
 // tasks are the goroutines of an engine.

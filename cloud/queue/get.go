@@ -8,15 +8,15 @@ import (
 )
 
 // Get leases the first message of a queue. ok is false if none is ready. left is how many
-// are ready behind it. Errors: ErrNoQueue, ErrExclusive, ErrNoVhost, ErrClosed, and those
-// of the bucket.
+// are ready behind it. Errors: ErrNoQueue, ErrExclusive, ErrStream, ErrNoVhost, ErrClosed,
+// and those of the bucket.
 func (e *Engine) Get(ctx context.Context, vhost, queue, session string) (d Delivery, left int64, ok bool, err error) {
 	if err := e.open(ctx); err != nil {
 		return d, 0, false, err
 	}
 	for {
 		e.mu.Lock()
-		q, err := e.queue(vhost, queue, session)
+		q, err := e.workQueue(vhost, queue, session)
 		if err != nil {
 			e.mu.Unlock()
 			return d, 0, false, err
@@ -69,14 +69,14 @@ func (l *live) get(ctx context.Context, id int64, lend <-chan error) (d Delivery
 }
 
 // Peek reads up to most messages of a queue from an id on, whatever their state, and
-// leases none. If they are large it returns fewer, but not none. Errors: ErrNoQueue, ErrExclusive, ErrNoVhost, ErrClosed, and those of the
-// bucket.
+// leases none. If they are large it returns fewer, but not none. Errors: ErrNoQueue,
+// ErrExclusive, ErrStream, ErrNoVhost, ErrClosed, and those of the bucket.
 func (e *Engine) Peek(ctx context.Context, vhost, queue, session string, from int64, most int) ([]Delivery, error) {
 	if err := e.open(ctx); err != nil {
 		return nil, err
 	}
 	e.mu.Lock()
-	q, err := e.queue(vhost, queue, session)
+	q, err := e.workQueue(vhost, queue, session)
 	if err != nil {
 		e.mu.Unlock()
 		return nil, err

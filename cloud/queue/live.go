@@ -3,7 +3,6 @@ package queue
 import (
 	"container/heap"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/weirmq/weir/cloud/queue/state"
@@ -15,10 +14,9 @@ import (
 // A message that waits is in one of three places: it is leased; or it was leased and is
 // in returned; or it is at or behind next, and nobody has looked at it.
 type live struct {
+	pump
 	host *host
 	q    *state.Queue
-
-	pumping atomic.Int32 // idle, running or again
 
 	// All else is guarded by Engine.mu.
 	leased        map[int64]lease
@@ -34,6 +32,7 @@ type live struct {
 	expiry        *time.Timer // for the head; nil: not set
 	unused        *time.Timer // for x-expires; nil: not set
 	gone          bool        // deleted, or the engine is closed
+	unwatch       func()      // ends the watch of a stream queue's topic; nil: it is not watched
 }
 
 // lease is a message that is not ready.
@@ -65,6 +64,9 @@ func (h *ids) Pop() any {
 // needsUpkeep reports whether something can happen in a queue without a client.
 func needsUpkeep(q *state.Queue) bool {
 	s := &q.Settings
+	if s.Stream {
+		return false // its limits are those of the topic
+	}
 	return s.TTL >= 0 || s.Expires > 0 || s.MaxLength >= 0 || s.MaxBytes >= 0 || q.MayExpire()
 }
 
@@ -74,6 +76,7 @@ func (h *host) live(q *state.Queue) *live {
 	if l == nil {
 		l = &live{host: h, q: q, leased: make(map[int64]lease), counted: make(map[int64]int),
 			returned: make([]ids, q.Priorities()), next: make([]int64, q.Priorities())}
+		l.engine, l.look, l.of = h.engine, l.lookAfter, []any{"vhost", h.name, "queue", q.Name}
 		h.lives[q.ID] = l
 		l.used()
 	}
@@ -103,6 +106,7 @@ func (l *live) stop() []*Consumer {
 	}
 	all := l.consumers
 	l.consumers = nil
+	l.endWatch()
 	for _, c := range all {
 		c.end()
 	}

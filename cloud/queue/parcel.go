@@ -28,6 +28,7 @@ type parcel struct {
 
 	arrives []arrival
 	bounced []bounce
+	out     outgoing
 
 	deaths []death // of the dead letter that is added, the newest first; nil: it is none
 	cause  reason  // of its newest death
@@ -174,8 +175,10 @@ func (p *parcel) add(v *state.Vhost, m *message, fromClient bool) error {
 	if err != nil {
 		return err
 	}
+	topics := len(p.out.messages)
 	priorities, rejected := p.admit(v, m)
 	if rejected && p.whole {
+		p.out.cut(topics)
 		return ErrOverflow
 	}
 	special := state.Special{Expires: a.expires}
@@ -184,6 +187,7 @@ func (p *parcel) add(v *state.Vhost, m *message, fromClient bool) error {
 	}
 	if len(s.queues) > 0 {
 		if err := p.put(m, s.queues, s.lent, special); err != nil {
+			p.out.cut(topics)
 			return err
 		}
 	}
@@ -197,7 +201,7 @@ func (p *parcel) add(v *state.Vhost, m *message, fromClient bool) error {
 	switch {
 	case rejected:
 		return ErrOverflow
-	case len(s.queues)+len(s.result.Held) == 0:
+	case len(s.queues)+len(s.result.Held)+len(p.out.messages)-topics == 0:
 		return ErrUnroutable
 	}
 	return nil
@@ -212,6 +216,12 @@ func (p *parcel) admit(v *state.Vhost, m *message) (priorities, rejected bool) {
 	for _, name := range s.result.Queues {
 		q := v.Queue(name)
 		if q == nil || p.deaths != nil && p.cause != reasonRejected && cycles(p.deaths, q.Name) {
+			continue
+		}
+		if q.Settings.Stream {
+			if !p.out.none {
+				p.toTopic(v.Name, q.Name, m)
+			}
 			continue
 		}
 		if p.host.full(q) {

@@ -24,9 +24,14 @@ type bounce struct {
 // Submit makes work durable: with Atomic or without publications in one slot. done is
 // called once, from a goroutine of the log or before Submit returns; it must not block.
 // outcomes has an error for each publication: nil if it is durable in all queues that it
-// was routed to, ErrUnroutable, ErrOverflow, ErrTooLarge, ErrInvalid, *routing.Error. err
+// was routed to, ErrUnroutable, ErrOverflow, ErrRefused, ErrTooLarge, ErrInvalid,
+// *routing.Error. err
 // is ErrNoVhost, or says that this node does not serve the queues any more: the work may
 // have become durable.
+//
+// What goes to the topics of stream queues has slots of its own, with Atomic before the
+// other one: that is not there if a topic refuses a message, and done is called when all
+// of it is durable.
 //
 // A message that was rejected is settled when its dead letter is durable; done is called
 // after that, though the dead letter may have a slot of its own.
@@ -61,19 +66,56 @@ func (e *Engine) Submit(vhost string, w Work, done func(outcomes []error, err er
 		finish(done, outcomes, err)
 		return
 	}
-	last := parcels[len(parcels)-1]
-	var rejected []rejects
-	if len(w.Settlements) > 0 {
-		last.batch = h.newBatch()
-		rejected = h.settle(last.batch, w.Settlements)
-	} else if last.builder.Size() < batchBytes {
-		last.batch = h.nextBatch() // verdicts that wait share the slot
+	if w.Atomic && len(parcels[0].out.messages) > 0 {
+		e.mu.Unlock()
+		if !e.tasks.run(func() { h.submitAfter(parcels[0], &w, outcomes, done) }) {
+			finish(done, nil, ErrClosed)
+		}
+		return
 	}
+	rejected := h.addVerdicts(parcels, &w)
 	e.mu.Unlock()
 	if ackFlying(e.o.Mutations) {
 		finish(done, outcomes, nil)
 		done = nil
 	}
+	e.submit(parcels, rejected, outcomes, done)
+}
+
+// submitAfter is the rest of Submit for a transaction with messages for topics: it goes on
+// when these are durable there.
+func (h *host) submitAfter(p *parcel, w *Work, outcomes []error, done func([]error, error)) {
+	e := h.engine
+	err := p.toTopics(e.ctx)
+	p.out.messages = nil
+	e.mu.Lock()
+	if err != nil || refused(outcomes) {
+		p.drop()
+		e.mu.Unlock()
+		finish(done, outcomes, err)
+		return
+	}
+	rejected := h.addVerdicts([]*parcel{p}, w)
+	e.mu.Unlock()
+	e.submit([]*parcel{p}, rejected, outcomes, done)
+}
+
+// addVerdicts adds the verdicts of a work to its last parcel, else those that wait. It
+// returns the dead letters among them. The caller holds Engine.mu.
+func (h *host) addVerdicts(parcels []*parcel, w *Work) (rejected []rejects) {
+	last := parcels[len(parcels)-1]
+	if len(w.Settlements) > 0 {
+		last.batch = h.newBatch()
+		return h.settle(last.batch, w.Settlements)
+	}
+	if last.builder.Size() < batchBytes {
+		last.batch = h.nextBatch() // verdicts that wait share the slot
+	}
+	return nil
+}
+
+// submit sends the parcels of a work and its dead letters.
+func (e *Engine) submit(parcels []*parcel, rejected []rejects, outcomes []error, done func([]error, error)) {
 	one := all(len(parcels)+len(rejected), func(err error) { finish(done, outcomes, err) })
 	e.reject(rejected, one)
 	send(parcels, one)
@@ -103,22 +145,32 @@ func refused(outcomes []error) bool {
 
 // pack routes publications into parcels, at least one. The caller holds Engine.mu.
 func (h *host) pack(v *state.Vhost, w *Work) ([]*parcel, []error) {
-	p := &parcel{host: h}
-	parcels := []*parcel{p}
 	outcomes := make([]error, len(w.Publications))
+	empty := func() *parcel {
+		return &parcel{host: h, out: outgoing{outcomes: outcomes, before: w.Atomic, none: len(w.Positions) > 0}}
+	}
+	p := empty()
+	parcels := []*parcel{p}
 	now, read := h.engine.o.Now().UnixMilli(), w.Positions
 	for i := range w.Publications {
 		x := &w.Publications[i]
 		if p.filled(len(x.Body)) {
 			read = p.take(read, i)
-			p = &parcel{host: h}
+			p = empty()
 			parcels = append(parcels, p)
 		}
+		p.out.index = i
 		m := message{exchange: x.Exchange, key: x.Key, properties: x.Properties, body: x.Body, time: now}
 		outcomes[i] = p.add(v, &m, true)
+		if x.Topic != "" && (outcomes[i] == nil || errors.Is(outcomes[i], ErrUnroutable) || errors.Is(outcomes[i], ErrOverflow)) {
+			p.toTopic(v.Name, x.Topic, &m)
+			if !errors.Is(outcomes[i], ErrOverflow) {
+				outcomes[i] = nil
+			}
+		}
 		for len(p.bounced) > 0 {
 			b := p.bounced[0]
-			p.bounced = p.bounced[1:]
+			p.bounced, p.out.index = p.bounced[1:], -1
 			if dead, ok := deadLetter(b.q, &b.m, reasonMaxLen, now); ok {
 				p.deaths, p.cause = dead.deaths, reasonMaxLen
 				_ = p.add(v, &dead.message, false) // a dead letter that nobody takes is gone
@@ -145,12 +197,7 @@ func (p *parcel) dropFrom(first int) {
 // send sends parcels in their order, and calls done for each when it is durable.
 func send(parcels []*parcel, done func(error)) {
 	for _, p := range parcels {
-		if p.empty() {
-			p.sent(nil)
-			done(nil)
-			continue
-		}
-		p.send(done)
+		p.dispatch(done)
 	}
 }
 

@@ -5,41 +5,50 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirmq/weir/cloud/queue/state"
 )
 
-// States of live.pumping.
+// pump looks after something whenever it is woken. It has a goroutine as long as there is
+// something to do.
+type pump struct {
+	engine *Engine
+	look   func(ctx context.Context) (more bool, err error) // does one round, and reports whether there may be more to do
+	of     []any                                            // names what it looks after, for the log
+	state  atomic.Int32                                     // idle, running or again
+}
+
+// States of a pump.
 const (
 	idle    = iota
-	running // a goroutine looks after the queue
+	running // its goroutine looks
 	again   // and will look once more
 )
 
-// wake makes the pump look after the queue. It does not wait.
-func (l *live) wake() {
+// wake makes the pump look. It does not wait.
+func (p *pump) wake() {
 	for {
-		switch now := l.pumping.Load(); {
+		switch now := p.state.Load(); {
 		case now == again:
 			return
-		case now == running && l.pumping.CompareAndSwap(running, again):
+		case now == running && p.state.CompareAndSwap(running, again):
 			return
-		case now == idle && l.pumping.CompareAndSwap(idle, running):
-			l.host.engine.tasks.run(l.pump)
+		case now == idle && p.state.CompareAndSwap(idle, running):
+			p.engine.tasks.run(p.run)
 			return
 		}
 	}
 }
 
-// pump looks after the queue until there is nothing to do: it expires messages, removes
-// what is too much, and gives messages to consumers.
-func (l *live) pump() {
+// run looks until there is nothing to do.
+func (p *pump) run() {
 	pause := time.Duration(0)
 	for {
-		more, err := l.look(l.host.engine.ctx)
+		more, err := p.look(p.engine.ctx)
 		if err != nil {
-			if pause = min(max(2*pause, minPause), maxPause); !l.rest(err, pause) {
+			if pause = min(max(2*pause, minPause), maxPause); !p.rest(err, pause) {
 				return
 			}
 			continue
@@ -47,10 +56,10 @@ func (l *live) pump() {
 		if pause = 0; more {
 			continue
 		}
-		if l.pumping.CompareAndSwap(running, idle) {
+		if p.state.CompareAndSwap(running, idle) {
 			return
 		}
-		l.pumping.Store(running)
+		p.state.Store(running)
 	}
 }
 
@@ -61,12 +70,12 @@ const (
 )
 
 // rest waits before the next try, false if there is none.
-func (l *live) rest(err error, pause time.Duration) bool {
-	e := l.host.engine
+func (p *pump) rest(err error, pause time.Duration) bool {
+	e := p.engine
 	if e.ctx.Err() != nil {
 		return false
 	}
-	e.o.Log.Warn("messages of a queue could not be read: another try follows", "vhost", l.host.name, "queue", l.q.Name, "pause", pause, "err", err)
+	e.o.Log.Warn("messages of a queue could not be read: another try follows", append([]any{"pause", pause, "err", err}, p.of...)...)
 	select {
 	case <-time.After(pause):
 		return true
@@ -86,8 +95,9 @@ type round struct {
 	head   []int64 // the first ones that are ready, to see when they expire; not leased
 }
 
-// look does one round, and reports whether there may be more to do.
-func (l *live) look(ctx context.Context) (more bool, err error) {
+// lookAfter does one round of the queue's pump: it expires messages, removes what is too
+// much, and gives messages to consumers.
+func (l *live) lookAfter(ctx context.Context) (more bool, err error) {
 	e := l.host.engine
 	e.mu.Lock()
 	r := l.plan()

@@ -9,14 +9,18 @@ import (
 )
 
 // DeclareQueue creates a queue if there is none of that name, and says in Info.Created
-// whether it did. If there is one, the caller compares the settings. Errors: ErrExclusive
-// for a queue of another session, ErrNoVhost, ErrClosed.
+// whether it did. If there is one, the caller compares the settings. The topic of a stream
+// queue is made, too, if it is not there. Errors: ErrExclusive for a queue of another
+// session, ErrInvalid, ErrNoVhost, ErrClosed.
 func (e *Engine) DeclareQueue(ctx context.Context, vhost, name string, s state.Settings) (Info, error) {
 	if err := e.open(ctx); err != nil {
 		return Info{}, err
 	}
 	if name == "" || len(name) > maxName {
 		return Info{}, fmt.Errorf("%w: a queue's name has 1 to %d bytes", ErrInvalid, maxName)
+	}
+	if err := e.ensureTopic(ctx, name, &s); err != nil {
+		return Info{}, err
 	}
 	for {
 		info, err := e.Queue(vhost, name, s.Owner)
@@ -38,6 +42,14 @@ func (e *Engine) DeclareQueue(ctx context.Context, vhost, name string, s state.S
 // Queue returns what a session may use. Errors: ErrNoQueue, ErrExclusive, ErrNoVhost,
 // ErrClosed.
 func (e *Engine) Queue(vhost, name, session string) (Info, error) {
+	i, err := e.use(vhost, name, session)
+	if err == nil {
+		e.addTopic(&i)
+	}
+	return i, err
+}
+
+func (e *Engine) use(vhost, name, session string) (Info, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	q, err := e.queue(vhost, name, session)
@@ -53,14 +65,18 @@ func (e *Engine) Queue(vhost, name, session string) (Info, error) {
 // Queues returns the queues of a vhost by name.
 func (e *Engine) Queues(vhost string) ([]Info, error) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	v, err := e.vhost(vhost)
 	if err != nil {
+		e.mu.Unlock()
 		return nil, err
 	}
 	var all []Info
 	for _, q := range v.Queues() {
 		all = append(all, e.info(q))
+	}
+	e.mu.Unlock()
+	for i := range all {
+		e.addTopic(&all[i])
 	}
 	return all, nil
 }
@@ -77,7 +93,8 @@ func (e *Engine) info(q *state.Queue) Info {
 }
 
 // DeleteQueue deletes a queue with its messages, and returns how many were ready. Its
-// consumers are cancelled. Errors: ErrNoQueue, ErrExclusive, ErrInUse if it has
+// consumers are cancelled. Of a stream queue the topic stays, so that ifUnused and ifEmpty
+// do not count, as in RabbitMQ. Errors: ErrNoQueue, ErrExclusive, ErrInUse if it has
 // consumers and ifUnused is set, ErrNotEmpty if messages wait and ifEmpty is set,
 // ErrNoVhost, ErrClosed.
 func (e *Engine) DeleteQueue(ctx context.Context, vhost, name, session string, ifUnused, ifEmpty bool) (int64, error) {
@@ -92,6 +109,9 @@ func (e *Engine) DeleteQueue(ctx context.Context, vhost, name, session string, i
 	}
 	i := e.info(q)
 	e.mu.Unlock()
+	if i.Settings.Stream {
+		ifUnused = false
+	}
 	switch {
 	case ifUnused && i.Consumers > 0:
 		return 0, ErrInUse
@@ -111,13 +131,13 @@ func (e *Engine) DeleteQueue(ctx context.Context, vhost, name, session string, i
 }
 
 // Purge removes the messages that no consumer has, and returns how many. They do not
-// become dead letters. Errors: ErrNoQueue, ErrExclusive, ErrNoVhost, ErrClosed.
+// become dead letters. Errors: ErrNoQueue, ErrExclusive, ErrStream, ErrNoVhost, ErrClosed.
 func (e *Engine) Purge(ctx context.Context, vhost, name, session string) (int64, error) {
 	if err := e.open(ctx); err != nil {
 		return 0, err
 	}
 	e.mu.Lock()
-	q, err := e.queue(vhost, name, session)
+	q, err := e.workQueue(vhost, name, session)
 	if err != nil {
 		e.mu.Unlock()
 		return 0, err

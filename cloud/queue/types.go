@@ -22,6 +22,7 @@ type Publication struct {
 	Exchange, Key string // Exchange "" is the default exchange
 	Properties    []byte // as wire.Properties.Decode takes them; may be empty
 	Body          []byte
+	Topic         string // gets the message as well; "": none
 }
 
 // Verdict is what becomes of a leased message.

@@ -11,7 +11,7 @@ type Window struct {
 	mu    sync.Mutex
 	limit int     // guarded by mu; 0: none
 	used  int     // guarded by mu
-	lives []*live // guarded by mu: the queues of its consumers, one for each consumer
+	pumps []*pump // guarded by mu: they feed its consumers, one for each consumer
 }
 
 // NewWindow returns a window for limit messages; 0 is no limit.
@@ -23,18 +23,18 @@ func (w *Window) Resize(limit int) { w.change(func() { w.limit = limit }) }
 // Release gives back the places of n messages that are settled.
 func (w *Window) Release(n int) { w.change(func() { w.used = max(0, w.used-n) }) }
 
-// change makes a change, and wakes the queues if it makes room.
+// change makes a change, and wakes the pumps if it makes room.
 func (w *Window) change(to func()) {
 	w.mu.Lock()
 	full := !w.open()
 	to()
-	var wake []*live
+	var wake []*pump
 	if full && w.open() {
-		wake = slices.Clone(w.lives)
+		wake = slices.Clone(w.pumps)
 	}
 	w.mu.Unlock()
-	for _, l := range wake {
-		l.wake()
+	for _, p := range wake {
+		p.wake()
 	}
 }
 
@@ -61,16 +61,16 @@ func (w *Window) take() bool {
 	return true
 }
 
-func (w *Window) join(l *live) {
+func (w *Window) join(p *pump) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.lives = append(w.lives, l)
+	w.pumps = append(w.pumps, p)
 }
 
-func (w *Window) leave(l *live) {
+func (w *Window) leave(p *pump) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if i := slices.Index(w.lives, l); i >= 0 {
-		w.lives = slices.Delete(w.lives, i, i+1)
+	if i := slices.Index(w.pumps, p); i >= 0 {
+		w.pumps = slices.Delete(w.pumps, i, i+1)
 	}
 }

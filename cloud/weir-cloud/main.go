@@ -41,6 +41,7 @@ type settings struct {
 	sync, peer                                string
 	http                                      cloud.HTTP
 	kafka, superUsers, amqp, management       []string
+	amqpTopics                                string
 	authorize                                 bool
 	tokens                                    bearer.Options
 	kafkaAnonymous, amqpAnonymous             bool
@@ -69,6 +70,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.StringVar(&s.tokens.Audience, "kafka-oauth-audience", "", "`name` of the audience that a token must have")
 	fs.StringArrayVar(&s.amqp, "amqp", []string{cloud.Off}, "TCP `listener` for clients of AMQP 0-9-1, which speak to RabbitMQ as well: an address such as 127.0.0.1:5672, or keys as for --kafka, or off. Repeat it for several listeners")
 	fs.BoolVar(&s.amqpAnonymous, "amqp-anonymous", false, "let anybody who can reach an --amqp listener without sasl and client-ca use all queues, with any name and password")
+	fs.StringVar(&s.amqpTopics, "amqp-topics", cloud.Off, "`which` topics get what AMQP clients publish to amq.topic, besides the queues that are bound: existing, those named by the first word of a routing key, as gateways choose them; create, those that do not exist yet too; or off")
 	fs.StringArrayVar(&s.management, "management", []string{cloud.Off}, "TCP `listener` for tools that use RabbitMQ's management HTTP API, such as rabbitmqadmin: an address such as 127.0.0.1:15672, or keys as for --kafka, or off. Users log in by password")
 	fs.StringVar(&s.http.Listen, "http", "127.0.0.1:8080", "TCP `address` for browsers, health, metrics and weirctl, or off. All but health and metrics needs a credential (weirctl admin)")
 	fs.StringVar(&s.http.TLSCert, "http-tls-cert", "", "PEM `file` with the certificate of --http; read again when it changes")
@@ -139,6 +141,11 @@ func (s settings) check() error {
 	}
 	if s.logFormat != "text" && s.logFormat != "json" {
 		return fmt.Errorf("--log-format %q is neither text nor json", s.logFormat)
+	}
+	switch s.amqpTopics {
+	case cloud.Off, cloud.TopicsExisting, cloud.TopicsCreate:
+	default:
+		return fmt.Errorf("--amqp-topics %q is none of existing, create and off", s.amqpTopics)
 	}
 	if s.upkeep.Age < time.Second {
 		return fmt.Errorf("--checkpoint-interval %v is shorter than a second", s.upkeep.Age)
@@ -262,7 +269,7 @@ func (s settings) serve(ctx context.Context, environ []string, stdout, stderr io
 	}
 	node, err := cloud.Open(ctx, cloud.Options{
 		Bucket: bucket, Data: s.data, Node: name, Advertise: s.advertise,
-		Sync: s.sync, Kafka: listeners, AMQP: amqp, Management: management, HTTP: s.http, Peer: s.peer,
+		Sync: s.sync, Kafka: listeners, AMQP: amqp, AMQPTopics: s.amqpTopics, Management: management, HTTP: s.http, Peer: s.peer,
 		Authorize: s.authorize, SuperUsers: principals(s.superUsers), Tokens: s.tokens,
 		Secret: secret, Partitions: int32(s.partitions), AutoCreate: s.autoCreate,
 		Takeover: s.takeover, Linger: s.linger, Upkeep: s.upkeep, Limits: s.limits,

@@ -90,9 +90,13 @@ func (c *call) listQueues(ctx context.Context) error {
 	}
 	var rows []table.Row
 	for _, q := range all {
-		rows = append(rows, table.Row{q.Vhost, q.Name, q.Ready, q.Unsettled, q.Consumers, configs.FormatBytes(q.Bytes)})
+		kind := "queue"
+		if q.Stream {
+			kind = "stream"
+		}
+		rows = append(rows, table.Row{q.Vhost, q.Name, kind, q.Ready, q.Unsettled, q.Consumers, configs.FormatBytes(q.Bytes)})
 	}
-	printTable(c.stdout, table.Row{"vhost", "queue", "ready", "unsettled", "consumers", "size"}, rows)
+	printTable(c.stdout, table.Row{"vhost", "queue", "type", "ready", "unsettled", "consumers", "size"}, rows)
 	return nil
 }
 
@@ -116,6 +120,12 @@ func (c *call) showQueue(ctx context.Context, name string) error {
 	q := all[0]
 	if done, err := c.print(q); done {
 		return err
+	}
+	if q.Stream {
+		fmt.Fprintf(c.stdout, "%s in vhost %s is a stream queue: topic %s has %d messages, %s, and %d consumers read it.\n\n",
+			q.Name, q.Vhost, q.Name, q.Ready, configs.FormatBytes(q.Bytes), q.Consumers)
+		printTable(c.stdout, table.Row{"setting", "value"}, queueRows(q.Settings))
+		return nil
 	}
 	fmt.Fprintf(c.stdout, "%s in vhost %s has %d messages ready and %d unsettled, %s together, and %d consumers.\n\n",
 		q.Name, q.Vhost, q.Ready, q.Unsettled, configs.FormatBytes(q.Bytes), q.Consumers)

@@ -15,6 +15,7 @@ import (
 	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/cloud/queue/state"
 	"github.com/weirmq/weir/cloud/shard"
+	"github.com/weirmq/weir/cloud/streamqueue"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/sync/join"
@@ -29,7 +30,8 @@ func newQueueNode(t *testing.T) (string, *queue.Engine) {
 		t.Fatal(err)
 	}
 	quiet := slog.New(slog.DiscardHandler)
-	s := shard.New(shard.Options{Log: quiet, Fleet: fleet.Options{CA: ca}})
+	b := broker.New(broker.Options{Self: broker.Node{Name: "a"}})
+	s := shard.New(shard.Options{Log: quiet, Fleet: fleet.Options{CA: ca}, Queues: queue.Options{Topics: streamqueue.New(streamqueue.Options{Broker: b}).Calls()}})
 	if err := s.Open(t.Context(), commitlog.Options{Bucket: mem.New(), Node: "a", Log: quiet}); err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +40,6 @@ func newQueueNode(t *testing.T) (string, *queue.Engine) {
 			t.Error(err)
 		}
 	})
-	b := broker.New(broker.Options{Self: broker.Node{Name: "a"}})
 	b.Lead(s)
 	node := httptest.NewServer(console.New(console.Options{Guard: admin.New(admin.Options{Service: "weir-cloud", Own: ownToken}), Broker: b, Metrics: measure.New()}))
 	t.Cleanup(node.Close)
@@ -70,14 +71,22 @@ func TestQueuesVerb(t *testing.T) {
 		DeadLetter: &state.DeadLetter{Exchange: "", Key: "x", HasKey: true}}); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := engine.DeclareQueue(t.Context(), "plant", "sensors", state.Settings{Durable: true, Stream: true, TTL: -1, MaxLength: -1, MaxBytes: -1, DeliveryLimit: -1}); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		args          string
 		code          int
 		stdout, wrong string
 	}{
-		{"queues", 0, "VHOST   QUEUE   READY   UNSETTLED   CONSUMERS   SIZE", ""},
-		{"queues list", 0, "work        3           0           0   8 B", ""},
+		{"queues", 0, "VHOST   QUEUE     TYPE     READY   UNSETTLED   CONSUMERS   SIZE", ""},
+		{"queues list", 0, "work      queue        3           0           0   8 B", ""},
 		{"queues list --vhost plant", 0, "slow", ""},
+		{"queues list --vhost plant", 0, "sensors   stream", ""},
+		{"queues show sensors --vhost plant", 0, "sensors in vhost plant is a stream queue: topic sensors has 0 messages, 0 B, and 0 consumers read it", ""},
+		{"queues show sensors --vhost plant -o json", 0, `"stream": true`, ""},
+		{"queues peek sensors --vhost plant", 2, "", "not supported by stream queues"},
+		{"queues purge sensors --vhost plant", 2, "", "not supported by stream queues"},
 		{"queues list -o json", 0, `"ready": 3`, ""},
 		{"queues show work", 0, "work in vhost / has 3 messages ready and 0 unsettled", ""},
 		{"queues show slow --vhost plant", 0, "dead-letter-routing-key   'x'", ""},

@@ -16,29 +16,53 @@ import (
 // changed.
 var queueArguments = []struct {
 	name string
+	of   queueTypes
 	read func(v wire.Value, s *state.Settings) string
 }{
-	{"x-expires", readExpires},
-	{"x-message-ttl", readTTL},
-	{"x-dead-letter-exchange", readDeadLetterExchange},
-	{"x-dead-letter-routing-key", readDeadLetterKey},
-	{"x-dead-letter-strategy", func(v wire.Value, _ *state.Settings) string {
+	{"x-expires", workQueues, readExpires},
+	{"x-message-ttl", workQueues, readTTL},
+	{"x-dead-letter-exchange", workQueues, readDeadLetterExchange},
+	{"x-dead-letter-routing-key", workQueues, readDeadLetterKey},
+	{"x-dead-letter-strategy", workQueues, func(v wire.Value, _ *state.Settings) string {
 		return oneOf(v, "invalid_dlx_strategy", "at-most-once", "at-least-once")
 	}},
-	{"x-max-length", func(v wire.Value, s *state.Settings) string { return natural(v, &s.MaxLength) }},
-	{"x-max-length-bytes", func(v wire.Value, s *state.Settings) string { return natural(v, &s.MaxBytes) }},
-	{"x-max-in-memory-length", func(v wire.Value, _ *state.Settings) string { return natural(v, new(int64)) }},
-	{"x-max-in-memory-bytes", func(v wire.Value, _ *state.Settings) string { return natural(v, new(int64)) }},
-	{"x-max-priority", readMaxPriority},
-	{"x-overflow", readOverflow},
-	{"x-queue-mode", readQueueMode},
-	{"x-queue-version", func(v wire.Value, _ *state.Settings) string { return natural(v, new(int64)) }},
-	{"x-single-active-consumer", readSingleActive},
-	{"x-queue-type", readQueueType},
-	{"x-delivery-limit", readDeliveryLimit},
-	{"x-queue-master-locator", nil},
-	{"x-queue-leader-locator", nil},
-	{"x-quorum-initial-group-size", nil},
+	{"x-max-length", workQueues, func(v wire.Value, s *state.Settings) string { return natural(v, &s.MaxLength) }},
+	{"x-max-length-bytes", allQueues, func(v wire.Value, s *state.Settings) string { return natural(v, &s.MaxBytes) }},
+	{"x-max-in-memory-length", workQueues, checkNatural},
+	{"x-max-in-memory-bytes", workQueues, checkNatural},
+	{"x-max-priority", workQueues, readMaxPriority},
+	{"x-overflow", workQueues, readOverflow},
+	{"x-queue-mode", workQueues, readQueueMode},
+	{"x-queue-version", workQueues, checkNatural},
+	{"x-single-active-consumer", workQueues, readSingleActive},
+	{"x-queue-type", allQueues, readQueueType},
+	{"x-delivery-limit", workQueues, readDeliveryLimit},
+	{"x-queue-master-locator", workQueues, nil},
+	{"x-queue-leader-locator", allQueues, nil},
+	{"x-quorum-initial-group-size", workQueues, nil},
+	{"x-max-age", streamQueues, readMaxAge},
+	{"x-stream-max-segment-size-bytes", streamQueues, checkNatural},
+	{"x-initial-cluster-size", streamQueues, checkPositive},
+}
+
+// queueTypes are the types of queues that an argument is for.
+type queueTypes uint8
+
+const (
+	workQueues queueTypes = 1 << iota
+	streamQueues
+	allQueues = workQueues | streamQueues
+)
+
+// supports reports whether a queue of these types may have an argument. Only those that
+// are for other types are refused.
+func (t queueTypes) supports(name string) bool {
+	for i := range queueArguments {
+		if queueArguments[i].name == name {
+			return queueArguments[i].of&t != 0
+		}
+	}
+	return true
 }
 
 // maxMillis is the longest time that RabbitMQ accepts.
@@ -65,6 +89,17 @@ func natural(v wire.Value, into *int64) string {
 	}
 	*into = n
 	return ""
+}
+
+// checkNatural checks an integer that has no effect here.
+func checkNatural(v wire.Value, _ *state.Settings) string { return natural(v, new(int64)) }
+
+// checkPositive is checkNatural for one that must not be 0.
+func checkPositive(v wire.Value, s *state.Settings) string {
+	if n, ok := v.Int(); ok && n == 0 {
+		return "{value_zero,0}"
+	}
+	return checkNatural(v, s)
 }
 
 // millis reads a time.
@@ -160,10 +195,11 @@ func readSingleActive(v wire.Value, s *state.Settings) string {
 	return ""
 }
 
-// readQueueType accepts the types whose queues are all the same here. Streams are not
-// served.
-func readQueueType(v wire.Value, _ *state.Settings) string {
-	return oneOf(v, fmt.Sprintf("\"unsupported queue type '%v'\"", v), "classic", "quorum")
+// readQueueType accepts classic and quorum, whose queues are all the same here, and stream.
+func readQueueType(v wire.Value, s *state.Settings) string {
+	text, _ := v.Bytes()
+	s.Stream = string(text) == streamType
+	return oneOf(v, fmt.Sprintf("\"unsupported queue type '%v'\"", v), "classic", "quorum", streamType)
 }
 
 func readDeliveryLimit(v wire.Value, s *state.Settings) string {

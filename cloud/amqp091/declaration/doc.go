@@ -23,6 +23,7 @@ type Thing string
 const (
 	AQueue     Thing = "queue"
 	AnExchange Thing = "exchange"
+	ATopic     Thing = "topic" // of a stream queue; a permission for it is an ACL
 )
 
 // In names a queue or an exchange as RabbitMQ does.

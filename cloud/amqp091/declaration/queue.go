@@ -21,14 +21,23 @@ func (q *Queue) Settings() (state.Settings, error) {
 	if v := q.Arguments.Lookup("x-dead-letter-exchange"); v.Exists() && v.Kind() != wire.KindString {
 		return s, refused(wire.PreconditionFailed, "invalid type '%v' for arg 'x-dead-letter-exchange' in %s", v.Kind(), AQueue.In(q.Vhost, q.Name))
 	}
+	types := q.types()
 	for _, a := range queueArguments {
 		v := q.Arguments.Lookup(a.name)
-		if !v.Exists() || a.read == nil {
+		if !v.Exists() || a.read == nil || a.of&types == 0 {
 			continue
 		}
 		if reason := a.read(v, &s); reason != "" {
 			return s, refused(wire.PreconditionFailed, "invalid arg '%s' for %s: %s", a.name, AQueue.In(q.Vhost, q.Name), reason)
 		}
+	}
+	for name := range q.Arguments.All() {
+		if !types.supports(name) {
+			return s, refused(wire.PreconditionFailed, "invalid arg '%s' for %s of queue type %s", name, AQueue.In(q.Vhost, q.Name), q.module())
+		}
+	}
+	if s.Stream {
+		return s, q.checkStream()
 	}
 	return s, nil
 }

@@ -21,6 +21,8 @@ var codes = []struct {
 	{queue.ErrInUse, wire.PreconditionFailed, "%s in use"},
 	{queue.ErrConsumed, wire.AccessRefused, "%s in exclusive use"},
 	{queue.ErrNotEmpty, wire.PreconditionFailed, "%s not empty"},
+	{queue.ErrStream, wire.NotImplemented, "not supported by stream queues %s"},
+	{queue.ErrNoTopic, wire.NotFound, "the topic of %s does not exist"},
 }
 
 // Refusal turns an error of the engine into RabbitMQ's code and text, if it is one that a
@@ -29,6 +31,9 @@ var codes = []struct {
 func Refusal(err error, vhost, name string) error {
 	if e, ok := errors.AsType[*routing.Error](err); ok {
 		return routingRefusal(e, vhost)
+	}
+	if errors.Is(err, queue.ErrRefused) {
+		return refused(wire.PreconditionFailed, "%v", err)
 	}
 	for _, row := range codes {
 		if errors.Is(err, row.err) {
@@ -39,6 +44,14 @@ func Refusal(err error, vhost, name string) error {
 		return refused(wire.PreconditionFailed, "%v", err)
 	}
 	return err
+}
+
+// RefusalOf is Refusal for a method that stream queues do not support.
+func RefusalOf(method string, err error, vhost, name string) error {
+	if errors.Is(err, queue.ErrStream) {
+		return refused(wire.NotImplemented, "%s not supported by stream queues %s", method, AQueue.In(vhost, name))
+	}
+	return Refusal(err, vhost, name)
 }
 
 // routingRefusal turns what a routing table refuses into RabbitMQ's code and text.

@@ -42,6 +42,10 @@ type Settings struct {
 	MaxPriority         uint8       // x-max-priority; 0: no priorities
 	SingleActive        bool        // x-single-active-consumer
 	DeliveryLimit       int         // x-delivery-limit; -1: none
+
+	// Stream (x-queue-type: stream): the queue has no messages of its own. It reads the
+	// topic of its name, and what is published to it goes there.
+	Stream bool
 }
 
 // The flags of settings at rest.
@@ -51,6 +55,7 @@ const (
 	flagSingleActive
 	flagDeadLetter
 	flagDeadLetterKey
+	flagStream
 	settingsFlags = 1<<iota - 1
 )
 
@@ -63,6 +68,7 @@ func (s *Settings) append(b []byte) []byte {
 	}{
 		{s.Durable, flagDurable}, {s.AutoDelete, flagAutoDelete}, {s.SingleActive, flagSingleActive},
 		{s.DeadLetter != nil, flagDeadLetter}, {s.DeadLetter != nil && s.DeadLetter.HasKey, flagDeadLetterKey},
+		{s.Stream, flagStream},
 	} {
 		if f.set {
 			flags |= f.bit
@@ -94,7 +100,7 @@ func (d *decoder) settings() Settings {
 	}
 	s := Settings{
 		Durable: flags&flagDurable != 0, AutoDelete: flags&flagAutoDelete != 0, SingleActive: flags&flagSingleActive != 0,
-		Overflow: overflow, MaxPriority: priority, Owner: d.String(),
+		Overflow: overflow, MaxPriority: priority, Owner: d.String(), Stream: flags&flagStream != 0,
 	}
 	if a := d.Bytes(); len(a) > 0 {
 		s.Arguments = append([]byte(nil), a...)

@@ -1,0 +1,266 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/cloud/machine"
+	"github.com/weirmq/weir/cloud/queue/routing"
+	"github.com/weirmq/weir/cloud/queue/state"
+	"github.com/weirmq/weir/storage/commitlog"
+	logstate "github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/mem"
+)
+
+// memory is topics that only append. They answer when they are told to.
+type memory struct {
+	mu      sync.Mutex
+	records []StreamMessage // guarded by mu: that are durable
+	asked   chan appendCall // calls of Append that wait for an answer
+}
+
+type appendCall struct {
+	m       *memory
+	all     []StreamMessage
+	answers func([]error)
+}
+
+// answer ends the call with the same answer for each message.
+func (a appendCall) answer(err error) {
+	errs := make([]error, len(a.all))
+	for i := range errs {
+		errs[i] = err
+	}
+	a.m.mu.Lock()
+	if err == nil {
+		a.m.records = append(a.m.records, a.all...)
+	}
+	a.m.mu.Unlock()
+	a.answers(errs)
+}
+
+// bodies returns "topic body" of what is durable.
+func (m *memory) bodies() (all []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range m.records {
+		all = append(all, r.Topic+" "+string(r.Body))
+	}
+	return all
+}
+
+// serveTopics is serve with topics.
+func serveTopics(t *testing.T) (*served, *memory) {
+	t.Helper()
+	m := &memory{asked: make(chan appendCall, 10)}
+	quiet := slog.New(slog.DiscardHandler)
+	e := New(Options{Log: quiet, Topics: Topics{
+		Create: func(context.Context, string, *state.Settings) error { return nil },
+		Stat:   func(string) (int64, int64, error) { return 0, 0, nil },
+		Append: func(all []StreamMessage, done func([]error)) { m.asked <- appendCall{m, all, done} },
+	}})
+	log, err := commitlog.Open(t.Context(), commitlog.Options{Bucket: mem.New(), Node: "a", Log: quiet, Machines: []logstate.Machine{e}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Start(t.Context(), machine.WaitingLog{Log: log})
+	s := &served{e, t, log}
+	t.Cleanup(s.end)
+	if err := e.open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return s, m
+}
+
+func (s *served) bind(exchange, queue, key string) {
+	s.t.Helper()
+	if err := s.Bind(s.t.Context(), DefaultVhost, routing.Binding{Source: exchange, Destination: queue, Key: key}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func isStream(s *state.Settings) { s.Stream = true }
+
+// start submits work, and returns where its outcomes come.
+func (s *served) start(w Work) <-chan []error {
+	done := make(chan []error, 1)
+	s.Submit(DefaultVhost, w, func(outcomes []error, err error) {
+		if err != nil {
+			outcomes = []error{err}
+		}
+		done <- outcomes
+	})
+	return done
+}
+
+// TestPublishToStream: what is published to a stream queue goes to its topic, and is
+// confirmed when it is durable in all that it was routed to.
+func TestPublishToStream(t *testing.T) {
+	s, topics := serveTopics(t)
+	s.declare("stream", isStream)
+	s.declare("queue", nil)
+	s.bind("amq.fanout", "stream", "")
+	s.bind("amq.fanout", "queue", "")
+	done := s.start(Work{Publications: []Publication{
+		{Exchange: "amq.fanout", Key: "k", Body: []byte("both")}, {Key: "stream", Body: []byte("one")}, {Key: "nobody", Body: []byte("none")},
+	}})
+	call := <-topics.asked
+	c := s.consume("queue", 0)
+	c.settle(Accept, c.expect("both")...)
+	select {
+	case outcomes := <-done:
+		t.Fatalf("confirmed before it is durable in the topic: %v", outcomes)
+	default:
+	}
+	call.answer(nil)
+	if outcomes := <-done; outcomes[0] != nil || outcomes[1] != nil || !errors.Is(outcomes[2], ErrUnroutable) {
+		t.Errorf("outcomes %v", outcomes)
+	}
+	if got, want := topics.bodies(), []string{"stream both", "stream one"}; !slices.Equal(got, want) {
+		t.Errorf("the topic has %q, want %q", got, want)
+	}
+	done = s.start(Work{Publications: []Publication{{Exchange: "amq.fanout", Body: []byte("too large")}, {Key: "queue", Body: []byte("other")}}})
+	(<-topics.asked).answer(ErrTooLarge)
+	if outcomes := <-done; !errors.Is(outcomes[0], ErrRefused) || !errors.Is(outcomes[0], ErrTooLarge) || outcomes[1] != nil {
+		t.Errorf("outcomes of a message that the topic refuses: %v", outcomes)
+	}
+	done = s.start(Work{Publications: []Publication{{Key: "stream"}}})
+	(<-topics.asked).answer(ErrClosed)
+	if outcomes := <-done; !errors.Is(outcomes[0], ErrClosed) {
+		t.Errorf("outcome when the topic is served elsewhere: %v", outcomes)
+	}
+}
+
+// TestPublishToTopic: a publication can name a topic that gets it, whether a queue does or
+// not, but not twice.
+func TestPublishToTopic(t *testing.T) {
+	s, topics := serveTopics(t)
+	s.declare("stream", isStream)
+	s.bind("amq.topic", "stream", "stream.#")
+	done := s.start(Work{Publications: []Publication{
+		{Exchange: "amq.topic", Key: "stream.a", Topic: "stream", Body: []byte("1")}, {Exchange: "amq.topic", Key: "other.a", Topic: "other", Body: []byte("2")},
+	}})
+	(<-topics.asked).answer(nil)
+	if outcomes := <-done; outcomes[0] != nil || outcomes[1] != nil {
+		t.Errorf("outcomes %v", outcomes)
+	}
+	if got, want := topics.bodies(), []string{"stream 1", "other 2"}; !slices.Equal(got, want) {
+		t.Errorf("the topics have %q, want %q", got, want)
+	}
+}
+
+// TestReadToStream: what was read from a topic goes to queues, and not to stream queues.
+func TestReadToStream(t *testing.T) {
+	s, _ := serveTopics(t)
+	s.declare("stream", isStream)
+	s.declare("queue", nil)
+	s.bind("amq.topic", "stream", "#")
+	s.bind("amq.topic", "queue", "queue.#")
+	outcomes := <-s.start(Work{Publications: []Publication{{Exchange: "amq.topic", Key: "queue.a"}, {Exchange: "amq.topic", Key: "other.a"}},
+		Positions: []Position{{Reader: "r", Position: state.Position{Offset: 7}, After: 2}}})
+	if outcomes[0] != nil || !errors.Is(outcomes[1], ErrUnroutable) || s.left("queue") != 1 {
+		t.Errorf("outcomes %v, and the queue has %d messages", outcomes, s.left("queue"))
+	}
+}
+
+// TestDeadLetterToStream: a message stays in its queue until its dead letter is durable in
+// the topic, and the topic is tried until it answers.
+func TestDeadLetterToStream(t *testing.T) {
+	s, topics := serveTopics(t)
+	s.declare("stream", isStream)
+	s.declare("queue", func(x *state.Settings) { x.DeadLetter = &state.DeadLetter{Key: "stream", HasKey: true} })
+	s.publish("queue", "1", "2")
+	c := s.consume("queue", 0)
+	got := c.expect("1", "2")
+	done := s.start(Work{Settlements: []Settlement{{c.Queue(), []int64{got[0].ID}, Reject}}})
+	waiting := func() int64 {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.state.Vhost(DefaultVhost).Queue("queue").Len()
+	}
+	(<-topics.asked).answer(errors.New("the bucket does not answer"))
+	second := <-topics.asked
+	select {
+	case outcomes := <-done:
+		t.Fatalf("settled before the dead letter is durable: %v", outcomes)
+	default:
+	}
+	if n := waiting(); n != 2 {
+		t.Errorf("%d messages wait, want 2: the dead letter is not durable", n)
+	}
+	second.answer(nil)
+	if outcomes := <-done; len(outcomes) != 0 {
+		t.Fatalf("outcomes %v", outcomes)
+	}
+	if n := waiting(); n != 1 || !slices.Equal(topics.bodies(), []string{"stream 1"}) {
+		t.Errorf("%d messages wait, and the topic has %q", n, topics.bodies())
+	}
+	done = s.start(Work{Settlements: []Settlement{{c.Queue(), []int64{got[1].ID}, Reject}}})
+	(<-topics.asked).answer(ErrNoTopic)
+	<-done
+	if n := waiting(); n != 0 {
+		t.Errorf("%d messages wait for a topic that is gone", n)
+	}
+}
+
+// TestTransactionToStream: what a transaction settles is settled only if the topics take
+// what it publishes.
+func TestTransactionToStream(t *testing.T) {
+	s, topics := serveTopics(t)
+	s.declare("stream", isStream)
+	s.declare("in", nil)
+	s.declare("out", nil)
+	s.publish("in", "1")
+	c := s.consume("in", 0)
+	got := c.expect("1")
+	w := Work{Atomic: true, Settlements: []Settlement{{c.Queue(), []int64{got[0].ID}, Accept}},
+		Publications: []Publication{{Key: "stream", Body: []byte("a")}, {Key: "out", Body: []byte("b")}}}
+	for _, refusal := range []error{ErrTooLarge, nil} {
+		done := s.start(w)
+		call := <-topics.asked
+		for _, name := range []string{"in", "out"} {
+			if i, err := s.Queue(DefaultVhost, name, ""); err != nil || i.Ready+i.Unsettled != map[string]int64{"in": 1}[name] {
+				t.Errorf("before the topic has answered, queue %s is %+v: %v", name, i, err)
+			}
+		}
+		call.answer(refusal)
+		if outcomes := <-done; !errors.Is(outcomes[0], refusal) || outcomes[1] != nil {
+			t.Errorf("outcomes %v", outcomes)
+		}
+	}
+	for name, want := range map[string]int64{"in": 0, "out": 1} {
+		if i, err := s.Queue(DefaultVhost, name, ""); err != nil || i.Ready+i.Unsettled != want {
+			t.Errorf("after the transaction queue %s is %+v: %v", name, i, err)
+		}
+	}
+	if got := topics.bodies(); !slices.Equal(got, []string{"stream a"}) {
+		t.Errorf("the topic has %q", got)
+	}
+}
+
+// TestCloseWithStream: an engine that closes does not wait for topics for ever.
+func TestCloseWithStream(t *testing.T) {
+	s, topics := serveTopics(t)
+	s.declare("stream", isStream)
+	done := s.start(Work{Atomic: true, Publications: []Publication{{Key: "stream"}}})
+	call := <-topics.asked
+	closed := make(chan struct{})
+	go func() {
+		s.end()
+		close(closed)
+	}()
+	call.answer(ErrClosed)
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the engine does not close")
+	}
+	if outcomes := <-done; !errors.Is(outcomes[0], ErrClosed) {
+		t.Errorf("outcome %v", outcomes)
+	}
+}

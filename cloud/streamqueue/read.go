@@ -1,0 +1,224 @@
+package streamqueue
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/weirmq/weir/cloud/amqp091/wire"
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/properties"
+	"github.com/weirmq/weir/cloud/queue"
+	"github.com/weirmq/weir/storage/record"
+)
+
+// Headers of a delivery.
+const (
+	headerOffset    = "x-stream-offset"
+	headerPartition = "x-stream-partition" // if the topic has several
+)
+
+// Bounds of one read.
+const (
+	fetchBytes  = 256 << 10 // at rest
+	readBytes   = 128 << 10 // of messages, from which on no further one is added
+	maxInflated = 64 << 20  // that a batch is unpacked to: the log takes no more
+)
+
+// reader reads the partitions of a topic in turn. The records of a partition stay in
+// order.
+type reader struct {
+	t         *Topics
+	topic     broker.Topic
+	positions []int64 // what is read next, by partition
+	turn      int     // the partition that is read next
+}
+
+// open finds where to begin in each partition, before it returns.
+func (t *Topics) open(ctx context.Context, name string, from queue.Offset) (func(context.Context, int) ([]queue.Delivery, error), error) {
+	topic, err := t.topic(name)
+	if err != nil {
+		return nil, err
+	}
+	r := &reader{t: t, topic: topic, positions: make([]int64, topic.Partitions)}
+	for p := range r.positions {
+		if r.positions[p], err = r.seek(ctx, int32(p), from); err != nil {
+			return nil, fmt.Errorf("find where to begin in partition %d: %w", p, translate(err))
+		}
+	}
+	return r.read, nil
+}
+
+// seek returns where to begin in a partition. The end for readers of committed records is
+// the last stable offset.
+func (r *reader) seek(ctx context.Context, partition int32, from queue.Offset) (int64, error) {
+	b := r.t.o.Broker
+	stable, err := b.Stable(r.topic.ID, partition)
+	if err != nil {
+		return 0, err
+	}
+	start, _, err := b.Bounds(r.topic.ID, partition)
+	if err != nil {
+		return 0, err
+	}
+	switch from.From {
+	case queue.FromFirst:
+		return start, nil
+	case queue.FromLast:
+		return max(stable-1, start), nil
+	case queue.FromOffset:
+		return max(from.At, start), nil
+	case queue.FromTime:
+		offset, _, err := b.OffsetByTime(ctx, r.topic.ID, partition, max(from.At, 0))
+		if err != nil {
+			return 0, err
+		}
+		if offset < 0 || offset > stable {
+			return stable, nil // what is there is older
+		}
+		return offset, nil
+	}
+	return stable, nil
+}
+
+// read returns messages of the first partition from turn on that has some.
+func (r *reader) read(ctx context.Context, most int) ([]queue.Delivery, error) {
+	if err := r.grow(); err != nil {
+		return nil, err
+	}
+	for range r.positions {
+		partition := int32(r.turn)
+		r.turn = (r.turn + 1) % len(r.positions)
+		all, err := r.readPartition(ctx, partition, most)
+		if err != nil {
+			return nil, fmt.Errorf("read partition %d of topic %s at offset %d: %w", partition, r.topic.Name, r.positions[partition], translate(err))
+		}
+		if len(all) > 0 {
+			return all, nil
+		}
+	}
+	return nil, nil
+}
+
+// grow adds the partitions that the topic has got since: all that is in them came later.
+func (r *reader) grow() error {
+	now, err := r.t.o.Broker.TopicByID(r.topic.ID)
+	if err != nil {
+		return translate(err)
+	}
+	if more := int(now.Partitions) - len(r.positions); more > 0 {
+		r.topic = now
+		r.positions = append(r.positions, make([]int64, more)...)
+	}
+	return nil
+}
+
+// readPartition returns messages of a partition, none at its end.
+func (r *reader) readPartition(ctx context.Context, partition int32, most int) ([]queue.Delivery, error) {
+	c := chunk{r: r, partition: partition, most: most}
+	for {
+		at := r.positions[partition]
+		f, err := r.t.o.Broker.FetchCommitted(ctx, r.topic.ID, partition, at, fetchBytes)
+		switch {
+		case errors.Is(err, broker.ErrOffsetOutOfRange) && at < f.Start:
+			r.positions[partition] = f.Start // retention deleted what is before
+			continue
+		case errors.Is(err, broker.ErrOffsetOutOfRange):
+			return nil, nil // an offset that does not exist yet
+		case err != nil:
+			return nil, err
+		case len(f.Batches) == 0:
+			return nil, nil
+		}
+		err = c.add(&f)
+		f.Lease.Release()
+		r.positions[partition] = max(c.next, at)
+		if err != nil {
+			return nil, err
+		}
+		if len(c.messages) > 0 {
+			return c.messages, nil
+		}
+	}
+}
+
+// chunk collects messages of a partition.
+type chunk struct {
+	r         *reader
+	partition int32
+	most      int
+	messages  []queue.Delivery
+	bytes     int
+	next      int64 // the offset behind what was looked at
+}
+
+// errFull ends the walk through a batch.
+var errFull = errors.New("enough messages")
+
+// add adds the records of what was fetched, but not the markers of transactions and the
+// records of aborted ones.
+func (c *chunk) add(f *broker.Fetched) error {
+	at := c.r.positions[c.partition]
+	for _, data := range f.Batches {
+		b := record.Batch(data)
+		if !b.Control() && !aborted(f.Aborted, b) {
+			err := b.Each(maxInflated, func(r *record.Record) error {
+				if r.Offset < at {
+					return nil
+				}
+				if len(c.messages) >= c.most || c.bytes >= readBytes {
+					return errFull
+				}
+				c.next = r.Offset + 1
+				return c.append(r)
+			})
+			if errors.Is(err, errFull) {
+				return nil
+			}
+			if err != nil {
+				return fmt.Errorf("decode a batch: %w", err)
+			}
+		}
+		c.next = b.NextOffset()
+	}
+	return nil
+}
+
+// aborted reports whether a batch belongs to an aborted transaction.
+func aborted(all []broker.Aborted, b record.Batch) bool {
+	return b.Transactional() && slices.ContainsFunc(all, func(a broker.Aborted) bool {
+		return a.Producer == b.ProducerID() && a.First <= b.BaseOffset() && b.BaseOffset() <= a.Last
+	})
+}
+
+// append adds a record as a message.
+func (c *chunk) append(r *record.Record) error {
+	m, lost := properties.FromRecord(c.r.topic.Name, r)
+	c.r.t.count(lost)
+	var headers wire.Builder
+	for name, v := range m.Properties.Headers.All() {
+		if name != headerOffset && name != headerPartition {
+			headers.Add(name, v)
+		}
+	}
+	headers.Add(headerOffset, wire.Int64(r.Offset))
+	if len(c.r.positions) > 1 {
+		headers.Add(headerPartition, wire.Int32(c.partition))
+	}
+	table, err := headers.Table()
+	if err != nil {
+		return fmt.Errorf("headers of offset %d: %w", r.Offset, err)
+	}
+	m.Properties.Headers = table
+	m.Properties.Flags |= wire.HasHeaders
+	encoded, err := m.Properties.Append(nil)
+	if err != nil {
+		return fmt.Errorf("properties of offset %d: %w", r.Offset, err)
+	}
+	d := queue.Delivery{ID: r.Offset, Exchange: m.Exchange, Key: m.Key, Properties: encoded, Body: bytes.Clone(m.Body), Time: m.Time}
+	c.messages = append(c.messages, d)
+	c.bytes += len(d.Body) + len(encoded) + len(d.Key)
+	return nil
+}
