@@ -31,9 +31,11 @@ func (m *message) size() int {
 	return len(m.body) + len(m.properties) + len(m.exchange) + len(m.key) + 128
 }
 
-// appendTo adds the message to a batch.
-func (m *message) appendTo(b *record.Builder, headers []record.Header) error {
-	r := record.Record{Timestamp: m.time, Value: m.body, Headers: headers[:0]}
+// appendTo adds the message to the batch of a parcel.
+func (m *message) appendTo(p *parcel) error {
+	p.text = append(append(append(p.text[:0], m.exchange...), m.key...), m.holder...)
+	key, holder := len(m.exchange), len(m.exchange)+len(m.key)
+	r := record.Record{Timestamp: m.time, Value: m.body, Headers: p.headers[:0]}
 	if r.Value == nil {
 		r.Value = []byte{} // an empty body is not a tombstone
 	}
@@ -42,11 +44,12 @@ func (m *message) appendTo(b *record.Builder, headers []record.Header) error {
 			r.Headers = append(r.Headers, record.Header{Key: name, Value: value})
 		}
 	}
-	add(headerExchange, []byte(m.exchange))
-	add(headerKey, []byte(m.key))
+	add(headerExchange, p.text[:key])
+	add(headerKey, p.text[key:holder])
 	add(headerProperties, m.properties)
-	add(headerHolder, []byte(m.holder))
-	return b.Append(&r)
+	add(headerHolder, p.text[holder:])
+	p.headers = r.Headers
+	return p.builder.Append(&r)
 }
 
 // decodeMessage copies a message out of its record.

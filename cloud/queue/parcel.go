@@ -19,12 +19,16 @@ type parcel struct {
 	host    *host
 	builder record.Builder
 	headers []record.Header // scratch
+	text    []byte          // scratch
 	groups  []state.Group
 	special []state.Special
 	targets int    // of all groups
 	whole   bool   // what one queue rejects goes to none
 	batch   *batch // nil: no verdicts
 	read    []Position
+
+	names  []string       // of the queues that the newest message was routed to
+	queues []*state.Queue // of these names
 
 	arrives []arrival
 	bounced []bounce
@@ -213,8 +217,7 @@ func (p *parcel) admit(v *state.Vhost, m *message) (priorities, rejected bool) {
 	s := &p.host.engine.route
 	s.queues, s.lent = s.queues[:0], s.lent[:0]
 	before := len(p.arrives)
-	for _, name := range s.result.Queues {
-		q := v.Queue(name)
+	for _, q := range p.named(v, s.result.Queues) {
 		if q == nil || p.deaths != nil && p.cause != reasonRejected && cycles(p.deaths, q.Name) {
 			continue
 		}
@@ -249,10 +252,24 @@ func (p *parcel) admit(v *state.Vhost, m *message) (priorities, rejected bool) {
 	return priorities, rejected
 }
 
+// named returns queues by their names; nil if there is none. Of a message that goes to the
+// same queues as the one before it remembers them. The caller holds Engine.mu while it adds
+// the messages of a parcel.
+func (p *parcel) named(v *state.Vhost, names []string) []*state.Queue {
+	if slices.Equal(p.names, names) {
+		return p.queues
+	}
+	p.names, p.queues = append(p.names[:0], names...), p.queues[:0]
+	for _, name := range names {
+		p.queues = append(p.queues, v.Queue(name))
+	}
+	return p.queues
+}
+
 // put adds a message for queues.
 func (p *parcel) put(m *message, queues, lent []state.QueueID, special state.Special) error {
 	index := p.builder.Len()
-	if err := m.appendTo(&p.builder, p.headers); err != nil {
+	if err := m.appendTo(p); err != nil {
 		return fmt.Errorf("%w: %w", ErrTooLarge, err)
 	}
 	if special.Priority > 0 || special.NotBefore != 0 || special.Expires {
