@@ -138,3 +138,35 @@ func TestSilent(t *testing.T) {
 	half.expect(0, wire.IDConnectionStart)
 	half.ended()
 }
+
+// TestDuplicates: what has the header x-deduplication-header is in a queue once, behind an
+// exchange that looks for duplicates or if the queue does, and each publish is confirmed.
+func TestDuplicates(t *testing.T) {
+	d := openDoor(t, mem.New(), nil)
+	r := d.opened()
+	call := func(m wire.Method, answer wire.MethodID) wire.Method {
+		t.Helper()
+		r.send(1, m)
+		return r.expect(1, answer)
+	}
+	call(&wire.ExchangeDeclare{Exchange: "x", Type: "x-message-deduplication", Arguments: table(t, "x-cache-size", wire.Int32(10))}, wire.IDExchangeDeclareOk)
+	call(&wire.QueueDeclare{Queue: "behind"}, wire.IDQueueDeclareOk)
+	call(&wire.QueueBind{Queue: "behind", Exchange: "x"}, wire.IDQueueBindOk)
+	call(&wire.QueueDeclare{Queue: "unique", Arguments: table(t, "x-message-deduplication", wire.Bool(true))}, wire.IDQueueDeclareOk)
+	call(&wire.ConfirmSelect{}, wire.IDConfirmSelectOk)
+	p, err := (&wire.Properties{Flags: wire.HasHeaders, Headers: table(t, "x-deduplication-header", wire.Text("v"))}).Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		r.publish(1, &wire.BasicPublish{Exchange: "x"}, p, "body")
+		r.expect(1, wire.IDBasicAck)
+		r.publish(1, &wire.BasicPublish{RoutingKey: "unique", Mandatory: true}, p, "body")
+		r.expect(1, wire.IDBasicAck)
+	}
+	for _, q := range []string{"behind", "unique"} {
+		if m := call(&wire.QueueDeclare{Queue: q, Passive: true}, wire.IDQueueDeclareOk).(*wire.QueueDeclareOk); m.MessageCount != 1 {
+			t.Errorf("%d messages in %s", m.MessageCount, q)
+		}
+	}
+}

@@ -11,7 +11,7 @@ import (
 
 func exchangeTypes() []object {
 	var all []object
-	for _, name := range []string{routing.Direct, routing.Fanout, routing.Headers, routing.Topic, routing.ConsistentHash, routing.DelayedMessage} {
+	for _, name := range []string{routing.Direct, routing.Fanout, routing.Headers, routing.Topic, routing.ConsistentHash, routing.DelayedMessage, routing.Deduplication} {
 		all = append(all, object{"name": name, "description": name + " exchange", "enabled": true})
 	}
 	return all

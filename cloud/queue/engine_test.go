@@ -362,52 +362,72 @@ func TestExpiry(t *testing.T) {
 	})
 }
 
-// TestDelay: a delayed exchange holds a message until it is due, also over a takeover.
+// TestDelay: an exchange holds a message until it is due, also over a takeover: one of type
+// x-delayed-message, or any for a publication that asks for that.
 func TestDelay(t *testing.T) {
+	for name, p := range map[string]Publication{
+		"delayed exchange": {Exchange: "late", Key: "k"}, "any exchange": {Exchange: "amq.direct", Key: "k", Delayed: true}, "default exchange": {Key: "q", Delayed: true},
+	} {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { testDelay(t, p) }) })
+	}
+}
+
+func testDelay(t *testing.T, p Publication) {
+	bucket := mem.New()
+	s := serve(t, bucket)
+	s.declare("q", nil)
+	x := routing.Exchange{Name: "late", Type: routing.DelayedMessage, DelayedType: routing.Direct, Durable: true}
+	if err := s.DeclareExchange(t.Context(), DefaultVhost, x); err != nil {
+		t.Fatal(err)
+	}
+	for _, source := range []string{"late", "amq.direct"} {
+		if err := s.Bind(t.Context(), DefaultVhost, routing.Binding{Source: source, Destination: "q", Key: "k"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var w Work
+	for i, ms := range []int64{2500, 300, 2300} {
+		p.Properties, p.Body = properties(0, ms, 0), fmt.Append(nil, i)
+		w.Publications = append(w.Publications, p)
+	}
+	if outcomes, err := s.submit(w); err != nil || slices.ContainsFunc(outcomes, func(err error) bool { return err != nil }) {
+		t.Fatal(outcomes, err)
+	}
+	time.Sleep(299 * time.Millisecond)
+	synctest.Wait()
+	if n := s.left("q"); n != 0 {
+		t.Errorf("%d messages are early", n)
+	}
+	time.Sleep(2 * time.Millisecond)
+	synctest.Wait()
+	if n := s.left("q"); n != 1 {
+		t.Errorf("%d messages after 301 ms, want 1", n)
+	}
+	s.end()
+	s = serve(t, bucket)
+	time.Sleep(3 * time.Second)
+	synctest.Wait()
+	s.consume("q", 0).expect("1", "2", "0")
+	s.end()
+}
+
+// TestDelayWhere: what is not delayed goes to its queues at once, and no exchange holds
+// what a client may not publish to it.
+func TestDelayWhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bucket := mem.New()
-		s := serve(t, bucket)
+		s := serve(t, mem.New())
 		s.declare("q", nil)
-		x := routing.Exchange{Name: "late", Type: routing.DelayedMessage, DelayedType: routing.Direct, Durable: true}
-		if err := s.DeclareExchange(t.Context(), DefaultVhost, x); err != nil {
-			t.Fatal(err)
+		w := Work{Publications: []Publication{
+			{Key: "q", Properties: properties(0, 5000, 0)}, {Key: "q", Delayed: true}, {Key: "q", Delayed: true, Properties: properties(0, -5, 0)},
+			{Exchange: "none", Delayed: true, Properties: properties(0, 5, 0)}, {Exchange: "amq.rabbitmq.trace", Delayed: true, Properties: properties(0, 5, 0)},
+		}}
+		outcomes, err := s.submit(w)
+		if err != nil || outcomes[0] != nil || outcomes[1] != nil || outcomes[2] != nil || !errors.Is(outcomes[3], routing.ErrNotFound) || !errors.Is(outcomes[4], routing.ErrInternal) {
+			t.Errorf("%v, %v", outcomes, err)
 		}
-		if err := s.Bind(t.Context(), DefaultVhost, routing.Binding{Source: "late", Destination: "q", Key: "k"}); err != nil {
-			t.Fatal(err)
+		if n := s.left("q"); n != 3 {
+			t.Errorf("%d messages, want 3", n)
 		}
-		var w Work
-		for i, ms := range []int64{2500, 300, 2300} {
-			var b wire.Builder
-			b.Add("x-delay", wire.Int64(ms))
-			table, err := b.Table()
-			if err != nil {
-				t.Fatal(err)
-			}
-			p := wire.Properties{Flags: wire.HasHeaders, Headers: table}
-			raw, err := p.Append(nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			w.Publications = append(w.Publications, Publication{Exchange: "late", Key: "k", Properties: raw, Body: fmt.Append(nil, i)})
-		}
-		if outcomes, err := s.submit(w); err != nil || slices.ContainsFunc(outcomes, func(err error) bool { return err != nil }) {
-			t.Fatal(outcomes, err)
-		}
-		time.Sleep(299 * time.Millisecond)
-		synctest.Wait()
-		if n := s.left("q"); n != 0 {
-			t.Errorf("%d messages are early", n)
-		}
-		time.Sleep(2 * time.Millisecond)
-		synctest.Wait()
-		if n := s.left("q"); n != 1 {
-			t.Errorf("%d messages after 301 ms, want 1", n)
-		}
-		s.end()
-		s = serve(t, bucket)
-		time.Sleep(3 * time.Second)
-		synctest.Wait()
-		s.consume("q", 0).expect("1", "2", "0")
 		s.end()
 	})
 }

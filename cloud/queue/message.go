@@ -13,17 +13,18 @@ const (
 	headerExchange   = "x"
 	headerKey        = "k" // routing key
 	headerProperties = "p" // as in a content header of AMQP 0-9-1: flags and values
-	headerHolder     = "h" // the exchange that holds a delayed message
+	headerHolder     = "h" // the exchange that holds a delayed message, unless it is the default one
 )
 
 // message is a message as it lies in the log.
 type message struct {
 	id            int64
 	exchange, key string
-	holder        string // the delayed exchange that holds it; "": none
+	holder        string // the exchange that holds it because it is delayed; "": none, or the default exchange
 	properties    []byte
 	body          []byte
 	time          int64 // when it was published: milliseconds since 1970
+	delayed       bool  // its exchange holds it if it has an x-delay; not at rest
 }
 
 // size is how much memory a message takes, about.

@@ -137,14 +137,18 @@ func (w *world) begin() {
 	w.takeOver(0)
 	s := w.owner().served
 	s.declare(dead, nil)
-	for _, name := range []string{"plain", "single", "prio", "rej", "late", "ttl", "exp", "max", "bytes", "limit"} {
+	for _, name := range []string{"plain", "single", "prio", "rej", "late", "ttl", "exp", "max", "bytes", "limit", "once", "uniq"} {
 		s.declare(name, func(q *state.Settings) { settings(name, q) })
 	}
 	x := routing.Exchange{Name: "later", Type: routing.DelayedMessage, DelayedType: routing.Fanout, Durable: true}
 	if err := s.DeclareExchange(w.ctx(), DefaultVhost, x); err != nil {
 		w.fatalf("%v", err)
 	}
-	for _, b := range []routing.Binding{{Source: "later", Destination: "late"}, {Source: "amq.fanout", Destination: "single"},
+	x = routing.Exchange{Name: "dedup", Type: routing.Deduplication, CacheSize: 1000, Durable: true}
+	if err := s.DeclareExchange(w.ctx(), DefaultVhost, x); err != nil {
+		w.fatalf("%v", err)
+	}
+	for _, b := range []routing.Binding{{Source: "later", Destination: "late"}, {Source: "dedup", Destination: "uniq"}, {Source: "amq.fanout", Destination: "single"},
 		{Source: "amq.fanout", Destination: "prio"}, {Source: "amq.fanout", Destination: "rej"}} {
 		if err := s.Bind(w.ctx(), DefaultVhost, b); err != nil {
 			w.fatalf("%v", err)
@@ -175,6 +179,8 @@ func settings(name string, q *state.Settings) {
 		q.AutoDelete = true
 	case "own":
 		q.Owner = "me"
+	case "once":
+		q.Deduplicate = true
 	}
 	if dies[name] != "" {
 		deadTo(dead)(q)
@@ -329,7 +335,7 @@ func (w *world) body() string {
 func (w *world) stepPublish(o *owner) {
 	var work Work
 	var all [][]*track // of each publication
-	to := w.pick("plain", "single", "prio", "rej", "ttl", "exp", "max", "bytes", "limit", "auto", "own", "amq.fanout", "later")
+	to := w.pick("plain", "single", "prio", "rej", "ttl", "exp", "max", "bytes", "limit", "auto", "own", "amq.fanout", "later", "once", "dedup")
 	for range 1 + w.rng.IntN(4) {
 		p := Publication{Key: to, Body: []byte(w.body())}
 		var tracks []*track
@@ -342,10 +348,22 @@ func (w *world) stepPublish(o *owner) {
 			}
 		case "later":
 			p.Exchange = to
+			if w.rng.IntN(2) == 0 {
+				p.Exchange, p.Key, p.Delayed = "", "late", true
+			}
 			delay := int64(1 + w.rng.IntN(500))
 			p.Properties = properties(0, delay, 0)
 			m := w.track("late", string(p.Body))
 			m.notBefore = m.at.Add(time.Duration(delay) * time.Millisecond)
+			tracks = append(tracks, m)
+		case "once", "dedup":
+			queue := to
+			if to == "dedup" {
+				p.Exchange, queue = to, "uniq"
+			}
+			m := w.track(queue, string(p.Body))
+			m.value = fmt.Sprint(w.rng.IntN(12))
+			p.Properties = duplicable(m.value)
 			tracks = append(tracks, m)
 		default:
 			m := w.track(to, string(p.Body))
@@ -357,6 +375,19 @@ func (w *world) stepPublish(o *owner) {
 		}
 		work.Publications, all = append(work.Publications, p), append(all, tracks)
 	}
+	w.publish(o, work, all)
+	if to != "dedup" {
+		return
+	}
+	for i, p := range work.Publications { // as a client does that is not sure
+		m := w.track("uniq", w.body())
+		m.value, p.Body = all[i][0].value, []byte(m.body)
+		w.publish(o, Work{Publications: []Publication{p}}, [][]*track{{m}})
+	}
+}
+
+// publish publishes messages, and notes what becomes of them.
+func (w *world) publish(o *owner, work Work, all [][]*track) {
 	o.Submit(DefaultVhost, work, func(outcomes []error, err error) {
 		w.answer(func() {
 			if w.failed(o, err) {

@@ -12,3 +12,7 @@ func earlyEnd(Mutations) bool   { return false }
 func splitDeath(Mutations) bool { return false }
 func highFloor(Mutations) bool  { return false }
 func ackFlying(Mutations) bool  { return false }
+func noFilter(Mutations) bool   { return false }
+
+func begun(m Mutations) Mutations      { return m }
+func earlySeen(Mutations, string) bool { return false }

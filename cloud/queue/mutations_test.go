@@ -10,6 +10,7 @@ func TestMutations(t *testing.T) {
 	for name, m := range map[string]Mutations{
 		"NoLend": {NoLend: true}, "NoEpoch": {NoEpoch: true}, "EarlyEnd": {EarlyEnd: true},
 		"SplitDeath": {SplitDeath: true}, "HighFloor": {HighFloor: true}, "AckFlying": {AckFlying: true},
+		"NoFilter": {NoFilter: true}, "EarlySeen": {EarlySeen: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(200) {

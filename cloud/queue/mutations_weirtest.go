@@ -11,6 +11,24 @@ type Mutations struct {
 	SplitDeath bool // publish in one slot, and end the former life of a dead letter, or write how far a reader has read, in another
 	HighFloor  bool // let the log delete messages that a queue needs
 	AckFlying  bool // confirm a publication before its slot is durable
+	NoFilter   bool // the log does not know by what messages are duplicates
+	EarlySeen  bool // a duplicate is left out though its original is still on its way
+
+	seen map[string]bool // of EarlySeen
+}
+
+// begun returns the mutations of a new engine.
+func begun(m Mutations) Mutations {
+	m.seen = make(map[string]bool)
+	return m
+}
+
+func noFilter(m Mutations) bool { return m.NoFilter }
+
+func earlySeen(m Mutations, what string) bool {
+	before := m.seen[what]
+	m.seen[what] = true
+	return before && m.EarlySeen
 }
 
 func noLend(m Mutations) bool     { return m.NoLend }

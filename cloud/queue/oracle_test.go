@@ -16,6 +16,7 @@ type track struct {
 	at          time.Time // when it was published
 	notBefore   time.Time // delayed
 	expires     int       // its expiration in ms; 0: none
+	value       string    // by which it is a duplicate of others; "": it has none
 
 	confirmed bool // it must be somewhere, until it is accepted
 	refused   bool // it was never stored
@@ -104,6 +105,12 @@ func (w *world) deliver(o *owner, queue string, d *Delivery) (m *track, first bo
 		w.errorf("%s of %s was accepted, and is delivered again", m.body, queue)
 	case m.holders[who]:
 		w.errorf("%s of %s is delivered to two clients", m.body, queue)
+	}
+	for _, x := range w.tracks {
+		twice := queue == "uniq" && len(x.seen) > 0 || queue == "once" && x.holders[who]
+		if m.value != "" && x != m && x.queue == m.queue && x.value == m.value && current && twice {
+			w.errorf("%s of %s is delivered, and %s, which is a duplicate, was", m.body, queue, x.body)
+		}
 	}
 	if now := time.Now(); now.Before(m.notBefore) {
 		w.errorf("%s is delivered %v early", m.body, m.notBefore.Sub(now))
@@ -228,7 +235,7 @@ func (w *world) audit() {
 	})
 	must := map[*track]bool{}
 	for _, m := range w.tracks {
-		must[m] = m.confirmed && !m.gone && m.asks == 0
+		must[m] = m.confirmed && !m.gone && m.asks == 0 && m.value == ""
 	}
 	for _, q := range queues {
 		if q.Name == dead {
@@ -266,6 +273,36 @@ func (w *world) audit() {
 	for _, x := range w.wholes {
 		w.auditWhole(x)
 	}
+	w.auditDuplicates()
+}
+
+// auditDuplicates checks that of messages that are duplicates of each other, one is there
+// or was there: one of them at a time in queue once, one of them ever in queue uniq.
+func (w *world) auditDuplicates() {
+	there, found, confirmed := map[string]int{}, map[string]int{}, map[string]string{}
+	for _, m := range w.tracks {
+		of := m.queue + "/" + m.value
+		if m.value == "" {
+			continue
+		}
+		if m.found > 0 || len(m.seen) > 0 {
+			there[of]++
+		}
+		found[of] += m.found
+		if m.confirmed {
+			confirmed[of] = m.body
+		}
+	}
+	for of, body := range confirmed {
+		if there[of] == 0 {
+			w.errorf("%s of %s was confirmed, and no message like it is there", body, of)
+		}
+	}
+	for of := range found {
+		if found[of] > 1 || there[of] > 1 && strings.HasPrefix(of, "uniq/") {
+			w.errorf("%d messages of %s were there, %d are left", there[of], of, found[of])
+		}
+	}
 }
 
 func (w *world) auditWhole(x *whole) {
@@ -285,6 +322,22 @@ func (w *world) auditWhole(x *whole) {
 	}
 }
 
+// duplicable returns the properties of a message that has the header
+// x-deduplication-header.
+func duplicable(value string) []byte {
+	var b wire.Builder
+	b.Add("x-deduplication-header", wire.Text(value))
+	table, err := b.Table()
+	if err != nil {
+		panic(err)
+	}
+	raw, err := (&wire.Properties{Flags: wire.HasHeaders, Headers: table}).Append(nil)
+	if err != nil {
+		panic(err)
+	}
+	return raw
+}
+
 // properties returns the properties of a message with a priority, an x-delay and an
 // expiration in ms.
 func properties(priority uint8, delay int64, expires int) []byte {
@@ -295,7 +348,7 @@ func properties(priority uint8, delay int64, expires int) []byte {
 	if priority > 0 {
 		p.Flags, p.Priority = p.Flags|wire.HasPriority, priority
 	}
-	if delay > 0 {
+	if delay != 0 {
 		var b wire.Builder
 		b.Add("x-delay", wire.Int64(delay))
 		table, err := b.Table()

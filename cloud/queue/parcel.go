@@ -22,6 +22,7 @@ type parcel struct {
 	text    []byte          // scratch
 	groups  []state.Group
 	special []state.Special
+	filters []state.Filter
 	targets int    // of all groups
 	whole   bool   // what one queue rejects goes to none
 	batch   *batch // nil: no verdicts
@@ -55,6 +56,8 @@ type scratch struct {
 	props   wire.Properties
 	message routing.Message
 	result  routing.Result
+	through routing.Result // from an exchange that looks for duplicates
+	filter  filter
 	queues  []state.QueueID
 	lent    []state.QueueID
 }
@@ -64,6 +67,8 @@ type attributes struct {
 	priority uint8
 	expires  bool          // it has an expiration of its own
 	delay    time.Duration // x-delay; 0: none
+	known    wire.Value    // x-deduplication-header
+	cached   time.Duration // x-cache-ttl; 0: as the exchange says
 }
 
 // examine decodes the properties of a message, and sets what Route looks at. The caller
@@ -102,6 +107,11 @@ func (e *Engine) examine(v *state.Vhost, m *message) (attributes, error) {
 	}
 	if ms, ok := p.Headers.Lookup("x-delay").Int(); ok && ms > 0 {
 		a.delay, s.message.Delay = time.Duration(min(ms, maxDelay.Milliseconds()))*time.Millisecond, true
+	}
+	if a.known = p.Headers.Lookup("x-deduplication-header"); a.known.Exists() {
+		ms, _ := p.Headers.Lookup("x-cache-ttl").Int()
+		a.cached = time.Duration(min(max(ms, 0), maxDelay.Milliseconds())) * time.Millisecond
+		s.message.Filter = true
 	}
 	if v.Table.ReadsHeaders() {
 		for name, value := range p.Headers.All() {
@@ -171,16 +181,20 @@ func (p *parcel) add(v *state.Vhost, m *message, fromClient bool) error {
 	if m.holder != "" {
 		exchange, s.message.Delay, m.holder = m.holder, false, ""
 	}
-	if fromClient {
+	switch {
+	case m.delayed && s.message.Delay:
+		err = v.Table.Hold(exchange, &s.result)
+	case fromClient:
 		err = v.Table.Publish(exchange, &s.message, &s.result)
-	} else {
+	default:
 		err = v.Table.Route(exchange, &s.message, &s.result)
 	}
 	if err != nil {
 		return err
 	}
 	topics := len(p.out.messages)
-	priorities, rejected := p.admit(v, m)
+	f := p.filter(v, a)
+	priorities, rejected := p.admit(v, m, f)
 	if rejected && p.whole {
 		p.out.cut(topics)
 		return ErrOverflow
@@ -190,22 +204,23 @@ func (p *parcel) add(v *state.Vhost, m *message, fromClient bool) error {
 		special.Priority = a.priority
 	}
 	if len(s.queues) > 0 {
-		if err := p.put(m, s.queues, s.lent, special); err != nil {
+		if err := p.put(m, s.queues, s.lent, special, f.needed || len(f.passages) > 0); err != nil {
 			p.out.cut(topics)
 			return err
 		}
+		p.addFilter(v, f)
 	}
 	for _, holder := range s.result.Held {
 		held := *m
 		held.holder = holder
-		if err := p.put(&held, nil, nil, state.Special{NotBefore: m.time + a.delay.Milliseconds()}); err != nil {
+		if err := p.put(&held, nil, nil, state.Special{NotBefore: m.time + a.delay.Milliseconds()}, false); err != nil {
 			return err
 		}
 	}
 	switch {
 	case rejected:
 		return ErrOverflow
-	case len(s.queues)+len(s.result.Held)+len(p.out.messages)-topics == 0:
+	case len(s.queues)+len(s.result.Held)+len(p.out.messages)-topics == 0 && !f.duplicate:
 		return ErrUnroutable
 	}
 	return nil
@@ -213,7 +228,7 @@ func (p *parcel) add(v *state.Vhost, m *message, fromClient bool) error {
 
 // admit sets which of the queues of a message take it, and reports whether one of them
 // has priorities, and whether another one rejects it.
-func (p *parcel) admit(v *state.Vhost, m *message) (priorities, rejected bool) {
+func (p *parcel) admit(v *state.Vhost, m *message, f *filter) (priorities, rejected bool) {
 	s := &p.host.engine.route
 	s.queues, s.lent = s.queues[:0], s.lent[:0]
 	before := len(p.arrives)
@@ -226,6 +241,13 @@ func (p *parcel) admit(v *state.Vhost, m *message) (priorities, rejected bool) {
 				p.toTopic(v.Name, q.Name, m)
 			}
 			continue
+		}
+		if q.Settings.Deduplicate && f.known {
+			f.needed = true
+			if q.Holds(f.hash) {
+				f.duplicate = true
+				continue
+			}
 		}
 		if p.host.full(q) {
 			rejected = true
@@ -266,8 +288,8 @@ func (p *parcel) named(v *state.Vhost, names []string) []*state.Queue {
 	return p.queues
 }
 
-// put adds a message for queues.
-func (p *parcel) put(m *message, queues, lent []state.QueueID, special state.Special) error {
+// put adds a message for queues. alone: no other one is in its group.
+func (p *parcel) put(m *message, queues, lent []state.QueueID, special state.Special, alone bool) error {
 	index := p.builder.Len()
 	if err := m.appendTo(p); err != nil {
 		return fmt.Errorf("%w: %w", ErrTooLarge, err)
@@ -276,7 +298,7 @@ func (p *parcel) put(m *message, queues, lent []state.QueueID, special state.Spe
 		special.Index = index
 		p.special = append(p.special, special)
 	}
-	if n := len(p.groups); n > 0 && slices.Equal(p.groups[n-1].Queues, queues) && slices.Equal(p.groups[n-1].Lent, lent) {
+	if n := len(p.groups); n > 0 && !alone && !p.alone() && slices.Equal(p.groups[n-1].Queues, queues) && slices.Equal(p.groups[n-1].Lent, lent) {
 		p.groups[n-1].Count++
 		p.groups[n-1].Bytes += int64(len(m.body))
 		return nil
@@ -336,9 +358,9 @@ func (p *parcel) send(done func(error)) {
 			return
 		}
 		proposal.Appends = []commitlog.Append{{Topic: p.host.topic, Batch: b, Verified: true}}
-		proposal.BasedBytes = journal.EntryOverhead + 64 + 32*len(p.groups) + 10*p.targets + 24*len(p.special)
+		proposal.BasedBytes = journal.EntryOverhead + 64 + 32*len(p.groups) + 10*p.targets + 24*len(p.special) + p.filterBytes()
 		proposal.Based = func(bases []int64) []commitlog.Command {
-			entry := state.Published{Vhost: p.host.topic, Base: bases[0], Groups: p.groups, Special: p.special}
+			entry := state.Published{Vhost: p.host.topic, Base: bases[0], Groups: p.groups, Special: p.special, Filters: p.filters}
 			return []commitlog.Command{{Kind: state.KindPublish, Body: entry.Append(nil)}}
 		}
 	}

@@ -160,7 +160,7 @@ func (h *host) pack(v *state.Vhost, w *Work) ([]*parcel, []error) {
 			parcels = append(parcels, p)
 		}
 		p.out.index = i
-		m := message{exchange: x.Exchange, key: x.Key, properties: x.Properties, body: x.Body, time: now}
+		m := message{exchange: x.Exchange, key: x.Key, properties: x.Properties, body: x.Body, time: now, delayed: x.Delayed}
 		outcomes[i] = p.add(v, &m, true)
 		if x.Topic != "" && (outcomes[i] == nil || errors.Is(outcomes[i], ErrUnroutable) || errors.Is(outcomes[i], ErrOverflow)) {
 			p.toTopic(v.Name, x.Topic, &m)

@@ -6,7 +6,7 @@ import (
 )
 
 // allQueues are those that clients consume from.
-var allQueues = []string{"plain", "single", "prio", "rej", "late", "ttl", "exp", "max", "bytes", "limit", "auto", "own", dead}
+var allQueues = []string{"plain", "single", "prio", "rej", "late", "ttl", "exp", "max", "bytes", "limit", "auto", "own", "once", "uniq", dead}
 
 // session returns whose queue it is.
 func session(queue string) string {

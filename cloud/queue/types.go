@@ -23,6 +23,9 @@ type Publication struct {
 	Properties    []byte // as wire.Properties.Decode takes them; may be empty
 	Body          []byte
 	Topic         string // gets the message as well; "": none
+	// Delayed: a positive x-delay among the headers counts in any exchange. Else it does so
+	// only in one of type x-delayed-message, as with RabbitMQ.
+	Delayed bool
 }
 
 // Verdict is what becomes of a leased message.

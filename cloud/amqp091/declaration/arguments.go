@@ -37,6 +37,7 @@ var queueArguments = []struct {
 	{"x-single-active-consumer", workQueues, readSingleActive},
 	{"x-queue-type", allQueues, readQueueType},
 	{"x-delivery-limit", workQueues, readDeliveryLimit},
+	{"x-message-deduplication", workQueues, readDeduplication},
 	{"x-queue-master-locator", workQueues, nil},
 	{"x-queue-leader-locator", allQueues, nil},
 	{"x-quorum-initial-group-size", workQueues, nil},
@@ -200,6 +201,15 @@ func readQueueType(v wire.Value, s *state.Settings) string {
 	text, _ := v.Bytes()
 	s.Stream = string(text) == streamType
 	return oneOf(v, fmt.Sprintf("\"unsupported queue type '%v'\"", v), "classic", "quorum", streamType)
+}
+
+func readDeduplication(v wire.Value, s *state.Settings) string {
+	set, ok := v.Bool()
+	if !ok {
+		return unacceptable(v)
+	}
+	s.Deduplicate = set
+	return ""
 }
 
 func readDeliveryLimit(v wire.Value, s *state.Settings) string {

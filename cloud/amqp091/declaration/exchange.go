@@ -3,6 +3,7 @@ package declaration
 import (
 	"cmp"
 	"slices"
+	"strconv"
 
 	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/queue/routing"
@@ -29,7 +30,32 @@ func Exchange(vhost string, x routing.Exchange, arguments wire.Table) (routing.E
 		}
 		*a.into = string(text)
 	}
+	if x.Type == routing.Deduplication {
+		if n, ok := positive(arguments.Lookup("x-cache-size")); ok {
+			x.CacheSize = n
+		} else {
+			return x, refused(wire.PreconditionFailed, "Missing or invalid argument, 'x-cache-size' must be an integer greater than 0")
+		}
+		if v := arguments.Lookup("x-cache-ttl"); v.Exists() {
+			n, ok := positive(v)
+			if !ok || n > maxMillis {
+				return x, refused(wire.PreconditionFailed, "Invalid argument, 'x-cache-ttl' must be an integer greater than 0")
+			}
+			x.CacheTTL = n
+		}
+	}
 	return x, nil
+}
+
+// positive reads an integer greater than 0, or a text that is one.
+func positive(v wire.Value) (int64, bool) {
+	n, ok := v.Int()
+	if text, is := v.Bytes(); is {
+		var err error
+		n, err = strconv.ParseInt(string(text), 10, 64)
+		ok = err == nil
+	}
+	return n, ok && n > 0
 }
 
 // Binding reads the arguments of a binding of the exchange x, whose other fields b has.

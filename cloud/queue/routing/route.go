@@ -12,12 +12,18 @@ type Message struct {
 	// Delay is set for a message with an x-delay: a delayed exchange holds it. When its time
 	// has come, it is routed without, from the exchange that held it.
 	Delay bool
+	// Filter is set for a message that may be a duplicate: exchanges that look for those do
+	// not pass it on, see Result.Filtered.
+	Filter bool
 }
 
 // Result is where a message goes. Route reuses the slices.
 type Result struct {
 	Queues []string // each once, in order
-	Held   []string // the x-delayed-message exchanges that hold it, in order
+	Held   []string // the exchanges that hold it because it is delayed, in order
+	// Filtered are the x-message-deduplication exchanges that it reaches, in order. Where it
+	// goes from there, Route says for a message without Filter.
+	Filtered []string
 }
 
 // ReadsHeaders reports whether Message.Headers make a difference, in any exchange.
@@ -31,11 +37,24 @@ func (t *Table) Publish(name string, m *Message, r *Result) error {
 	return t.Route(name, m, r)
 }
 
+// Hold has an exchange hold a message that a client has delayed, whatever its type.
+func (t *Table) Hold(name string, r *Result) error {
+	r.reset()
+	r.Held = append(r.Held, name)
+	switch x := t.exchanges[name]; {
+	case x == nil:
+		return &Error{Err: ErrNotFound, Name: name}
+	case x.Internal:
+		return &Error{Err: ErrInternal, Name: name}
+	}
+	return nil
+}
+
 // Route finds the queues that get a message: those bound to the exchange and to what it is
 // bound to, each exchange once. Where a message matches no binding of an exchange, it goes
 // to the alternate exchange, if that is there.
 func (t *Table) Route(name string, m *Message, r *Result) error {
-	r.Queues, r.Held = r.Queues[:0], r.Held[:0]
+	r.reset()
 	x := t.exchanges[name]
 	if x == nil {
 		return &Error{Err: ErrNotFound, Name: name}
@@ -47,6 +66,10 @@ func (t *Table) Route(name string, m *Message, r *Result) error {
 			r.Held = append(r.Held, x.name)
 			continue
 		}
+		if m.Filter && x.Type == Deduplication {
+			r.Filtered = append(r.Filtered, x.name)
+			continue
+		}
 		if !t.from(x, m, r) && x.Alternate != "" {
 			if a := t.exchanges[x.Alternate]; a != nil {
 				t.reach(&a.destination, r)
@@ -55,7 +78,12 @@ func (t *Table) Route(name string, m *Message, r *Result) error {
 	}
 	slices.Sort(r.Queues)
 	slices.Sort(r.Held)
+	slices.Sort(r.Filtered)
 	return nil
+}
+
+func (r *Result) reset() {
+	r.Queues, r.Held, r.Filtered = r.Queues[:0], r.Held[:0], r.Filtered[:0]
 }
 
 func (t *Table) start(x *exchange) {

@@ -279,6 +279,39 @@ func TestDelayed(t *testing.T) {
 
 // TestConsistentHash: shares follow the weights, a new queue takes only from others, and a
 // restored table sends each message to the same queue.
+func TestDeduplication(t *testing.T) {
+	table := New()
+	declare(t, table, Exchange{Name: "x", Type: Deduplication, CacheSize: 5, CacheTTL: 7})
+	bind(t, table, Binding{Source: "x", Destination: "q"})
+	bind(t, table, Binding{Source: "amq.fanout", Destination: "x", ToExchange: true})
+	bind(t, table, Binding{Source: "amq.fanout", Destination: "r"})
+	var r Result
+	for _, x := range []struct {
+		from     string
+		filter   bool
+		queues   string
+		filtered string
+	}{{"x", false, "[q]", "[]"}, {"x", true, "[]", "[x]"}, {"amq.fanout", true, "[r]", "[x]"}, {"amq.fanout", false, "[q r]", "[]"}} {
+		if err := table.Route(x.from, &Message{Filter: x.filter}, &r); err != nil || fmt.Sprint(r.Queues) != x.queues || fmt.Sprint(r.Filtered) != x.filtered {
+			t.Errorf("%+v: %+v, %v", x, r, err)
+		}
+	}
+	if x, err := table.Lookup("x"); err != nil || x.CacheSize != 5 || x.CacheTTL != 7 || !table.MayReach("x", "any") {
+		t.Errorf("%+v, %v", x, err)
+	}
+	for _, bad := range []Exchange{
+		{Name: "y", Type: Deduplication}, {Name: "y", Type: Deduplication, CacheSize: 1, CacheTTL: -1}, {Name: "y", Type: Fanout, CacheSize: 1},
+		{Name: "y", Type: Fanout, CacheTTL: 1}, {Name: "y", Type: DelayedMessage, DelayedType: Deduplication},
+	} {
+		if _, err := table.Declare(bad); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+	if err := table.Hold("amq.fanout", &r); err != nil || fmt.Sprint(r) != "{[] [amq.fanout] []}" {
+		t.Errorf("%v, %v", r, err)
+	}
+}
+
 func TestConsistentHash(t *testing.T) {
 	for _, x := range []Exchange{{}, {HashHeader: "h"}, {HashProperty: "correlation_id"}, {HashProperty: "message_id"}, {HashProperty: "timestamp"}} {
 		x.Name, x.Type = "h", ConsistentHash

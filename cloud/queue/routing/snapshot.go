@@ -3,6 +3,7 @@ package routing
 import (
 	"encoding/binary"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/weirmq/weir/storage/coding"
@@ -13,7 +14,8 @@ import (
 //	1                               the version
 //	count, name ...                 queues, in order of their names
 //	count, exchange ...             exchanges but the predeclared ones, in order:
-//	    name, type, flags, alternate, delayed type, hash header, hash property, arguments
+//	    name, type, flags, alternate, delayed type, hash header, hash property, arguments,
+//	    cache size, cache ttl
 //	for each exchange, in order of all names:
 //	    count, binding ...          in the order of Bindings:
 //	        number of a queue or an exchange << 1 | 1 for an exchange, key, arguments
@@ -76,7 +78,7 @@ func (x *Exchange) append(b []byte) []byte {
 	for _, s := range []string{x.Alternate, x.DelayedType, x.HashHeader, x.HashProperty, string(x.Arguments)} {
 		b = coding.AppendString(b, s)
 	}
-	return b
+	return binary.AppendUvarint(binary.AppendUvarint(b, uint64(x.CacheSize)), uint64(x.CacheTTL))
 }
 
 func (m *Match) append(b []byte) []byte {
@@ -99,7 +101,7 @@ func Restore(body []byte) (*Table, error) {
 		queues = append(queues, d.String())
 		t.QueueDeclared(queues[len(queues)-1])
 	}
-	declared := make([]string, 0, d.Count(8))
+	declared := make([]string, 0, d.Count(10))
 	for range cap(declared) {
 		x := takeExchange(&d)
 		declared = append(declared, x.Name)
@@ -142,6 +144,7 @@ func takeExchange(d *coding.Decoder) Exchange {
 	x.Durable, x.AutoDelete, x.Internal = flags&flagDurable != 0, flags&flagAutoDelete != 0, flags&flagInternal != 0
 	x.Alternate, x.DelayedType, x.HashHeader, x.HashProperty = d.String(), d.String(), d.String(), d.String()
 	x.Arguments = d.Bytes()
+	x.CacheSize, x.CacheTTL = int64(d.UpTo(math.MaxInt64)), int64(d.UpTo(math.MaxInt64))
 	return x
 }
 

@@ -12,6 +12,7 @@ func sample(t testing.TB) *Table {
 	declare(t, table, Exchange{Name: "d", Type: DelayedMessage, DelayedType: Topic, Arguments: []byte{1, 2}})
 	declare(t, table, Exchange{Name: "h", Type: ConsistentHash, HashHeader: "x-h", AutoDelete: true})
 	declare(t, table, Exchange{Name: "z", Type: Direct, Durable: true, Internal: true, Alternate: "d"})
+	declare(t, table, Exchange{Name: "s", Type: Deduplication, CacheSize: 1000, CacheTTL: 5})
 	bind(t, table, Binding{Source: "amq.topic", Destination: "q2", Key: "a.*.#"})
 	bind(t, table, Binding{Source: "amq.topic", Destination: "q1", Key: "a"})
 	bind(t, table, Binding{Source: "amq.topic", Destination: "z", ToExchange: true, Key: "#"})
@@ -27,7 +28,7 @@ func TestSnapshot(t *testing.T) {
 	if err != nil || !bytes.Equal(table.Snapshot(), body) {
 		t.Fatal(err)
 	}
-	if !table.ReadsHeaders() || table.bindings != 6 || len(table.Queues()) != 2 || len(table.Exchanges()) != 10 {
+	if !table.ReadsHeaders() || table.bindings != 6 || len(table.Queues()) != 2 || len(table.Exchanges()) != 11 {
 		t.Errorf("%+v", table.Exchanges())
 	}
 	if x, err := table.Lookup("z"); err != nil || x.Alternate != "d" || !x.Internal || !x.Durable || x.AutoDelete {

@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -16,10 +17,11 @@ const (
 	Headers        = "headers"
 	ConsistentHash = "x-consistent-hash"
 	DelayedMessage = "x-delayed-message"
+	Deduplication  = "x-message-deduplication" // routes as a fanout exchange
 )
 
 // types in the order in which a snapshot numbers them.
-var types = [...]string{Direct, Fanout, Topic, Headers, ConsistentHash, DelayedMessage}
+var types = [...]string{Direct, Fanout, Topic, Headers, ConsistentHash, DelayedMessage, Deduplication}
 
 // Exchange is what exchange.declare says.
 type Exchange struct {
@@ -28,13 +30,17 @@ type Exchange struct {
 	Alternate                     string // alternate-exchange
 	DelayedType                   string // x-delayed-type: how an x-delayed-message exchange routes
 	HashHeader, HashProperty      string // hash-header, hash-property of an x-consistent-hash exchange
+	CacheSize, CacheTTL           int64  // x-cache-size, x-cache-ttl (ms; 0: none) of an x-message-deduplication exchange
 	Arguments                     []byte // all arguments, as the door encodes them
 }
 
 // routes returns the type that an exchange routes by.
 func (x *Exchange) routes() string {
-	if x.Type == DelayedMessage {
+	switch x.Type {
+	case DelayedMessage:
 		return x.DelayedType
+	case Deduplication:
+		return Fanout
 	}
 	return x.Type
 }
@@ -142,7 +148,7 @@ func (x *Exchange) check() error {
 	}
 	hashes := x.routes() == ConsistentHash
 	switch {
-	case x.Type == DelayedMessage && (x.DelayedType == DelayedMessage || !slices.Contains(types[:], x.DelayedType)):
+	case x.Type == DelayedMessage && (x.DelayedType == DelayedMessage || x.DelayedType == Deduplication || !slices.Contains(types[:], x.DelayedType)):
 		return invalid("x-delayed-type", x.DelayedType)
 	case x.Type != DelayedMessage && x.DelayedType != "":
 		return invalid("x-delayed-type", x.DelayedType)
@@ -150,6 +156,10 @@ func (x *Exchange) check() error {
 		return invalid("hash-header", x.HashHeader)
 	case x.HashProperty != "" && !(hashes && slices.Contains([]string{"correlation_id", "message_id", "timestamp"}, x.HashProperty)):
 		return invalid("hash-property", x.HashProperty)
+	case (x.Type == Deduplication) != (x.CacheSize > 0):
+		return invalid("x-cache-size", strconv.FormatInt(x.CacheSize, 10))
+	case x.CacheTTL < 0 || x.CacheTTL > 0 && x.Type != Deduplication:
+		return invalid("x-cache-ttl", strconv.FormatInt(x.CacheTTL, 10))
 	}
 	return nil
 }

@@ -128,7 +128,7 @@ func appendExchange(b []byte, x *routing.Exchange) []byte {
 	for _, s := range []string{x.Name, x.Type, x.Alternate, x.DelayedType, x.HashHeader, x.HashProperty, string(x.Arguments)} {
 		b = coding.AppendString(b, s)
 	}
-	return b
+	return binary.AppendUvarint(binary.AppendUvarint(b, uint64(x.CacheSize)), uint64(x.CacheTTL))
 }
 
 func (d *decoder) exchange() *routing.Exchange {
@@ -141,6 +141,7 @@ func (d *decoder) exchange() *routing.Exchange {
 		Name: d.String(), Type: d.String(), Alternate: d.String(), DelayedType: d.String(), HashHeader: d.String(), HashProperty: d.String(),
 	}
 	x.Arguments = d.Bytes()
+	x.CacheSize, x.CacheTTL = d.offset(), int64(d.UpTo(maxMillis))
 	return x
 }
 
@@ -226,11 +227,15 @@ func (s *State) declare(vhost string, x *Declaration) error {
 	case x.Exchange != nil:
 		_, err = v.Table.Declare(*x.Exchange)
 	case x.DeleteExchange != nil:
-		_, err = v.Table.Delete(x.DeleteExchange.Name, x.DeleteExchange.IfUnused)
+		var gone []string
+		gone, err = v.Table.Delete(x.DeleteExchange.Name, x.DeleteExchange.IfUnused)
+		v.forget(gone)
 	case x.Bind != nil:
 		_, err = v.Table.Bind(*x.Bind)
 	case x.Unbind != nil:
-		_, err = v.Table.Unbind(*x.Unbind)
+		var gone []string
+		gone, err = v.Table.Unbind(*x.Unbind)
+		v.forget(gone)
 	case x.Queue != nil:
 		err = s.createQueue(v, x.Queue)
 	case x.DeleteQueue != nil:
@@ -278,6 +283,13 @@ func (s *State) deleteQueue(v *Vhost, x *QueueDeleted) error {
 	delete(v.ids, q.ID)
 	delete(v.queues, q.Name)
 	s.changes.Deleted = append(s.changes.Deleted, q)
-	v.Table.QueueDeleted(q.Name)
+	v.forget(v.Table.QueueDeleted(q.Name))
 	return nil
+}
+
+// forget forgets what exchanges that are gone have seen.
+func (v *Vhost) forget(exchanges []string) {
+	for _, name := range exchanges {
+		delete(v.windows, name)
+	}
 }

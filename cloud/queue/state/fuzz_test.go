@@ -15,9 +15,10 @@ import (
 // sample has something of everything: two vhosts, and queues with marks, counts and
 // priorities.
 func sample(t testing.TB) *State {
-	prioritized := plain()
+	prioritized, unique := plain(), plain()
+	unique.Deduplicate = true
 	prioritized.MaxPriority, prioritized.DeadLetter = 3, &DeadLetter{"x", "k", true}
-	s, v := newState(t, plain(), prioritized)
+	s, v := newState(t, plain(), prioritized, unique)
 	apply(t, s, KindPublish, (&Published{Vhost: topic(), Base: 1<<32 - 100, Groups: []Group{
 		{Count: 5000, Queues: []QueueID{1, 2}, Lent: []QueueID{2}, Bytes: 9},
 		{Count: 1, Queues: []QueueID{2}, Bytes: 1},
@@ -34,6 +35,11 @@ func sample(t testing.TB) *State {
 		{Exchange: &routing.Exchange{Name: "x", Type: routing.Headers, AutoDelete: true}},
 		{Bind: &routing.Binding{Source: "x", Destination: "b", Match: routing.Match{Mode: routing.Any, Headers: []routing.Header{{Name: "h", Value: routing.IntValue(3)}}}}},
 	}))
+	apply(t, s, KindDeclare, EncodeDeclare("v", []Declaration{{Exchange: &routing.Exchange{Name: "seen", Type: routing.Deduplication, CacheSize: 9}}}))
+	for n := range 3 {
+		apply(t, s, KindPublish, (&Published{Vhost: topic(), Base: v.end, Groups: []Group{{Count: 1, Queues: []QueueID{1, 3}, Bytes: 9}},
+			Filters: []Filter{{Hash: numbered(n / 2), Now: 5, Passages: []Passage{{Exchange: "seen", Until: int64(n % 2 * 10), Queues: []QueueID{1}}}}}}).Append(nil))
+	}
 	apply(t, s, KindDeclare, EncodeDeclare("other", []Declaration{{CreateVhost: &VhostCreated{weir.TopicID{5}}}}))
 	return s
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/weirmq/weir/cloud/queue/routing"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -27,6 +28,8 @@ type modelQueue struct {
 	bytes, lent int64
 	uncertain   map[int64]bool // of what waits
 	expires     bool
+	unique      bool // it looks for duplicates
+	hashes      map[int64]Hash
 }
 
 type modelVhost struct {
@@ -37,6 +40,7 @@ type modelVhost struct {
 	end     int64
 	next    QueueID
 	readers map[string]map[Partition]int64
+	seen    []seen // by exchange "seen"
 }
 
 // model is the vhosts, and what writes the entries.
@@ -46,6 +50,7 @@ type model struct {
 	topics  int
 	border  int64   // publications jump to multiples of it, or to a bit less
 	results []error // what the declarations of the last entry come to
+	now     int64
 }
 
 func (m *model) pick() *modelVhost {
@@ -70,6 +75,7 @@ func (q *modelQueue) settle(bytes int64) {
 func (q *modelQueue) gone(id int64) {
 	delete(q.waiting, id)
 	delete(q.uncertain, id)
+	delete(q.hashes, id)
 }
 
 // entry makes a random entry, and does to the model what it says.
@@ -104,16 +110,19 @@ func (m *model) declareVhost() []byte {
 	}
 	m.topics++
 	name, topic := "v"+string(rune('a'+m.topics%26)), weir.TopicID{byte(m.topics), byte(m.topics >> 8)}
-	if m.results = []error{ErrExists}; m.vhosts[name] == nil {
+	if m.results = []error{ErrExists, nil}; m.vhosts[name] == nil {
 		m.results[0] = nil
 		m.vhosts[name] = &modelVhost{name: name, topic: topic, queues: make(map[QueueID]*modelQueue), next: 1,
 			delayed: make(map[int64]int64), readers: make(map[string]map[Partition]int64)}
 	}
-	return EncodeDeclare(name, []Declaration{{CreateVhost: &VhostCreated{topic}}})
+	return EncodeDeclare(name, []Declaration{{CreateVhost: &VhostCreated{topic}}, {Exchange: &routing.Exchange{Name: "seen", Type: routing.Deduplication, CacheSize: modelCache}}})
 }
+
+const modelCache = 3
 
 func (m *model) declareQueue(v *modelVhost) []byte {
 	s := plain()
+	s.Deduplicate = m.r.IntN(2) == 0
 	if m.r.IntN(3) == 0 {
 		s.MaxPriority = uint8(m.r.IntN(5))
 	}
@@ -125,7 +134,8 @@ func (m *model) declareQueue(v *modelVhost) []byte {
 		}
 	}
 	if m.results[1] == nil {
-		v.queues[v.next] = &modelQueue{id: v.next, name: name, priorities: s.MaxPriority, waiting: make(map[int64]*modelMessage), lent: -1, uncertain: make(map[int64]bool)}
+		v.queues[v.next] = &modelQueue{id: v.next, name: name, priorities: s.MaxPriority, waiting: make(map[int64]*modelMessage), lent: -1, uncertain: make(map[int64]bool),
+			unique: s.Deduplicate, hashes: make(map[int64]Hash)}
 		v.next++
 	}
 	return EncodeDeclare(v.name, []Declaration{{DeleteQueue: &QueueDeleted{ID: 1 << 40}}, {Queue: &QueueDeclared{name, s}}})
@@ -183,6 +193,10 @@ func (m *model) publish(v *modelVhost) []byte {
 		if g.Count = 1 + m.r.IntN(3); m.r.IntN(3) == 0 {
 			g.Count = m.r.IntN(200)
 		}
+		filtered := m.r.IntN(3) == 0
+		if filtered {
+			g.Count = 1
+		}
 		for _, q := range v.ids() {
 			if m.r.IntN(2) == 0 {
 				g.Queues = append(g.Queues, q)
@@ -196,17 +210,85 @@ func (m *model) publish(v *modelVhost) []byte {
 		for i := range g.Count {
 			if m.r.IntN(20) == 0 {
 				x := Special{Index: first + i, Priority: uint8(1 + m.r.IntN(6)), NotBefore: m.r.Int64N(2) * m.time()}
+				if filtered {
+					x.NotBefore = 0
+				}
 				x.Expires = x.NotBefore == 0 && m.r.IntN(4) == 0
 				p.Special = append(p.Special, x)
 			}
 		}
-		id = v.published(&g, id, p)
 		p.Groups = append(p.Groups, g)
+		if filtered {
+			f := m.filter(len(p.Groups)-1, g.Queues)
+			p.Filters = append(p.Filters, f)
+			g.Queues = v.filter(&f, id, g.Queues)
+		}
+		id = v.published(&g, id, p)
 	}
 	if id > p.Base {
 		v.end = id
 	}
 	return p.Append(nil)
+}
+
+// filter makes a filter of a message to some queues.
+func (m *model) filter(group int, queues []QueueID) Filter {
+	m.now = max(1, m.now+m.r.Int64N(20)-2)
+	f := Filter{Group: group, Hash: Hash{byte(m.r.IntN(6))}, Now: m.now}
+	for _, x := range []string{"seen", "none", "amq.fanout"} {
+		p := Passage{Exchange: x, Until: m.r.Int64N(2) * (m.now + m.r.Int64N(60))}
+		for _, id := range queues {
+			if m.r.IntN(2) == 0 {
+				p.Queues = append(p.Queues, id)
+			}
+		}
+		if m.r.IntN(2) == 0 {
+			f.Passages = append(f.Passages, p)
+		}
+	}
+	return f
+}
+
+// filter returns the queues that get a message.
+func (v *modelVhost) filter(f *Filter, id int64, queues []QueueID) (kept []QueueID) {
+	passes, limited := make(map[QueueID]bool), make(map[QueueID]bool)
+	for _, p := range f.Passages {
+		fresh := p.Exchange != "seen" || v.unseen(f.Hash, f.Now, p.Until)
+		for _, id := range p.Queues {
+			limited[id], passes[id] = true, passes[id] || fresh
+		}
+	}
+	for _, to := range queues {
+		q := v.queues[to]
+		if limited[to] && !passes[to] || q != nil && q.unique && slices.Contains(slices.Collect(maps.Values(q.hashes)), f.Hash) {
+			continue
+		}
+		if q != nil && q.unique {
+			q.hashes[id] = f.Hash
+		}
+		kept = append(kept, to)
+	}
+	return kept
+}
+
+// unseen reports whether exchange "seen" does not remember a message, and has it do so.
+func (v *modelVhost) unseen(h Hash, now, until int64) bool {
+	i := slices.IndexFunc(v.seen, func(x seen) bool { return x.hash == h })
+	if i >= 0 && (v.seen[i].until == 0 || v.seen[i].until > now) {
+		return false
+	}
+	if until != 0 && until <= now {
+		return true
+	}
+	if i >= 0 {
+		v.seen = slices.Delete(v.seen, i, i+1)
+	}
+	for len(v.seen) > 0 && v.seen[0].until != 0 && v.seen[0].until <= now {
+		v.seen = v.seen[1:]
+	}
+	v.seen = append(v.seen, seen{h, until})
+	v.seen = v.seen[max(0, len(v.seen)-modelCache):]
+	return true
 }
 
 // time returns ms of the first seconds, or of the first hours.
@@ -328,6 +410,15 @@ func (m *model) check(t *testing.T, s *State) {
 			}
 		}
 		m.checkDelayed(t, v, want, floor)
+		for n := range 6 {
+			h, got := Hash{byte(n)}, false
+			for _, x := range want.seen {
+				got = got || x.hash == h && (x.until == 0 || x.until > m.now)
+			}
+			if v.Seen("seen", h, m.now) != got {
+				t.Fatalf("hash %d is remembered: %v, at %d; not %v", n, !got, m.now, want.seen)
+			}
+		}
 		m.checkNeeded(t, v, want)
 		if !slices.Equal(v.Readers(), slices.Sorted(maps.Keys(want.readers))) {
 			t.Fatalf("readers %v, not %v", v.Readers(), want.readers)
@@ -396,6 +487,12 @@ func (m *model) checkQueue(t *testing.T, q *Queue, w *modelQueue) {
 	ids := w.sorted()
 	if q.Len() != int64(len(ids)) || q.Bytes() != w.bytes || q.Lent() != w.lent || !slices.Equal(slices.Collect(q.Waiting(0)), ids) || q.Priorities() != 1+int(w.priorities) || q.MayExpire() != w.expires {
 		t.Fatalf("queue %s has %d with %d bytes, lent %d: %v; not %v, %+v", q.Name, q.Len(), q.Bytes(), q.Lent(), slices.Collect(q.Waiting(0)), ids, w)
+	}
+	for n := range 6 {
+		h := Hash{byte(n)}
+		if got := slices.Contains(slices.Collect(maps.Values(w.hashes)), h); q.Holds(h) != got {
+			t.Fatalf("queue %s holds hash %d: %v, not %v", q.Name, n, !got, w.hashes)
+		}
 	}
 	next := make([]int64, q.Priorities())
 	for id, message := range w.waiting {

@@ -12,6 +12,7 @@ type Published struct {
 	Base    int64 // offset of the first
 	Groups  []Group
 	Special []Special // ascending
+	Filters []Filter  // ascending
 }
 
 // Group is messages in a row that went to the same queues.
@@ -65,7 +66,7 @@ func (p *Published) Append(b []byte) []byte {
 		next = x.Index + 1
 		b = x.append(b)
 	}
-	return b
+	return appendFilters(b, p.Filters)
 }
 
 func (x *Special) append(b []byte) []byte {
@@ -109,6 +110,7 @@ func (s *State) applyPublish(d *decoder) error {
 		}
 	}
 	s.specials(d, base)
+	s.readFilters(d, base)
 	v := s.topics[topic]
 	if !d.Done() || end > maxOffset || len(s.special) > 0 && base+int64(s.special[len(s.special)-1].Index) >= end || v != nil && base < v.end {
 		return ErrCorrupt
@@ -117,13 +119,17 @@ func (s *State) applyPublish(d *decoder) error {
 		return nil
 	}
 	v.end = end
-	special, targets := s.special, 0
-	for _, g := range s.groups {
+	special, targets, filters := s.special, 0, s.filters
+	for i, g := range s.groups {
 		n := 0
 		for n < len(special) && base+int64(special[n].Index) <= g.last {
 			n++
 		}
-		s.publish(v, &g, base, s.targets[targets:g.targets], special[:n])
+		to := s.targets[targets:g.targets]
+		if len(filters) > 0 && filters[0].Group == i {
+			to, filters = v.filter(&filters[0], g.first, to), filters[1:]
+		}
+		s.publish(v, &g, base, to, special[:n])
 		special, targets = special[n:], g.targets
 	}
 	return nil

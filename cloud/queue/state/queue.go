@@ -20,6 +20,7 @@ type Queue struct {
 	lent    int64
 	counts  counts
 	marks   []mark // ascending
+	held    held   // of what waits, if the queue looks for duplicates
 
 	filled, settled uint64 // the entry that changed it last
 }
@@ -123,6 +124,7 @@ func (q *Queue) remove(first, last int64) bool {
 		return false
 	}
 	q.counts.remove(first, last)
+	q.held.remove(first, last)
 	return true
 }
 

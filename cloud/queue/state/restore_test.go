@@ -18,7 +18,7 @@ func TestRestoreRefuses(t *testing.T) {
 		"a topic of two vhosts":          func(v *Vhost, _, _ *Queue) { v.Topic = weir.TopicID{5} },
 		"a vhost named like another":     func(v *Vhost, _, _ *Queue) { v.Name = "other" },
 		"a queue that is not routed to":  func(v *Vhost, a, _ *Queue) { v.Table.QueueDeleted("a") },
-		"a queue that is only routed to": func(v *Vhost, _, _ *Queue) { v.Table.QueueDeclared("c") },
+		"a queue that is only routed to": func(v *Vhost, _, _ *Queue) { v.Table.QueueDeclared("d") },
 		"an id to come":                  func(v *Vhost, _, _ *Queue) { v.next = 2 },
 		"two queues of a name":           func(_ *Vhost, _, b *Queue) { b.Name = "a" },
 		"two queues of an id":            func(_ *Vhost, _, b *Queue) { b.ID = 1 },

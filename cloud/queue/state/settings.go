@@ -42,6 +42,7 @@ type Settings struct {
 	MaxPriority         uint8       // x-max-priority; 0: no priorities
 	SingleActive        bool        // x-single-active-consumer
 	DeliveryLimit       int         // x-delivery-limit; -1: none
+	Deduplicate         bool        // x-message-deduplication
 
 	// Stream (x-queue-type: stream): the queue has no messages of its own. It reads the
 	// topic of its name, and what is published to it goes there.
@@ -56,6 +57,7 @@ const (
 	flagDeadLetter
 	flagDeadLetterKey
 	flagStream
+	flagDeduplicate
 	settingsFlags = 1<<iota - 1
 )
 
@@ -69,6 +71,7 @@ func (s *Settings) append(b []byte) []byte {
 		{s.Durable, flagDurable}, {s.AutoDelete, flagAutoDelete}, {s.SingleActive, flagSingleActive},
 		{s.DeadLetter != nil, flagDeadLetter}, {s.DeadLetter != nil && s.DeadLetter.HasKey, flagDeadLetterKey},
 		{s.Stream, flagStream},
+		{s.Deduplicate, flagDeduplicate},
 	} {
 		if f.set {
 			flags |= f.bit
@@ -95,12 +98,13 @@ func (s *Settings) append(b []byte) []byte {
 
 func (d *decoder) settings() Settings {
 	flags, overflow, priority := d.Byte(), Overflow(d.Byte()), d.Byte()
-	if flags > settingsFlags || overflow > RejectPublishDLX || flags&flagDeadLetterKey != 0 && flags&flagDeadLetter == 0 {
+	if flags&^settingsFlags != 0 || overflow > RejectPublishDLX || flags&flagDeadLetterKey != 0 && flags&flagDeadLetter == 0 {
 		d.Fail()
 	}
 	s := Settings{
 		Durable: flags&flagDurable != 0, AutoDelete: flags&flagAutoDelete != 0, SingleActive: flags&flagSingleActive != 0,
 		Overflow: overflow, MaxPriority: priority, Owner: d.String(), Stream: flags&flagStream != 0,
+		Deduplicate: flags&flagDeduplicate != 0,
 	}
 	if a := d.Bytes(); len(a) > 0 {
 		s.Arguments = append([]byte(nil), a...)

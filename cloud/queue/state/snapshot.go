@@ -43,6 +43,10 @@ func (v *Vhost) append(b []byte) []byte {
 			b = appendPosition(b, p)
 		}
 	}
+	b = binary.AppendUvarint(b, uint64(len(v.windows)))
+	for _, exchange := range slices.Sorted(maps.Keys(v.windows)) {
+		b = v.windows[exchange].append(coding.AppendString(b, exchange))
+	}
 	return b
 }
 
@@ -60,6 +64,9 @@ func (q *Queue) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(len(q.counts)))
 	for i := range q.counts {
 		b = q.counts[i].append(b)
+	}
+	if q.Settings.Deduplicate {
+		b = q.held.append(b)
 	}
 	return b
 }
@@ -125,6 +132,10 @@ func (d *decoder) vhost() *Vhost {
 			}
 		}
 	}
+	for range d.Count(3) {
+		exchange := d.String()
+		v.windows[exchange] = d.window(v.cache(exchange))
+	}
 	return v
 }
 
@@ -142,6 +153,9 @@ func (d *decoder) queue(v *Vhost) *Queue {
 	}
 	for range d.Count(1) {
 		q.counts = append(q.counts, d.set(v.end))
+	}
+	if q.Settings.Deduplicate {
+		q.held = d.held(q)
 	}
 	if !d.Bad() && !q.valid() {
 		d.Fail()

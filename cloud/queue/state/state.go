@@ -33,6 +33,7 @@ type State struct {
 	size    int    // of the last snapshot
 	groups  []publishedGroup
 	special []Special
+	filters []Filter
 	targets []uint64
 }
 
@@ -141,13 +142,14 @@ type Vhost struct {
 	end     int64
 	delayed delayed
 	readers map[string]map[Partition]int64
+	windows map[string]*window // of exchanges that look for duplicates and have seen messages
 }
 
 func newVhost(name string, topic weir.TopicID) *Vhost {
 	return &Vhost{
 		Name: name, Topic: topic, Table: routing.New(), next: 1,
 		queues: make(map[string]*Queue), ids: make(map[QueueID]*Queue),
-		readers: make(map[string]map[Partition]int64),
+		readers: make(map[string]map[Partition]int64), windows: make(map[string]*window),
 	}
 }
 
