@@ -32,12 +32,16 @@ const (
 	consumerHeartbeat = "consumer.heartbeat.interval.ms"
 )
 
-// groupSettings lists the settings of groups, by name (KIP-848, KIP-932).
+// groupSettings lists the settings of groups, by name (KIP-848, KIP-932, KIP-1191).
 var groupSettings = []Setting{
 	{Name: consumerHeartbeat, Type: Int, Default: "5000", rule: between(100, 60_000),
 		Doc: "How often members of the group send heartbeats, in the newer group protocol. It must be less than consumer.session.timeout.ms."},
 	{Name: consumerSession, Type: Int, Default: "45000", rule: between(1_000, 1_800_000),
 		Doc: "A member of the group is removed after this long without a heartbeat, in the newer group protocol."},
+	{Name: shareCopyDead, Type: Boolean, Default: "false", rule: trueFalse,
+		Doc: "Whether a dead letter of a share group has key, value and headers of its record; else it only says where that is, and why it was given up."},
+	{Name: shareDeadLetters, Type: String, rule: deadLetterTopics,
+		Doc: "A topic that gets the records that a share group gives up: those that a member rejects, and those that were delivered share.delivery.count.limit times without success. Its name begins with dlq., and it has errors.deadletterqueue.group.enable=true. Empty: none."},
 	{Name: shareReset, Type: String, Default: "latest", rule: resets,
 		Doc: "Where a share group begins to read a partition: latest, earliest, or by_duration: and how long ago, such as by_duration:PT1H."},
 	{Name: shareDeliveries, Type: Int, Default: "5", rule: between(2, 10),

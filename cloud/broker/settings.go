@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/weirmq/weir/cloud/share"
 	"github.com/weirmq/weir/configs"
 )
 
@@ -113,6 +114,8 @@ var topicSettings = []Setting{
 		Doc: "Level of zstd if compression.type is zstd."},
 	{Name: "delete.retention.ms", Type: Long, Default: "86400000", Broker: "log.cleaner.delete.retention.ms", rule: atLeast(0),
 		Doc: "How long compaction leaves a tombstone, so that readers who are behind see it."},
+	{Name: share.DeadLetterEnable, Type: Boolean, Default: "false", rule: trueFalse,
+		Doc: "Whether share groups may use the topic for dead letters."},
 	{Name: "file.delete.delay.ms", Type: Long, Default: "60000", Broker: "log.segment.delete.delay.ms", rule: atLeast(0), Inert: noFiles,
 		Doc: "How long a file that is not needed any more stays."},
 	{Name: "flush.messages", Type: Long, Default: forever, Broker: "log.flush.interval.messages", rule: atLeast(1), Inert: noFlush,

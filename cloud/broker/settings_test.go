@@ -135,7 +135,7 @@ func TestShareSettings(t *testing.T) {
 	for value, want := range map[string]share.Settings{
 		"latest": {}, "earliest": {Earliest: true}, "by_duration:PT1H30M": {Since: 90 * time.Minute}, "by_duration:P2DT5S": {Since: 48*time.Hour + 5*time.Second},
 	} {
-		values := map[string]string{shareReset: value, shareIsolation: "read_committed", shareLock: "2000", shareDeliveries: "3", shareLocks: "100"}
+		values := map[string]string{shareReset: value, shareIsolation: "read_committed", shareLock: "2000", shareDeliveries: "3", shareLocks: "100", shareDeadLetters: "dlq.t", shareCopyDead: "true"}
 		if err := CheckGroup(values); err != nil {
 			t.Error(err)
 		}
@@ -143,7 +143,7 @@ func TestShareSettings(t *testing.T) {
 		if err := s.Alter(t.Context(), r, func(old map[string]string) error { maps.Copy(old, values); return nil }); err != nil {
 			t.Fatal(err)
 		}
-		want.Committed, want.Lock, want.Deliveries, want.Locks = true, 2*time.Second, 3, 100
+		want.Committed, want.Lock, want.Deliveries, want.Locks, want.DeadLetters, want.CopyDead = true, 2*time.Second, 3, 100, "dlq.t", true
 		if got := of("g"); got != want {
 			t.Errorf("%s: %+v, want %+v", value, got, want)
 		}
@@ -152,5 +152,13 @@ func TestShareSettings(t *testing.T) {
 		if err := CheckGroup(map[string]string{shareReset: bad}); !errors.Is(err, ErrInvalidConfig) {
 			t.Errorf("%q: %v", bad, err)
 		}
+	}
+	for _, bad := range []string{"t", "xdlq.t", "dlq./", "dlq." + strings.Repeat("x", 246)} {
+		if err := CheckGroup(map[string]string{shareDeadLetters: bad}); !errors.Is(err, ErrInvalidConfig) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	if err := CheckGroup(map[string]string{shareDeadLetters: ""}); err != nil {
+		t.Error(err)
 	}
 }

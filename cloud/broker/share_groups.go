@@ -7,11 +7,13 @@ import (
 	"math"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/cloud/share"
+	logstate "github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -188,13 +190,15 @@ func translateShare(err error) error {
 
 // The settings of share groups (KIP-932).
 const (
-	shareReset      = "share.auto.offset.reset"
-	shareDeliveries = "share.delivery.count.limit"
-	shareHeartbeat  = "share.heartbeat.interval.ms"
-	shareIsolation  = "share.isolation.level"
-	shareLocks      = "share.partition.max.record.locks"
-	shareLock       = "share.record.lock.duration.ms"
-	shareSession    = "share.session.timeout.ms"
+	shareReset       = "share.auto.offset.reset"
+	shareDeadLetters = "errors.deadletterqueue.topic.name"
+	shareCopyDead    = "errors.deadletterqueue.copy.record.enable"
+	shareDeliveries  = "share.delivery.count.limit"
+	shareHeartbeat   = "share.heartbeat.interval.ms"
+	shareIsolation   = "share.isolation.level"
+	shareLocks       = "share.partition.max.record.locks"
+	shareLock        = "share.record.lock.duration.ms"
+	shareSession     = "share.session.timeout.ms"
 )
 
 // resets says where a share group begins: "latest", "earliest", or "by_duration:" and a
@@ -247,9 +251,18 @@ func ShareSettings(s *settings.Settings) func(group string) share.Settings {
 		result.Committed = values[shareIsolation] == "read_committed"
 		result.Lock = time.Duration(number(shareLock)) * time.Millisecond
 		result.Deliveries, result.Locks = int(number(shareDeliveries)), int(number(shareLocks))
+		result.DeadLetters, result.CopyDead = values[shareDeadLetters], values[shareCopyDead] == "true"
 		return result
 	}
 }
+
+// deadLetterPrefix begins the names of topics for dead letters, as by default in KIP-1191:
+// so that a group cannot be made to write to any other topic.
+const deadLetterPrefix = "dlq."
+
+var deadLetterTopics = rule{"empty, or the name of a topic that begins with " + deadLetterPrefix, func(v string) bool {
+	return v == "" || strings.HasPrefix(v, deadLetterPrefix) && logstate.CheckTopicName(v) == nil
+}}
 
 // ShareLock returns how long a member of a share group has a record that it acquires.
 func (b *Broker) ShareLock(name string) time.Duration {

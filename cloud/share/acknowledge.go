@@ -21,34 +21,36 @@ func (m *Manager) Acknowledge(at Place, member string, all []Acknowledgement, do
 		return
 	}
 	m.mu.Lock()
-	p, update, err := m.judge(at, member, all, start)
+	p, update, dead, err := m.judge(at, member, all, start)
 	m.mu.Unlock()
 	if err != nil || len(update.Changes) == 0 {
 		done(err)
 		return
 	}
-	m.settle(p, update, done)
+	m.settle(p, update, dead, done)
 }
 
-// judge checks verdicts, renews leases, and marks those that end.
-func (m *Manager) judge(at Place, member string, all []Acknowledgement, start int64) (*partition, state.Updated, error) {
+// judge checks verdicts, renews leases, and marks those that end. It returns the entry that
+// ends them, and which of their records are dead letters.
+func (m *Manager) judge(at Place, member string, all []Acknowledgement, start int64) (*partition, state.Updated, []deadRow, error) {
 	if m.closed {
-		return nil, state.Updated{}, ErrClosed
+		return nil, state.Updated{}, nil, ErrClosed
 	}
 	p := m.groups[at.Group][topicPart{at.Topic, at.Partition}]
 	if p == nil || p.id == 0 || m.state.ByID(p.id) == nil {
-		return nil, state.Updated{}, ErrInvalidState
+		return nil, state.Updated{}, nil, ErrInvalidState
 	}
+	var dead []deadRow
 	u := state.Updated{ID: p.id, Lent: -1, Start: start}
 	settings := m.o.Settings(at.Group).withDefaults()
 	after := int64(0)
 	for _, a := range all {
 		if err := a.check(after); err != nil {
-			return nil, u, err
+			return nil, u, nil, err
 		}
 		after = a.Last + 1
 		if !p.acquiredBy(member, max(a.First, start), a.Last) {
-			return nil, u, fmt.Errorf("%w: records %d to %d", ErrInvalidState, a.First, a.Last)
+			return nil, u, nil, fmt.Errorf("%w: records %d to %d", ErrInvalidState, a.First, a.Last)
 		}
 	}
 	for _, a := range all {
@@ -59,12 +61,16 @@ func (m *Manager) judge(at Place, member string, all []Acknowledgement, start in
 				return
 			}
 			p.rows(first, last, func(l lease) {
-				u.Changes = append(u.Changes, l.verdict(v, settings.Deliveries))
+				r := l.verdict(v, settings.Deliveries)
+				u.Changes = append(u.Changes, r)
+				if d, ok := l.deadRow(v, r, &settings); ok {
+					dead = append(dead, d)
+				}
 			})
 			p.change(first, last, func(l lease) (lease, bool) { l.ending = true; return l, true })
 		})
 	}
-	return p, u, nil
+	return p, u, dead, nil
 }
 
 // check returns an error if the acknowledgement does not make sense, or begins before
@@ -121,21 +127,32 @@ func (l *lease) verdict(v Verdict, deliveries int) state.Run {
 }
 
 // settle makes an update durable, ends the leases of the records that it changes, and
-// then calls done. The caller has marked them as ending, and holds no lock.
-func (m *Manager) settle(p *partition, u state.Updated, done func(error)) {
+// then calls done. dead are those of the records that are dead letters. The caller has
+// marked the leases as ending, and holds no lock.
+func (m *Manager) settle(p *partition, u state.Updated, dead []deadRow, done func(error)) {
+	if len(dead) > 0 {
+		m.settleDead(p, u, dead, done)
+		return
+	}
 	m.submit(u, func(err error) {
-		m.mu.Lock()
-		for _, c := range u.Changes {
-			p.change(c.First, c.Last, func(l lease) (lease, bool) {
-				if l.ending {
-					l.ending = false
-					return l, err != nil && l.count > 0
-				}
-				return l, true
-			})
-		}
-		p.wake()
-		m.mu.Unlock()
+		m.end(p, u.Changes, err)
 		done(err)
 	})
+}
+
+// end ends the leases of records, whose entry is durable; after an error they are acquired
+// as before.
+func (m *Manager) end(p *partition, changes []state.Run, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range changes {
+		p.change(c.First, c.Last, func(l lease) (lease, bool) {
+			if l.ending {
+				l.ending = false
+				return l, err != nil && l.count > 0
+			}
+			return l, true
+		})
+	}
+	p.wake()
 }

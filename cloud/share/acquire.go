@@ -117,7 +117,7 @@ func (m *Manager) lend(ctx context.Context, p *partition, u state.Updated, wait 
 	}
 	landed := make(chan error, 1)
 	defer stopwatch.Waiting(ctx)()
-	m.settle(p, u, func(err error) { landed <- err })
+	m.settle(p, u, nil, func(err error) { landed <- err })
 	if !wait {
 		return nil
 	}

@@ -18,5 +18,9 @@
 // also not have been, so a record can have a higher count than it had deliveries, but it
 // is never done for that alone.
 //
+// A group may have a topic for dead letters: what is rejected or was delivered too often is
+// copied there, in the slot of the entry that says that it is done (KIP-1191). The topic has
+// to be in the same shard.
+//
 // One mutex in Manager guards all of it. Operations under it are short and do no I/O.
 package share

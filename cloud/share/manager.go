@@ -17,7 +17,8 @@ type Manager struct {
 	o       Options
 	ctx     context.Context // ends with Close
 	stop    context.CancelFunc
-	pending sync.WaitGroup // entries that nobody waits for
+	pending sync.WaitGroup // entries that nobody waits for, and goroutines that write dead letters
+	copies  chan struct{}  // has an element for each goroutine that copies dead letters now
 
 	mu     sync.Mutex // guards everything below, and every partition
 	log    machine.WaitingLog
@@ -25,7 +26,12 @@ type Manager struct {
 	state  *state.State
 	ends   map[state.ID]int64                  // of the partitions when this owner began: what is behind, no earlier one has delivered
 	groups map[string]map[topicPart]*partition // that were used since Start
+
+	unusable map[string]bool // groups whose dead-letter topic could not be used the last time
 }
+
+// mostCopies is how many goroutines copy dead letters at once: each has a few megabytes.
+const mostCopies = 4
 
 type topicPart struct {
 	topic weir.TopicID
@@ -34,7 +40,8 @@ type topicPart struct {
 
 // New returns a manager that serves after Start.
 func New(o Options) *Manager {
-	m := &Manager{o: o.withDefaults(), closed: true, state: state.New(), groups: make(map[string]map[topicPart]*partition)}
+	m := &Manager{o: o.withDefaults(), closed: true, state: state.New(), groups: make(map[string]map[topicPart]*partition),
+		unusable: make(map[string]bool), copies: make(chan struct{}, mostCopies)}
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	return m
 }

@@ -26,7 +26,7 @@ func (m *Manager) expire(p *partition) {
 	now := time.Now()
 	m.mu.Lock()
 	p.due = time.Time{}
-	update, ok := m.ending(p, func(l *lease) bool { return !l.until.After(now) })
+	update, dead, ok := m.ending(p, func(l *lease) bool { return !l.until.After(now) })
 	next := time.Time{}
 	for i := range p.leases {
 		if l := &p.leases[i]; !l.ending && (next.IsZero() || l.until.Before(next)) {
@@ -41,14 +41,14 @@ func (m *Manager) expire(p *partition) {
 	}
 	m.mu.Unlock()
 	if ok {
-		m.settle(p, update, func(err error) { m.ended(p, err) })
+		m.settle(p, update, dead, func(err error) { m.ended(p, err) })
 	}
 }
 
 // ended is called when an entry that nobody waits for is durable, or is not.
 func (m *Manager) ended(p *partition, err error) {
 	defer m.pending.Done()
-	if err == nil || gone(err) {
+	if err == nil || gone(err) || m.ctx.Err() != nil {
 		return
 	}
 	m.o.Log.Warn("records that a member of a share group did not acknowledge cannot be delivered again yet", "group", p.place.Group, "partition", p.place.Partition, "err", err)
@@ -57,35 +57,41 @@ func (m *Manager) ended(p *partition, err error) {
 	m.arm(p, time.Now().Add(time.Second)) // they are over still
 }
 
-// ending marks the leases that match as ending, and returns the entry that ends them;
-// false if there are none.
-func (m *Manager) ending(p *partition, match func(*lease) bool) (state.Updated, bool) {
+// ending marks the leases that match as ending, and returns the entry that ends them, and
+// which of their records are dead letters; false if there are none.
+func (m *Manager) ending(p *partition, match func(*lease) bool) (state.Updated, []deadRow, bool) {
 	u := state.Updated{ID: p.id, Lent: -1}
 	if !m.current(p) {
-		return u, false
+		return u, nil, false
 	}
+	var dead []deadRow
 	settings := m.o.Settings(p.place.Group).withDefaults()
 	for i := range p.leases {
 		if l := &p.leases[i]; !l.ending && match(l) {
 			l.ending = true
-			u.Changes = append(u.Changes, l.verdict(Release, settings.Deliveries))
+			r := l.verdict(Release, settings.Deliveries)
+			u.Changes = append(u.Changes, r)
+			if d, ok := l.deadRow(Release, r, &settings); ok {
+				dead = append(dead, d)
+			}
 		}
 	}
-	return u, len(u.Changes) > 0
+	return u, dead, len(u.Changes) > 0
 }
 
 // Leave ends the leases of a member that has gone. It calls done when that is durable,
 // or cannot be. It does not wait, but for room in the log.
 func (m *Manager) Leave(group, member string, done func(error)) {
 	type ended struct {
-		p *partition
-		u state.Updated
+		p    *partition
+		u    state.Updated
+		dead []deadRow
 	}
 	var all []ended
 	m.mu.Lock()
 	for _, p := range m.groups[group] {
-		if u, ok := m.ending(p, func(l *lease) bool { return l.member == member && l.count > 0 }); ok {
-			all = append(all, ended{p, u})
+		if u, dead, ok := m.ending(p, func(l *lease) bool { return l.member == member && l.count > 0 }); ok {
+			all = append(all, ended{p, u, dead})
 		}
 	}
 	m.pending.Add(len(all))
@@ -98,7 +104,7 @@ func (m *Manager) Leave(group, member string, done func(error)) {
 	var first atomic.Pointer[error]
 	left.Store(int64(len(all)))
 	for _, e := range all {
-		m.settle(e.p, e.u, func(err error) {
+		m.settle(e.p, e.u, e.dead, func(err error) {
 			m.ended(e.p, err)
 			if err != nil {
 				first.CompareAndSwap(nil, &err)

@@ -22,7 +22,7 @@ type Options struct {
 	Settings func(group string) Settings
 
 	Log *slog.Logger     // slog.Default
-	Now func() time.Time // time.Now, for the first record of a group that begins some time ago
+	Now func() time.Time // time.Now, for the first record of a group that begins some time ago, and for dead letters
 }
 
 func (o Options) withDefaults() Options {
@@ -47,6 +47,9 @@ type Settings struct {
 	Committed  bool          // records of transactions that are open or were aborted are not delivered
 	Deliveries int           // a record is done when so many deliveries have ended without success; 5
 	Locks      int           // records of a partition that may be acquired at once; 2,000
+
+	DeadLetters string // the topic to which records are copied that are done without success; "": none
+	CopyDead    bool   // with key, value and headers; else only where from and why
 }
 
 func (s Settings) withDefaults() Settings {

@@ -17,6 +17,8 @@ type told struct {
 	wanted    bool // it is a record that must be delivered, unless it is done
 	done      bool // a verdict that ends it was confirmed
 	perhaps   bool // such a verdict may be durable
+	rejected  bool // a verdict Reject may be
+	dead      bool // a verdict Reject was confirmed
 	delivered int  // times
 	count     int  // of the last delivery
 	holder    string
@@ -56,6 +58,9 @@ func (k *walker) hear() {
 func TestWalk(t *testing.T) {
 	for seed := range uint64(80) {
 		s := Settings{Earliest: true, Committed: true, Lock: time.Second, Deliveries: 3, Locks: 40}
+		if seed%3 > 0 {
+			s.DeadLetters, s.CopyDead = "dlq.t", true
+		}
 		run(t, seed, s, func(w *world) {
 			k := &walker{world: w, random: rand.New(rand.NewPCG(seed, 1)), what: fmt.Sprint("seed ", seed), lock: s.Lock, limit: s.Deliveries}
 			for range 250 {
@@ -157,6 +162,7 @@ func (k *walker) acknowledge(member string) {
 	ends := v == Accept || v == Reject
 	for i := range rows {
 		rows[i].perhaps = rows[i].perhaps || ends
+		rows[i].rejected = rows[i].rejected || v == Reject
 		if v == Renew {
 			rows[i].until = began.Add(k.lock)
 		} else {
@@ -167,7 +173,7 @@ func (k *walker) acknowledge(member string) {
 	k.Acknowledge(k.place(), member, []Acknowledgement{{first, last, []Verdict{v}}}, func(err error) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		k.answered = append(k.answered, func() { k.answer(first, last, ends, over, owner, err) })
+		k.answered = append(k.answered, func() { k.answer(first, last, v, over, owner, err) })
 	})
 	if over && v == Renew { // whether it was renewed is not known
 		for i := range rows {
@@ -179,13 +185,14 @@ func (k *walker) acknowledge(member string) {
 	}
 }
 
-// answer takes in what became of an acknowledgement by that owner. ends: it ends the
-// records; over: the member may have been too late.
-func (k *walker) answer(first, last int64, ends, over bool, owner int, err error) {
+// answer takes in what became of an acknowledgement by that owner. over: the member may
+// have been too late.
+func (k *walker) answer(first, last int64, v Verdict, over bool, owner int, err error) {
 	switch {
 	case err == nil:
 		for o := first; o <= last; o++ {
-			k.records[o].done = k.records[o].done || ends
+			k.records[o].done = k.records[o].done || v == Accept || v == Reject
+			k.records[o].dead = k.records[o].dead || v == Reject
 		}
 	case errors.Is(err, ErrInvalidState) && !over:
 		k.t.Errorf("%s: records %d to %d are refused: %v", k.what, first, last, err)
@@ -233,6 +240,7 @@ func (k *walker) drain() {
 			k.t.Errorf("%s: record %d is lost: %+v", k.what, o, r)
 		}
 	}
+	k.auditLetters()
 	if o := k.offsets(); o.Start != int64(len(k.records)) || o.Lag != 0 {
 		k.t.Errorf("%s: the group is at %+v of %d", k.what, o, len(k.records))
 	}

@@ -55,6 +55,10 @@ func run(t *testing.T, seed uint64, s Settings, test func(w *world)) {
 		topic, err := w.log.CreateTopic(t.Context(), "t", 2, nil)
 		w.want(err, nil)
 		w.topic = topic.ID
+		if s.DeadLetters != "" {
+			_, err := w.log.CreateTopic(t.Context(), s.DeadLetters, 1, map[string]string{DeadLetterEnable: "true"})
+			w.want(err, nil)
+		}
 		test(w)
 		w.want(w.Manager.Close(), nil)
 		w.want(w.log.Close(), nil)
