@@ -125,6 +125,31 @@ func (b *Builder) Build() (Batch, error) {
 	return batch, nil
 }
 
+// Take is Build for a builder that is then Reset. What is not compressed is not copied: the
+// builder begins with other memory.
+func (b *Builder) Take() (Batch, error) {
+	if b.codec != None || b.count == 0 {
+		batch, err := b.Build()
+		if err == nil {
+			b.Reset()
+		}
+		return batch, err
+	}
+	batch := Batch(b.buf)
+	b.putHeader(batch, None)
+	b.buf = nil
+	b.Reset()
+	return batch, nil
+}
+
+// Grow makes room for n bytes of records, so that Append need not copy what is there.
+func (b *Builder) Grow(n int) {
+	if n > 0 && len(b.buf) == 0 {
+		n += HeaderSize
+	}
+	b.buf = slices.Grow(b.buf, n)
+}
+
 // putHeader fills the HeaderSize bytes before the records.
 func (b *Builder) putHeader(p Batch, codec Codec) {
 	id, epoch, sequence := int64(-1), int16(-1), int32(-1)

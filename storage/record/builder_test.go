@@ -113,3 +113,36 @@ func TestBuilderRefuses(t *testing.T) {
 		t.Errorf("extremes read as %d, %d, %d headers", got[1].Timestamp, got[2].Timestamp, len(got[3].Headers))
 	}
 }
+
+// TestTake: what Take returns is what Build would, and the builder does not write to it
+// any more.
+func TestTake(t *testing.T) {
+	for _, codec := range codecs {
+		b, other := record.NewBuilder(codec), record.NewBuilder(codec)
+		b.Grow(10_000)
+		if _, err := b.Take(); !errors.Is(err, record.ErrEmpty) {
+			t.Fatal(err)
+		}
+		for _, r := range readings(40) {
+			if err := errors.Join(b.Append(&r), other.Append(&r)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := other.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := b.Take()
+		if err != nil || b.Len() != 0 {
+			t.Fatalf("%v; %d records are left", err, b.Len())
+		}
+		for _, r := range readings(40) {
+			if err := b.Append(&r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%v: Take and Build differ", codec)
+		}
+	}
+}

@@ -99,6 +99,9 @@ func FuzzEach(f *testing.F) {
 		if verr == nil && !b.LogAppendTime() {
 			rebuilt.SetBaseOffset(b.BaseOffset())
 			equal(t, collect(t, rebuilt), collect(t, b))
+			if base := b.BaseOffset(); base >= 0 && base < 1<<60 {
+				sameOpened(t, b)
+			}
 		}
 	})
 }
