@@ -103,7 +103,7 @@ func newConn(s *Server, nc net.Conn, l *listener.Listener) *conn {
 		s: s, nc: nc, listener: l, from: from, peer: nc.RemoteAddr().String(), id: s.nextSession(),
 		memory: s.memory.Peer(""), answers: s.answers.Peer(""), pending: s.pending.Peer(""),
 		channels: make(map[uint16]*channel), exchanges: make(map[string]routing.Exchange),
-		out: wire.NewWriter(), frameMax: wire.MinFrameMax, wake: make(chan struct{}, 1),
+		out: s.writer(), frameMax: wire.MinFrameMax, wake: make(chan struct{}, 1),
 	}
 	c.changed = sync.NewCond(&c.mu)
 	c.ctx, c.cancel = context.WithCancelCause(s.ctx)

@@ -122,6 +122,7 @@ type Server struct {
 	sessions atomic.Uint64
 	replies  replies // clients that wait for direct replies
 	bursts   bursts
+	spare    wire.Spare // memory of writers
 
 	ctx  context.Context // ends when the server closes
 	stop context.CancelFunc

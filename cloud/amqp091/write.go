@@ -21,7 +21,7 @@ const (
 // write writes what waits, and takes deliveries whenever the client has taken what was
 // written before. It ends with the connection, or when nothing waits after last was set.
 func (c *conn) write() error {
-	spare := wire.NewWriter()
+	spare := c.s.writer()
 	var taken []queue.Delivery
 	for {
 		taken = c.deliver(taken)
@@ -36,10 +36,18 @@ func (c *conn) write() error {
 		if last {
 			return nil
 		}
+		spare.Trim()
 		if err := c.rest(); err != nil {
 			return err
 		}
 	}
+}
+
+// writer returns a writer that shares memory with others when it has nothing to write.
+func (s *Server) writer() *wire.Writer {
+	w := wire.NewWriter()
+	w.Spare = &s.spare
+	return w
 }
 
 // swap returns what waits to be written, and puts spare in its place; nil if nothing waits.
@@ -52,6 +60,7 @@ func (c *conn) swap(spare *wire.Writer) (full *wire.Writer, last bool) {
 	}
 	c.confirming = c.confirming[:0]
 	if c.out.Len() == 0 {
+		c.out.Trim()
 		return nil, c.last
 	}
 	full = c.out

@@ -232,6 +232,44 @@ func TestWhatDoesNotFit(t *testing.T) {
 	}
 }
 
+// TestTrim: a writer gives up memory when nothing waits, and another one uses it.
+func TestTrim(t *testing.T) {
+	var spare Spare
+	w, other := NewWriter(), NewWriter()
+	w.Spare, other.Spare = &spare, &spare
+	w.SetFrameMax(0)
+	large := &ConnectionSecure{Challenge: make([]byte, 2*keepBuffer)}
+	if err := w.Method(1, large); err != nil {
+		t.Fatal(err)
+	}
+	if w.Trim(); w.Len() < 2*keepBuffer {
+		t.Fatal("what waits is gone")
+	}
+	if _, err := w.WriteTo(io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	w.Trim()
+	if cap(w.buf) > 0 {
+		t.Errorf("%d bytes stay", cap(w.buf))
+	}
+	other.SetFrameMax(0)
+	var out bytes.Buffer
+	if err := other.Method(1, large); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.WriteTo(&out); err != nil || out.Len() < 2*keepBuffer {
+		t.Errorf("%d bytes, %v", out.Len(), err)
+	}
+	small := NewWriter()
+	small.Heartbeat()
+	if _, err := small.WriteTo(io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	if small.Trim(); cap(small.buf) == 0 {
+		t.Error("little memory does not stay")
+	}
+}
+
 // endless repeats what it has for ever.
 type endless struct{ data, rest []byte }
 

@@ -5,16 +5,21 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 )
 
 const (
 	copyBody   = 4 << 10  // bytes of a body that are rather copied than written on their own
-	keepBuffer = 64 << 10 // bytes of a buffer that is kept when it has been written
+	keepBuffer = 64 << 10 // bytes of a buffer that Trim leaves
 )
 
 // Writer gathers frames, and writes them with one call. It is used by one goroutine at a
 // time.
 type Writer struct {
+	// Spare is where Trim puts memory, and where the next frame gets some; nil: there is no
+	// such place.
+	Spare *Spare
+
 	max    int    // bytes of a payload
 	buf    []byte // frames; buf[from:] belong to no part yet
 	from   int
@@ -37,6 +42,9 @@ func (w *Writer) SetFrameMax(n uint32) {
 // Method adds a method frame. After an error, which is ErrTooLong or ErrTooLarge, nothing
 // is added.
 func (w *Writer) Method(channel uint16, m Method) error {
+	if w.buf == nil && w.Spare != nil {
+		w.buf = w.Spare.get()
+	}
 	at := len(w.buf)
 	w.buf = appendFrameHeader(w.buf, FrameMethod, channel, 0)
 	w.buf = binary.BigEndian.AppendUint32(w.buf, uint32(m.ID()))
@@ -135,9 +143,31 @@ func (w *Writer) WriteTo(dst io.Writer) (int64, error) {
 	return n, err
 }
 
-func (w *Writer) reset() {
-	w.buf, w.from, w.queued = w.buf[:0], 0, 0
-	if cap(w.buf) > keepBuffer {
-		w.buf = nil
+func (w *Writer) reset() { w.buf, w.from, w.queued = w.buf[:0], 0, 0 }
+
+// Trim gives up most of its memory if nothing waits. It is for a connection that has
+// nothing to write for a while.
+func (w *Writer) Trim() {
+	if w.Len() > 0 || cap(w.buf) <= keepBuffer {
+		return
 	}
+	if w.Spare != nil {
+		w.Spare.put(w.buf)
+	}
+	w.buf = nil
+}
+
+// Spare is memory that writers of many connections use in turn. The zero value is empty.
+type Spare struct{ pool sync.Pool }
+
+func (s *Spare) get() []byte {
+	if p, ok := s.pool.Get().(*[]byte); ok {
+		return *p
+	}
+	return nil
+}
+
+func (s *Spare) put(p []byte) {
+	p = p[:0]
+	s.pool.Put(&p)
 }
