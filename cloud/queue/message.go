@@ -32,54 +32,84 @@ func (m *message) size() int {
 	return len(m.body) + len(m.properties) + len(m.exchange) + len(m.key) + 128
 }
 
-// appendTo adds the message to the batch of a parcel.
-func (m *message) appendTo(p *parcel) error {
-	p.text = append(append(append(p.text[:0], m.exchange...), m.key...), m.holder...)
-	key, holder := len(m.exchange), len(m.exchange)+len(m.key)
-	r := record.Record{Timestamp: m.time, Value: m.body, Headers: p.headers[:0]}
+// packer puts messages into a batch. It has memory that is used again for each.
+type packer struct {
+	builder record.Builder
+	headers []record.Header
+	text    []byte
+}
+
+// add adds a message to the batch.
+func (p *packer) add(m *message) error {
+	r := record.Record{Timestamp: m.time, Value: m.body}
 	if r.Value == nil {
 		r.Value = []byte{} // an empty body is not a tombstone
 	}
+	p.headers = p.headers[:0]
 	add := func(name string, value []byte) {
 		if len(value) > 0 {
-			r.Headers = append(r.Headers, record.Header{Key: name, Value: value})
+			p.headers = append(p.headers, record.Header{Key: name, Value: value})
 		}
 	}
+	key, holder := len(m.exchange), len(m.exchange)+len(m.key)
+	p.text = append(append(append(p.text[:0], m.exchange...), m.key...), m.holder...)
 	add(headerExchange, p.text[:key])
 	add(headerKey, p.text[key:holder])
 	add(headerProperties, m.properties)
 	add(headerHolder, p.text[holder:])
-	p.headers = r.Headers
+	r.Headers = p.headers
 	return p.builder.Append(&r)
 }
 
-// decodeMessage copies a message out of its record.
-func decodeMessage(r *record.Record) message {
-	m := message{id: r.Offset, time: r.Timestamp}
-	size := len(r.Value)
-	for i := range r.Headers {
-		if r.Headers[i].Key == headerProperties {
-			size += len(r.Headers[i].Value)
+// copier copies messages out of records. Some that follow each other share memory.
+type copier struct {
+	free          []byte
+	exchange, key string // of the last message: most have the same
+}
+
+// sharedBytes bounds the memory that messages share: all of it stays as long as one of
+// them is used.
+const sharedBytes = 8 << 10
+
+// take returns n bytes of memory. About others more of this size will be asked for.
+func (c *copier) take(n, others int) []byte {
+	if n > len(c.free) {
+		if n > sharedBytes/2 {
+			return make([]byte, n)
 		}
+		c.free = make([]byte, min(sharedBytes, n*(1+others)))
 	}
-	memory := make([]byte, 0, size)
-	memory = append(memory, r.Value...)
-	m.body = memory[:len(memory):len(memory)]
+	p := c.free[:n:n]
+	c.free = c.free[n:]
+	return p
+}
+
+// message copies a message out of its record; left more are wanted after it.
+func (c *copier) message(r *record.Record, left int) message {
+	m := message{id: r.Offset, time: r.Timestamp}
+	var properties []byte
 	for i := range r.Headers {
-		h := &r.Headers[i]
-		switch h.Key {
+		switch h := &r.Headers[i]; h.Key {
 		case headerExchange:
-			m.exchange = string(h.Value)
+			if string(h.Value) != c.exchange {
+				c.exchange = string(h.Value)
+			}
+			m.exchange = c.exchange
 		case headerKey:
-			m.key = string(h.Value)
+			if string(h.Value) != c.key {
+				c.key = string(h.Value)
+			}
+			m.key = c.key
 		case headerHolder:
 			m.holder = string(h.Value)
 		case headerProperties:
-			begin := len(memory)
-			memory = append(memory, h.Value...)
-			m.properties = memory[begin:len(memory):len(memory)]
+			properties = h.Value
 		}
 	}
+	memory := c.take(len(r.Value)+len(properties), left)
+	n := copy(memory, r.Value)
+	copy(memory[n:], properties)
+	m.body, m.properties = memory[:n:n], memory[n:]
 	return m
 }
 

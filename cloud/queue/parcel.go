@@ -11,16 +11,14 @@ import (
 	"github.com/weirmq/weir/cloud/queue/state"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/journal"
-	"github.com/weirmq/weir/storage/record"
 )
 
 // parcel is messages and verdicts that become durable in one slot.
 type parcel struct {
+	packer
 	host    *host
-	builder record.Builder
-	headers []record.Header // scratch
-	text    []byte          // scratch
 	groups  []state.Group
+	ids     []state.QueueID // memory of groups
 	special []state.Special
 	filters []state.Filter
 	targets int    // of all groups
@@ -291,7 +289,7 @@ func (p *parcel) named(v *state.Vhost, names []string) []*state.Queue {
 // put adds a message for queues. alone: no other one is in its group.
 func (p *parcel) put(m *message, queues, lent []state.QueueID, special state.Special, alone bool) error {
 	index := p.builder.Len()
-	if err := m.appendTo(p); err != nil {
+	if err := p.packer.add(m); err != nil {
 		return fmt.Errorf("%w: %w", ErrTooLarge, err)
 	}
 	if special.Priority > 0 || special.NotBefore != 0 || special.Expires {
@@ -303,9 +301,22 @@ func (p *parcel) put(m *message, queues, lent []state.QueueID, special state.Spe
 		p.groups[n-1].Bytes += int64(len(m.body))
 		return nil
 	}
-	p.groups = append(p.groups, state.Group{Count: 1, Queues: slices.Clone(queues), Lent: slices.Clone(lent), Bytes: int64(len(m.body))})
+	p.groups = append(p.groups, state.Group{Count: 1, Queues: p.clone(queues), Lent: p.clone(lent), Bytes: int64(len(m.body))})
 	p.targets += len(queues) + len(lent)
 	return nil
+}
+
+// clone copies the ids of queues. Those of a parcel share memory.
+func (p *parcel) clone(ids []state.QueueID) []state.QueueID {
+	if len(ids) == 0 {
+		return nil
+	}
+	if cap(p.ids)-len(p.ids) < len(ids) {
+		p.ids = make([]state.QueueID, 0, max(len(ids), min(2*cap(p.ids), 1<<10), 4))
+	}
+	from := len(p.ids)
+	p.ids = append(p.ids, ids...)
+	return p.ids[from:len(p.ids):len(p.ids)]
 }
 
 // maxMessage bounds a message with its properties: it must fit into a slot.
@@ -351,7 +362,7 @@ func (p *parcel) send(done func(error)) {
 	}
 	proposal.Commands = append(proposal.Commands, p.positions()...)
 	if p.builder.Len() > 0 {
-		b, err := p.builder.Build()
+		b, err := p.builder.Take()
 		if err != nil {
 			p.sent(err)
 			done(fmt.Errorf("%w: %w", ErrTooLarge, err))

@@ -143,6 +143,9 @@ func refused(outcomes []error) bool {
 	return false
 }
 
+// messageOverhead is about what a message takes in a batch besides its parts.
+const messageOverhead = 32
+
 // pack routes publications into parcels, at least one. The caller holds Engine.mu.
 func (h *host) pack(v *state.Vhost, w *Work) ([]*parcel, []error) {
 	outcomes := make([]error, len(w.Publications))
@@ -152,6 +155,12 @@ func (h *host) pack(v *state.Vhost, w *Work) ([]*parcel, []error) {
 	p := empty()
 	parcels := []*parcel{p}
 	now, read := h.engine.o.Now().UnixMilli(), w.Positions
+	room := 0
+	for i := range w.Publications {
+		x := &w.Publications[i]
+		room += len(x.Body) + len(x.Properties) + len(x.Exchange) + len(x.Key) + messageOverhead
+	}
+	p.builder.Grow(min(room, parcelBytes))
 	for i := range w.Publications {
 		x := &w.Publications[i]
 		if p.filled(len(x.Body)) {

@@ -1,10 +1,10 @@
 package queue
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"sort"
 	"sync"
 
 	"github.com/weirmq/weir/storage/commitlog/state"
@@ -20,16 +20,16 @@ type pages struct {
 	bytes int     // guarded by mu
 }
 
-// page is the messages of one read, in order. It does not change.
+// page is the messages of one read. It does not change.
 type page struct {
-	base, next int64 // the offsets that it covers
-	messages   []message
+	base, next int64            // the offsets that it covers
+	batches    []*record.Opened // in order
 	bytes      int
 }
 
 // pageBytes and mostPages bound the pages of a vhost. A read asks for readBytes.
 const (
-	pageBytes = 4 << 20
+	pageBytes = 8 << 20
 	mostPages = 64
 	readBytes = 256 << 10
 )
@@ -67,13 +67,13 @@ func (p *pages) drop() {
 	p.all, p.bytes = nil, 0
 }
 
-// message returns a message of the page, nil if it is not there.
-func (g *page) message(id int64) *message {
-	i, found := slices.BinarySearchFunc(g.messages, id, func(m message, id int64) int { return cmp.Compare(m.id, id) })
-	if !found {
-		return nil
+// decode decodes a message of the page into r, false if it is not there.
+func (g *page) decode(id int64, r *record.Record) (bool, error) {
+	i := sort.Search(len(g.batches), func(i int) bool { return g.batches[i].NextOffset() > id })
+	if i == len(g.batches) {
+		return false, nil
 	}
-	return &g.messages[i]
+	return g.batches[i].Decode(id, r)
 }
 
 // mostRead is the size of the messages from which on a read ends.
@@ -85,6 +85,8 @@ func (h *host) read(ctx context.Context, all []int64) (found []message, n int, e
 	found = make([]message, 0, len(all))
 	size := 0
 	var g *page
+	var r record.Record
+	var c copier
 	for i, id := range all {
 		if size >= mostRead {
 			return found, i, nil
@@ -97,9 +99,13 @@ func (h *host) read(ctx context.Context, all []int64) (found []message, n int, e
 		if g == nil {
 			continue
 		}
-		if m := g.message(id); m != nil {
-			found = append(found, *m)
-			size += m.size()
+		ok, err := g.decode(id, &r)
+		if err != nil {
+			return nil, 0, fmt.Errorf("read message %d of vhost %s: %w", id, h.name, err)
+		}
+		if ok {
+			found = append(found, c.message(&r, len(all)-i))
+			size += found[len(found)-1].size()
 		}
 	}
 	return found, len(all), nil
@@ -121,9 +127,12 @@ func (h *host) page(ctx context.Context, id int64) (*page, error) {
 	}
 	g := &page{base: record.Batch(f.Batches[0]).BaseOffset()}
 	for _, b := range f.Batches {
-		if err := g.add(b); err != nil {
+		o, err := record.Batch(b).Open(state.MaxInflated)
+		if err != nil {
 			return nil, fmt.Errorf("read message %d of vhost %s: %w", id, h.name, err)
 		}
+		g.batches, g.next = append(g.batches, o), o.NextOffset()
+		g.bytes += o.Size()
 	}
 	h.pages.add(g)
 	e := h.engine
@@ -131,15 +140,4 @@ func (h *host) page(ctx context.Context, id int64) (*page, error) {
 	h.free()
 	e.mu.Unlock()
 	return g, nil
-}
-
-// add copies the messages of a batch to the end of the page.
-func (g *page) add(b record.Batch) error {
-	g.messages = slices.Grow(g.messages, int(b.Count()))
-	g.next = b.NextOffset()
-	return b.Each(state.MaxInflated, func(r *record.Record) error {
-		g.messages = append(g.messages, decodeMessage(r))
-		g.bytes += g.messages[len(g.messages)-1].size()
-		return nil
-	})
 }
