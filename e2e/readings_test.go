@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -131,4 +134,64 @@ func drainReadings(ctx context.Context, url, queue string, a *audit.Auditor) (er
 			return nil
 		}
 	}
+}
+
+// TestPublishedToTopics: with --amqp-topics a message for amq.topic goes to the queues of
+// its vhost, to a topic, and from there to the queues of another vhost; it does not come
+// back, so each queue has it once.
+func TestPublishedToTopics(t *testing.T) {
+	const messages = 200
+	port, err := harness.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", port)
+	c := cloud(t, "--amqp", address, "--amqp-topics", "create")
+	if out, stderr, err := c.Weirctl("vhosts", "create", "other"); err != nil {
+		t.Fatalf("%v\n%s%s", err, out, stderr)
+	}
+	url := "amqp://guest:guest@" + address + "/"
+	for _, vhost := range []string{"", "other"} {
+		if err := bindReadings(url+vhost, map[string]string{workQueue: "orders.#"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn, ch, err := openWork(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := ch.Confirm(false); err != nil {
+		t.Fatal(err)
+	}
+	for n := range messages {
+		f, err := ch.PublishWithDeferredConfirmWithContext(t.Context(), "amq.topic", "orders.new", true, false, amqp.Publishing{Body: fmt.Append(nil, n)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok, err := f.WaitContext(t.Context()); !ok || err != nil {
+			t.Fatalf("message %d is not confirmed: %v", n, err)
+		}
+	}
+	within(t, 30*time.Second, "both vhosts have read the topic, and the other one has all messages", func() bool {
+		return shows(t, c.Cloud, fmt.Sprint("weir_bridge_records_read_total ", 2*messages)) && messagesIn(url+"other", workQueue) == messages
+	})
+	if n := messagesIn(url, workQueue); n != messages {
+		t.Errorf("the vhost where they were published has %d messages, want %d", n, messages)
+	}
+}
+
+// shows reports whether the metrics of a program have a line.
+func shows(t *testing.T, p *harness.Process, line string) bool {
+	t.Helper()
+	resp, err := http.Get("http://" + p.Addr["http"] + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	all, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(string(all), "\n"+line+"\n")
 }
