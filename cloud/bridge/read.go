@@ -171,7 +171,7 @@ func (r *reader) take(topic string, at broker.Place, rec *record.Record) error {
 	end := len(memory)
 	r.memory = append(memory, m.Body...)
 	r.inWork[at] = true
-	r.work.Publications = append(r.work.Publications, queue.Publication{Exchange: exchange, Key: m.Key, Properties: r.memory[begin:end:end], Body: r.memory[end:len(r.memory):len(r.memory)]})
+	r.work.Publications = append(r.work.Publications, queue.Publication{Exchange: exchange, Key: m.Key, Properties: r.memory[begin:end:end], Body: r.memory[end:len(r.memory):len(r.memory)], Delayed: true})
 	r.work.Positions = append(r.work.Positions, position(at, rec.Offset+1, len(r.work.Publications)))
 	r.size += len(r.memory) - begin + recordSize
 	return nil
