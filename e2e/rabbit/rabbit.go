@@ -24,6 +24,7 @@ type Node struct {
 	URL string // amqp://guest:guest@127.0.0.1:port/
 
 	address string
+	dir     string // where it works, too: a node that dies writes MnesiaCore files there
 	env     []string
 	running []*program      // epmd, then the server
 	log     strings.Builder // of what has been stopped
@@ -57,21 +58,21 @@ func Start(t testing.TB) *Node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &Node{}
+	n := &Node{dir: t.TempDir()}
 	t.Cleanup(func() {
 		n.stop()
 		if t.Failed() {
 			t.Logf("RabbitMQ at %s:\n%s", n.address, n.log.String())
 		}
 	})
-	if err := n.start(t.Context(), t.TempDir(), epmd); err != nil {
+	if err := n.start(t.Context(), epmd); err != nil {
 		t.Fatalf("start RabbitMQ: %v", err)
 	}
 	return n
 }
 
 // start runs epmd and the server, and waits until the server answers.
-func (n *Node) start(ctx context.Context, dir, epmd string) error {
+func (n *Node) start(ctx context.Context, epmd string) error {
 	var ports [3]string // of AMQP, of Erlang's distribution and of epmd
 	for i := range ports {
 		port, err := harness.FreePort()
@@ -80,17 +81,17 @@ func (n *Node) start(ctx context.Context, dir, epmd string) error {
 		}
 		ports[i] = strconv.Itoa(port)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "plugins"), []byte("[rabbitmq_consistent_hash_exchange].\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(n.dir, "plugins"), []byte("[rabbitmq_consistent_hash_exchange].\n"), 0o600); err != nil {
 		return err
 	}
 	n.address = "127.0.0.1:" + ports[0]
 	n.URL = "amqp://guest:guest@" + n.address + "/"
-	n.env = append(os.Environ(), "HOME="+dir,
+	n.env = append(os.Environ(), "HOME="+n.dir,
 		"RABBITMQ_NODENAME=weir-"+ports[0]+"@localhost", "RABBITMQ_NODE_IP_ADDRESS=127.0.0.1", "RABBITMQ_NODE_PORT="+ports[0],
 		"RABBITMQ_DIST_PORT="+ports[1], "ERL_EPMD_PORT="+ports[2], "ERL_EPMD_ADDRESS=127.0.0.1",
-		"RABBITMQ_MNESIA_BASE="+filepath.Join(dir, "mnesia"), "RABBITMQ_LOG_BASE="+filepath.Join(dir, "log"),
-		"RABBITMQ_ENABLED_PLUGINS_FILE="+filepath.Join(dir, "plugins"), "RABBITMQ_CONF_ENV_FILE=/dev/null",
-		"RABBITMQ_CONFIG_FILE="+filepath.Join(dir, "none"), "RABBITMQ_ADVANCED_CONFIG_FILE="+filepath.Join(dir, "none"),
+		"RABBITMQ_MNESIA_BASE="+filepath.Join(n.dir, "mnesia"), "RABBITMQ_LOG_BASE="+filepath.Join(n.dir, "log"),
+		"RABBITMQ_ENABLED_PLUGINS_FILE="+filepath.Join(n.dir, "plugins"), "RABBITMQ_CONF_ENV_FILE=/dev/null",
+		"RABBITMQ_CONFIG_FILE="+filepath.Join(n.dir, "none"), "RABBITMQ_ADVANCED_CONFIG_FILE="+filepath.Join(n.dir, "none"),
 		`RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1}`)
 	if err := n.run(epmd); err != nil {
 		return err
@@ -119,7 +120,7 @@ func (n *Node) start(ctx context.Context, dir, epmd string) error {
 // input ends.
 func (n *Node) run(name string) error {
 	cmd := exec.Command("setsid", "-w", "sh", "-c", `"$0" </dev/null & read -r _; trap '' TERM; kill -TERM 0; wait`, name)
-	cmd.Env = n.env
+	cmd.Dir, cmd.Env = n.dir, n.env
 	p := &program{cmd: cmd}
 	cmd.Stdout, cmd.Stderr = &p.log, &p.log
 	stdin, err := cmd.StdinPipe()
@@ -137,7 +138,7 @@ func (n *Node) run(name string) error {
 // Control runs rabbitmqctl on the node.
 func (n *Node) Control(ctx context.Context, args ...string) error {
 	cmd := exec.CommandContext(ctx, control, args...)
-	cmd.Env = n.env
+	cmd.Dir, cmd.Env = n.dir, n.env
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("rabbitmqctl %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
