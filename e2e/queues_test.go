@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"sync"
 	"testing"
@@ -45,40 +44,46 @@ func TestKillQueues(t *testing.T) {
 	}
 	address := fmt.Sprintf("127.0.0.1:%d", port)
 	c := cloud(t, "--amqp", address)
-	w := &work{t: t, confirmed: make(map[string]bool), delivered: make(map[string]int), done: make(map[string]bool)}
-	url := "amqp://guest:guest@" + address + "/"
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	var publishers, consumers sync.WaitGroup
-	for id := range 3 {
-		publishers.Go(func() { forever(ctx, func(g int) error { return w.publish(ctx, url, fmt.Sprintf("%d/%d", id, g)) }) })
-	}
-	drained, drain := context.WithCancel(t.Context())
-	defer drain()
-	consumers.Go(func() { forever(drained, func(int) error { return w.consume(drained, url, true) }) })
-	consumers.Go(func() { forever(drained, func(int) error { return w.consume(drained, url, false) }) })
-
-	seed := rand.Uint64()
-	rng := rand.New(rand.NewPCG(seed, 0))
-	t.Logf("seed %d", seed)
-	for range kills {
-		<-time.After(time.Duration(300+rng.IntN(1200)) * time.Millisecond)
+	killWorking(t, []string{"amqp://guest:guest@" + address + "/"}, kills, func() {
 		c.Cloud.Kill()
 		if err := c.StartCloud(); err != nil {
 			t.Fatal(err)
 		}
+	})
+}
+
+// killWorking has clients work on a queue while kill ends the owner now and then and
+// returns when there is one again.
+func killWorking(t *testing.T, urls []string, kills int, kill func()) {
+	w := &work{t: t, confirmed: make(map[string]bool), delivered: make(map[string]int), done: make(map[string]bool)}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	at := func(g int) string { return urls[g%len(urls)] } // only the owner serves the queue: clients try the addresses in turn
+	var publishers, consumers sync.WaitGroup
+	for id := range 3 {
+		publishers.Go(func() { forever(ctx, func(g int) error { return w.publish(ctx, at(g), fmt.Sprintf("%d/%d", id, g)) }) })
+	}
+	drained, drain := context.WithCancel(t.Context())
+	defer drain()
+	consumers.Go(func() { forever(drained, func(g int) error { return w.consume(drained, at(g), true) }) })
+	consumers.Go(func() { forever(drained, func(g int) error { return w.consume(drained, at(g), false) }) })
+
+	rng := newRand(t)
+	for range kills {
+		<-time.After(time.Duration(300+rng.IntN(1200)) * time.Millisecond)
+		kill()
 	}
 	stop()
 	publishers.Wait()
 	// What a consumer has been sent and has not read is not ready any more.
 	defer func() {
 		if t.Failed() {
-			t.Logf("%d messages are ready; confirmed and not delivered: %v", messagesIn(url, workQueue), w.missing())
+			t.Logf("%d messages are ready; confirmed and not delivered: %v", messagesAt(urls, workQueue), w.missing())
 		}
 	}()
 	// The publishers are faster: a backlog is left, the larger the longer they run.
 	within(t, time.Minute+time.Duration(kills)*3*time.Second, "the queue is empty, and what was confirmed has been delivered", func() bool {
-		return messagesIn(url, workQueue) == 0 && w.missing() == nil
+		return messagesAt(urls, workQueue) == 0 && w.missing() == nil
 	})
 	drain()
 	consumers.Wait()
@@ -261,6 +266,16 @@ func messagesIn(url, queue string) int {
 		return -1
 	}
 	return q.Messages
+}
+
+// messagesAt is messagesIn of the node that says.
+func messagesAt(urls []string, queue string) (n int) {
+	for _, url := range urls {
+		if n = messagesIn(url, queue); n >= 0 {
+			break
+		}
+	}
+	return n
 }
 
 // missing returns some of what was confirmed and not delivered.

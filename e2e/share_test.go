@@ -4,14 +4,13 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"github.com/weirmq/weir/e2e/harness"
 )
 
 // deliveries is what the members of a share group have seen and said.
@@ -61,37 +60,62 @@ func (d *deliveries) left(n int) int {
 // random moments. What was accepted is never delivered again; everything else is, and
 // each delivery has a higher count than the one before, also across owners.
 func TestShareKill(t *testing.T) {
-	const records, rounds = 12_000, 6
 	c := cloud(t)
+	killSharing(t, []string{c.Kafka()}, 6, func() {
+		c.Cloud.Kill()
+		if err := c.StartCloud(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestShareTakeover: the same holds when another node takes over from the one that was
+// killed.
+func TestShareTakeover(t *testing.T) {
+	n := startNodes(t, func(n *twoNodes, name string) []string { return []string{"--kafka", n.address(name, 0)} })
+	rounds := 1
+	if os.Getenv("WEIR_SOAK") != "" {
+		rounds = 20
+	}
+	killSharing(t, []string{n.address("one", 0), n.address("two", 0)}, rounds, n.takeOver)
+}
+
+// killSharing has members of a share group take records while kill ends the owner now and
+// then and returns when there is one again.
+func killSharing(t *testing.T, servers []string, rounds int, kill func()) {
+	records := 2_000 * rounds
 	rng := newRand(t)
-	cl := shareClient(t, c, nil)
+	cl := shareClient(t, servers, nil)
 	shareSetting(t, cl, "share.auto.offset.reset", "earliest")
 	shareSetting(t, cl, "share.record.lock.duration.ms", "2000")
 	shareSetting(t, cl, "share.delivery.count.limit", "10")
 	produceShared(t, cl, records)
 
 	d := &deliveries{count: make(map[int64]int32), seen: make(map[int64]int32), asked: make(map[int64]int32), accepted: make(map[int64]bool)}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(rounds)*10*time.Second)
 	var members sync.WaitGroup
 	for i := range 3 {
 		random := rand.New(rand.NewPCG(rng.Uint64(), uint64(i)))
-		members.Go(func() { shareMember(ctx, t, c, random, d) })
+		members.Go(func() { shareMember(ctx, t, servers, random, d) })
 	}
 	for round := range rounds {
 		timer := time.NewTimer(300*time.Millisecond + time.Duration(rng.Int64N(int64(700*time.Millisecond))))
 		<-timer.C
 		t.Logf("round %d: %d records are left", round, d.left(records))
-		c.Cloud.Kill()
-		if err := c.StartCloud(); err != nil {
-			t.Fatal(err)
-		}
+		kill()
 	}
 	for shareLag(ctx, cl) != 0 && ctx.Err() == nil {
 		timer := time.NewTimer(100 * time.Millisecond)
 		<-timer.C
 	}
+	ended := ctx.Err()
 	cancel()
 	members.Wait()
+	d.judge(t, records, ended != nil)
+}
+
+// judge fails the test if what was seen is not what was promised.
+func (d *deliveries) judge(t *testing.T, records int, late bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	again := 0
@@ -105,7 +129,7 @@ func TestShareKill(t *testing.T) {
 		t.Errorf("the test shows little")
 	}
 	for o := range int64(records) {
-		if d.asked[o] == 0 || ctx.Err() == context.DeadlineExceeded {
+		if d.asked[o] == 0 || late {
 			t.Fatalf("record %d was delivered %d times, and is not accepted", o, d.seen[o])
 		}
 	}
@@ -115,10 +139,10 @@ func TestShareKill(t *testing.T) {
 }
 
 // shareMember takes records and accepts most of them, a few at a time; some it forgets.
-func shareMember(ctx context.Context, t *testing.T, c *harness.Cluster, random *rand.Rand, d *deliveries) {
+func shareMember(ctx context.Context, t *testing.T, servers []string, random *rand.Rand, d *deliveries) {
 	for ctx.Err() == nil {
 		results := make(chan error, 100)
-		cl := shareClient(t, c, results)
+		cl := shareClient(t, servers, results)
 		for range 1 + random.IntN(20) {
 			poll, stop := context.WithTimeout(ctx, 5*time.Second)
 			rs := cl.PollRecords(poll, 20).Records()
@@ -152,8 +176,8 @@ func shareMember(ctx context.Context, t *testing.T, c *harness.Cluster, random *
 	}
 }
 
-func shareClient(t *testing.T, c *harness.Cluster, results chan<- error) *kgo.Client {
-	opts := []kgo.Opt{kgo.SeedBrokers(c.Kafka()), kgo.RetryTimeout(10 * time.Second)}
+func shareClient(t *testing.T, servers []string, results chan<- error) *kgo.Client {
+	opts := []kgo.Opt{kgo.SeedBrokers(servers...), kgo.RetryTimeout(10 * time.Second)}
 	if results != nil {
 		opts = append(opts, kgo.ShareGroup("shared"), kgo.ConsumeTopics("shared"), kgo.FetchMaxWait(200*time.Millisecond), kgo.ShareMaxRecords(20), kgo.ShareMaxRecordsStrict(),
 			kgo.ShareAckCallback(func(_ *kgo.Client, rs kgo.ShareAckResults) { results <- rs.Error() }))
@@ -185,9 +209,10 @@ func shareSetting(t *testing.T, cl *kgo.Client, name, value string) {
 	r.ResourceType, r.ResourceName = kmsg.ConfigResourceTypeGroupConfig, "shared"
 	r.Configs = []kmsg.IncrementalAlterConfigsRequestResourceConfig{{Name: name, Value: &value}}
 	q.Resources = append(q.Resources, r)
-	if resp, err := q.RequestWith(t.Context(), cl); err != nil || resp.Resources[0].ErrorCode != 0 {
-		t.Fatalf("set %s: %+v, %v", name, resp, err)
-	}
+	within(t, 10*time.Second, "the owner sets "+name, func() bool { // a standby refuses it
+		resp, err := q.RequestWith(t.Context(), cl)
+		return err == nil && resp.Resources[0].ErrorCode == 0
+	})
 }
 
 func produceShared(t *testing.T, cl *kgo.Client, n int) {

@@ -18,19 +18,30 @@ import (
 	"github.com/weirmq/weir/e2e/harness"
 )
 
-// twoNodes are two weir-clouds on one bucket, that keep their addresses. Each has an
-// open listener and one for logins by SCRAM.
+// twoNodes are two weir-clouds on one bucket, that keep their addresses.
 type twoNodes struct {
 	t      *testing.T
 	dir    string
-	ports  map[string][2]int // by name: the open one, that for logins
+	ports  map[string][2]int // by name
+	doors  func(n *twoNodes, name string) []string
 	owner  *harness.Process
 	second *harness.Process
 }
 
+// startTwoNodes starts nodes that have an open listener for Kafka, and one for logins by
+// SCRAM.
 func startTwoNodes(t *testing.T) *twoNodes {
 	t.Helper()
-	n := &twoNodes{t: t, dir: t.TempDir(), ports: make(map[string][2]int)}
+	return startNodes(t, func(n *twoNodes, name string) []string {
+		return []string{"--kafka", n.address(name, 0), "--kafka", fmt.Sprintf("name=login,listen=%s,sasl=scram", n.address(name, 1)),
+			"--kafka-authorize", "--kafka-super-users", "ANONYMOUS"}
+	})
+}
+
+// startNodes starts nodes with the doors that a node of the name is to have.
+func startNodes(t *testing.T, doors func(n *twoNodes, name string) []string) *twoNodes {
+	t.Helper()
+	n := &twoNodes{t: t, dir: t.TempDir(), ports: make(map[string][2]int), doors: doors}
 	for _, name := range []string{"one", "two"} {
 		n.ports[name] = [2]int{freePort(t), freePort(t)}
 	}
@@ -57,17 +68,15 @@ func (n *twoNodes) bucket() string { return "file:" + filepath.Join(n.dir, "buck
 
 func (n *twoNodes) start(name string) *harness.Process {
 	n.t.Helper()
-	p, err := harness.Start(n.dir, name, "weir-cloud", "--data", filepath.Join(n.dir, name), "--node-id", name, "--bucket", n.bucket(),
-		"--sync", "off", "--http", "127.0.0.1:0", "--peer", "127.0.0.1:0",
-		"--kafka", n.address(name, 0), "--kafka", fmt.Sprintf("name=login,listen=%s,sasl=scram", n.address(name, 1)),
-		"--kafka-authorize", "--kafka-super-users", "ANONYMOUS")
+	p, err := harness.Start(n.dir, name, "weir-cloud", append([]string{"--data", filepath.Join(n.dir, name), "--node-id", name, "--bucket", n.bucket(),
+		"--sync", "off", "--http", "127.0.0.1:0", "--peer", "127.0.0.1:0"}, n.doors(n, name)...)...)
 	if err != nil {
 		n.t.Fatal(err)
 	}
 	return p
 }
 
-// address is that of a node's open listener (0), or of the one for logins (1).
+// address is that of a node's first listener (0), or of its second one (1).
 func (n *twoNodes) address(name string, listener int) string {
 	return fmt.Sprintf("127.0.0.1:%d", n.ports[name][listener])
 }
@@ -76,11 +85,16 @@ func (n *twoNodes) address(name string, listener int) string {
 // which stands by from then on.
 func (n *twoNodes) takeOver() {
 	n.t.Helper()
-	n.owner.Kill()
-	within(n.t, 30*time.Second, "the standby leads", func() bool {
+	led := func() int { // how often it has led: its log is that of all its lives
 		body, err := os.ReadFile(n.second.Log)
-		return err == nil && strings.Contains(string(body), "msg=leading")
-	})
+		if err != nil {
+			n.t.Error(err)
+		}
+		return strings.Count(string(body), "msg=leading")
+	}
+	before := led()
+	n.owner.Kill()
+	within(n.t, 30*time.Second, "the standby leads", func() bool { return led() > before })
 	n.owner, n.second = n.second, n.start(n.owner.Name)
 	if role := n.second.Addr["role"]; role != "standby" {
 		n.t.Errorf("the node that comes back is %s", role)
