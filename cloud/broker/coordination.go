@@ -14,6 +14,7 @@ import (
 type Coordination struct {
 	Groups       []group.Listing // by name in each shard, including those that have only offsets
 	Lags         []Lag           // of the groups that have committed offsets
+	Sharing      []Sharing       // of the share groups
 	Transactions int             // that have not ended
 }
 
@@ -21,6 +22,14 @@ type Coordination struct {
 type Lag struct {
 	Group, Topic string
 	Records      uint64
+}
+
+// Sharing is what a share group does with a topic.
+type Sharing struct {
+	Lag                       // records that are not done
+	Acquired           uint64 // of them: that members have now
+	Accepted, Rejected uint64 // since this owner began to serve the group
+	Archived           uint64 // the same: too many deliveries
 }
 
 // TransactionEnded counts a transaction; see txn.Options.
@@ -43,6 +52,9 @@ func (b *Broker) Coordination() (c Coordination, err error) {
 		c.Transactions += s.Txns.Open()
 	}
 	if c.Lags, err = b.lags(shards); err != nil {
+		return Coordination{}, err
+	}
+	if c.Sharing, err = b.sharing(shards); err != nil {
 		return Coordination{}, err
 	}
 	for _, s := range shards {
@@ -102,4 +114,40 @@ func (b *Broker) lags(shards []*shard.Shard) ([]Lag, error) {
 		}
 	}
 	return all, failed
+}
+
+// sharing returns what the share groups of the shards do. Deleted topics are left out. The
+// partitions of a topic may be in several shards.
+func (b *Broker) sharing(shards []*shard.Shard) ([]Sharing, error) {
+	c, err := b.catalogue()
+	if err != nil {
+		return nil, err
+	}
+	var all []Sharing
+	at := make(map[[2]string]int) // index in all, by group and topic
+	for _, s := range shards {
+		some, err := s.Shares.Usage()
+		if err != nil {
+			return nil, translateShare(err)
+		}
+		for _, u := range some {
+			topic, ok := c.Log.TopicByID(u.Topic)
+			if !ok {
+				continue
+			}
+			key := [2]string{u.Group, topic.Name}
+			i, seen := at[key]
+			if !seen {
+				i = len(all)
+				at[key], all = i, append(all, Sharing{Lag: Lag{Group: u.Group, Topic: topic.Name}})
+			}
+			x := &all[i]
+			x.Records += uint64(u.Lag)
+			x.Acquired += uint64(u.Acquired)
+			x.Accepted += uint64(u.Accepted)
+			x.Rejected += uint64(u.Rejected)
+			x.Archived += uint64(u.Archived)
+		}
+	}
+	return all, nil
 }

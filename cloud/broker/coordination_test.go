@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/share"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/mem"
@@ -103,6 +104,42 @@ func TestLag(t *testing.T) {
 		t.Fatal(err)
 	}
 	lagging(t, b, "a group is gone", "one x 2")
+}
+
+// TestSharing: what share groups do with each topic, however many partitions it has.
+func TestSharing(t *testing.T) {
+	bucket := mem.New()
+	b := newBroker(Options{})
+	lead(t, b, bucket)
+	x := create(t, b, "x", 2)
+	write(t, b, x, 0, 3)
+	write(t, b, x, 1, 2)
+	for p := range int32(2) {
+		at := share.Place{Group: "s", Topic: x.ID, Partition: p}
+		if err := b.BeginShare(t.Context(), at, 0); err != nil {
+			t.Fatal(err)
+		}
+		got, err := b.Acquire(t.Context(), share.Request{Place: at, Member: "m", Bytes: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Lease.Release()
+		done := make(chan error, 1)
+		b.Acknowledge(at, "m", []share.Acknowledgement{{First: 0, Last: 0, Verdicts: []share.Verdict{share.Accept}}}, func(err error) { done <- err })
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := b.Coordination()
+	if want := (Sharing{Lag: Lag{"s", "x", 3}, Acquired: 3, Accepted: 2}); err != nil || !slices.Equal(c.Sharing, []Sharing{want}) {
+		t.Errorf("%+v, %v; want %+v", c.Sharing, err, want)
+	}
+	if err := b.DeleteTopic(t.Context(), x.ID); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := b.Coordination(); err != nil || len(c.Sharing) != 0 {
+		t.Errorf("of a deleted topic: %+v, %v", c.Sharing, err)
+	}
 }
 
 // TestCoordinationOfTheOwner: what an owner knows is gone with the shard; the next one

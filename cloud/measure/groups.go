@@ -16,8 +16,8 @@ import (
 	"github.com/weirmq/weir/cloud/group"
 )
 
-// maxLags bounds the pairs of a group and a topic that the metrics show. Those that
-// are furthest behind are shown.
+// maxLags bounds the pairs of a group and a topic that the metrics show, and those of a
+// share group and a topic. Those that are furthest behind are shown.
 const maxLags = 1_000
 
 // writeCoordination writes the metrics of groups and transactions.
@@ -31,20 +31,37 @@ func writeCoordination(out *bytes.Buffer, c broker.Coordination) {
 		metrics.WriteGaugeUint64(out, fmt.Sprintf("weir_groups{state=%q}", state), uint64(states[state]))
 	}
 	metrics.WriteGaugeUint64(out, "weir_group_members", uint64(members))
-	shown, omitted := furthest(c.Lags, maxLags)
+	shown, omitted := furthest(c.Lags, maxLags, func(l *broker.Lag) *broker.Lag { return l })
 	for _, l := range shown {
 		metrics.WriteGaugeUint64(out, fmt.Sprintf(`weir_group_lag_records{group="%s",topic="%s"}`, label(l.Group), label(l.Topic)), l.Records)
 	}
 	metrics.WriteGaugeUint64(out, "weir_group_lag_omitted_pairs", uint64(omitted))
+	writeSharing(out, c.Sharing)
 	metrics.WriteGaugeUint64(out, "weir_transactions_open", uint64(c.Transactions))
+}
+
+// writeSharing writes the metrics of share groups.
+func writeSharing(out *bytes.Buffer, all []broker.Sharing) {
+	shown, omitted := furthest(all, maxLags, func(s *broker.Sharing) *broker.Lag { return &s.Lag })
+	for _, s := range shown {
+		of := fmt.Sprintf(`group="%s",topic="%s"`, label(s.Group), label(s.Topic))
+		metrics.WriteGaugeUint64(out, fmt.Sprintf("weir_share_group_lag_records{%s}", of), s.Records)
+		metrics.WriteGaugeUint64(out, fmt.Sprintf("weir_share_group_acquired_records{%s}", of), s.Acquired)
+		metrics.WriteCounterUint64(out, fmt.Sprintf(`weir_share_group_records_total{%s,end="accepted"}`, of), s.Accepted)
+		metrics.WriteCounterUint64(out, fmt.Sprintf(`weir_share_group_records_total{%s,end="rejected"}`, of), s.Rejected)
+		metrics.WriteCounterUint64(out, fmt.Sprintf(`weir_share_group_records_total{%s,end="archived"}`, of), s.Archived)
+	}
+	metrics.WriteGaugeUint64(out, "weir_share_group_omitted_pairs", uint64(omitted))
 }
 
 // furthest returns the n pairs that are furthest behind, by name, and the number of
 // the other pairs.
-func furthest(all []broker.Lag, n int) (shown []broker.Lag, omitted int) {
-	byName := func(a, b broker.Lag) int { return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Topic, b.Topic)) }
+func furthest[P any](all []P, n int, of func(*P) *broker.Lag) (shown []P, omitted int) {
+	byName := func(a, b P) int {
+		return cmp.Or(cmp.Compare(of(&a).Group, of(&b).Group), cmp.Compare(of(&a).Topic, of(&b).Topic))
+	}
 	if len(all) > n {
-		slices.SortFunc(all, func(a, b broker.Lag) int { return cmp.Or(cmp.Compare(b.Records, a.Records), byName(a, b)) })
+		slices.SortFunc(all, func(a, b P) int { return cmp.Or(cmp.Compare(of(&b).Records, of(&a).Records), byName(a, b)) })
 		all, omitted = all[:n], len(all)-n
 	}
 	slices.SortFunc(all, byName)

@@ -35,7 +35,7 @@ func coordination(c broker.Coordination) func() (broker.Coordination, error) {
 // TestCoordination: the owner shows its groups and transactions, and asks for them once;
 // another node shows nothing.
 func TestCoordination(t *testing.T) {
-	of := []string{"weir_group", "weir_transactions_open"}
+	of := []string{"weir_group", "weir_share_group", "weir_transactions_open"}
 	if got := shown(t, Sources{}, of...); len(got) != 0 {
 		t.Errorf("without a source: %q", got)
 	}
@@ -46,11 +46,15 @@ func TestCoordination(t *testing.T) {
 	got := shown(t, Sources{Coordination: func() (broker.Coordination, error) {
 		asked++
 		return broker.Coordination{Transactions: 3, Lags: []broker.Lag{{Group: "g", Topic: "x", Records: 7}},
-			Groups: []group.Listing{{Group: "g", State: group.Stable, Members: 2}, {Group: "h", State: group.Stable, Members: 3}, {Group: "i", State: group.Empty}}}, nil
+			Sharing: []broker.Sharing{{Lag: broker.Lag{Group: "s", Topic: "x", Records: 9}, Acquired: 4, Accepted: 3, Rejected: 2, Archived: 1}},
+			Groups:  []group.Listing{{Group: "g", State: group.Stable, Members: 2}, {Group: "h", State: group.Stable, Members: 3}, {Group: "i", State: group.Empty}}}, nil
 	}}, of...)
 	want := []string{`weir_groups{state="Empty"} 1`, `weir_groups{state="PreparingRebalance"} 0`, `weir_groups{state="CompletingRebalance"} 0`,
 		`weir_groups{state="Stable"} 2`, `weir_groups{state="Reconciling"} 0`, "weir_group_members 5",
-		`weir_group_lag_records{group="g",topic="x"} 7`, "weir_group_lag_omitted_pairs 0", "weir_transactions_open 3"}
+		`weir_group_lag_records{group="g",topic="x"} 7`, "weir_group_lag_omitted_pairs 0",
+		`weir_share_group_lag_records{group="s",topic="x"} 9`, `weir_share_group_acquired_records{group="s",topic="x"} 4`,
+		`weir_share_group_records_total{group="s",topic="x",end="accepted"} 3`, `weir_share_group_records_total{group="s",topic="x",end="rejected"} 2`,
+		`weir_share_group_records_total{group="s",topic="x",end="archived"} 1`, "weir_share_group_omitted_pairs 0", "weir_transactions_open 3"}
 	if !slices.Equal(got, want) || asked != 1 {
 		t.Errorf("%q, want %q; asked %d times", got, want, asked)
 	}
@@ -68,7 +72,7 @@ func TestFurthest(t *testing.T) {
 		3: {lag("a", "x", 1), lag("a", "y", 5), lag("c", "x", 9)},
 		1: {lag("c", "x", 9)},
 	} {
-		got, omitted := furthest(slices.Clone(all), n)
+		got, omitted := furthest(slices.Clone(all), n, func(l *broker.Lag) *broker.Lag { return l })
 		if !slices.Equal(got, want) || omitted != len(all)-len(want) {
 			t.Errorf("%d: %v and %d others, want %v", n, got, omitted, want)
 		}

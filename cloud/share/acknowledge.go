@@ -66,6 +66,7 @@ func (m *Manager) judge(at Place, member string, all []Acknowledgement, start in
 				if d, ok := l.deadRow(v, r, &settings); ok {
 					dead = append(dead, d)
 				}
+				p.count(&l, v, settings.Deliveries)
 			})
 			p.change(first, last, func(l lease) (lease, bool) { l.ending = true; return l, true })
 		})

@@ -29,6 +29,11 @@ func (m *Manager) Offsets(group string) ([]Offsets, error) {
 	if m.closed {
 		return nil, ErrClosed
 	}
+	return m.offsets(group)
+}
+
+// offsets is Offsets with mu held.
+func (m *Manager) offsets(group string) ([]Offsets, error) {
 	var all []Offsets
 	for _, p := range m.state.Of(group) {
 		start, end, err := m.log.Bounds(p.Place.Topic, p.Place.Partition)
@@ -43,6 +48,48 @@ func (m *Manager) Offsets(group string) ([]Offsets, error) {
 			o.Lag -= p.Records(start)
 		}
 		all = append(all, o)
+	}
+	return all, nil
+}
+
+// Usage returns what the groups do, by group and topic id. Deleted topics are left out. It
+// holds up nobody for longer than one group takes.
+func (m *Manager) Usage() ([]Usage, error) {
+	groups, err := m.Groups()
+	if err != nil {
+		return nil, err
+	}
+	var all []Usage
+	for _, group := range groups {
+		if all, err = m.usage(all, group); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+func (m *Manager) usage(all []Usage, group string) ([]Usage, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, ErrClosed
+	}
+	offsets, err := m.offsets(group)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range offsets {
+		if n := len(all); n == 0 || all[n-1].Group != group || all[n-1].Topic != o.Topic {
+			all = append(all, Usage{Group: group, Topic: o.Topic})
+		}
+		u := &all[len(all)-1]
+		u.Lag += o.Lag
+		if p := m.groups[group][topicPart{o.Topic, o.Partition}]; p != nil {
+			u.Acquired += int64(p.held())
+			u.Accepted += p.accepted
+			u.Rejected += p.rejected
+			u.Archived += p.archived
+		}
 	}
 	return all, nil
 }

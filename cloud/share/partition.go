@@ -19,6 +19,21 @@ type partition struct {
 	changed chan struct{}
 	timer   *time.Timer
 	due     time.Time // when timer fires; zero: it is not set
+
+	accepted, rejected, archived int64 // records, see Usage
+}
+
+// count counts the records of a lease that ends with a verdict.
+func (p *partition) count(l *lease, v Verdict, deliveries int) {
+	n := l.last - l.first + 1
+	switch {
+	case v == Accept:
+		p.accepted += n
+	case v == Reject:
+		p.rejected += n
+	case v == Release && l.count >= deliveries:
+		p.archived += n
+	}
 }
 
 // lease is a row of records that cannot be acquired. last is in it.

@@ -74,6 +74,7 @@ func (m *Manager) ending(p *partition, match func(*lease) bool) (state.Updated, 
 			if d, ok := l.deadRow(Release, r, &settings); ok {
 				dead = append(dead, d)
 			}
+			p.count(l, Release, settings.Deliveries)
 		}
 	}
 	return u, dead, len(u.Changes) > 0

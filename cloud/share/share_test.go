@@ -424,3 +424,32 @@ func TestLevel(t *testing.T) {
 	w.want(w.Manager.Close(), nil)
 	w.want(w.log.Close(), nil)
 }
+
+// TestUsage: what a group does with a topic is counted, by how a record ended.
+func TestUsage(t *testing.T) {
+	s := earliest
+	s.Deliveries = 2
+	run(t, 0, s, func(w *world) {
+		w.append(recordtest.Batch("a", "b", "c", "d", "e", "f"))
+		usage := func(want Usage) {
+			t.Helper()
+			got, err := w.Usage()
+			want.Group, want.Topic = "g", w.topic
+			if err != nil || len(got) != 1 || got[0] != want {
+				t.Errorf("%+v, %v; want %+v", got, err, want)
+			}
+		}
+		w.acquire("m", 5)
+		usage(Usage{Lag: 6, Acquired: 5})
+		w.want(w.ack("m", 0, 3, Accept, Reject, Release, Accept), nil)
+		usage(Usage{Lag: 3, Acquired: 1, Accepted: 2, Rejected: 1})
+		time.Sleep(2 * time.Second) // e comes back
+		w.got(w.acquire("m", 0), Delivery{2, 2, 2}, Delivery{4, 4, 2}, Delivery{5, 5, 1})
+		w.want(w.ack("m", 2, 2, Release), nil)
+		usage(Usage{Lag: 2, Acquired: 2, Accepted: 2, Rejected: 1, Archived: 1})
+		time.Sleep(2 * time.Second)
+		usage(Usage{Lag: 1, Accepted: 2, Rejected: 1, Archived: 2})
+		w.crash()
+		usage(Usage{Lag: 1})
+	})
+}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/share/state"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Place is a partition as a group shares it.
@@ -106,6 +107,16 @@ type Offsets struct {
 	Place
 	Start int64 // all records before it are done
 	Lag   int64 // records from there on that are not done
+}
+
+// Usage is how far a group is in a topic, and what it has done there since this owner began
+// to serve it.
+type Usage struct {
+	Group                        string
+	Topic                        weir.TopicID
+	Lag                          int64 // records that are not done, as in Offsets
+	Acquired                     int64 // of them: that members have now
+	Accepted, Rejected, Archived int64 // done: with success, without, and because there were too many deliveries
 }
 
 // Errors. Errors of the log are returned, too.
