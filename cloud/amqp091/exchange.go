@@ -87,9 +87,6 @@ func (ch *channel) queueBind(m *wire.QueueBind) error {
 	if err != nil {
 		return err
 	}
-	if _, err := ch.c.engine.Queue(ch.c.vhost, name, ch.c.id); err != nil {
-		return ch.c.failed(err, name)
-	}
 	if err := ch.bind(routing.Binding{Source: m.Exchange, Destination: name, Key: key}, m.Arguments); err != nil {
 		return err
 	}
@@ -130,6 +127,11 @@ func (ch *channel) bind(b routing.Binding, arguments wire.Table) error {
 	x, err := c.engine.Exchange(c.vhost, b.Source)
 	if err != nil {
 		return c.failed(err, "")
+	}
+	if !b.ToExchange {
+		if _, err := c.engine.Queue(c.vhost, b.Destination, c.id); err != nil {
+			return c.failed(err, b.Destination)
+		}
 	}
 	if err := c.readBinding(&b, x, arguments); err != nil {
 		return err

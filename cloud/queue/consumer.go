@@ -185,6 +185,7 @@ func (c *Consumer) Close(ctx context.Context) error {
 	}
 	for _, d := range c.end() {
 		l.giveBack(d.ID)
+		l.delivered(c, &d, -1)
 	}
 	l.used()
 	l.wake()

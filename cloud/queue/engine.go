@@ -69,6 +69,7 @@ type host struct {
 
 	// Guarded by Engine.mu.
 	lives     map[state.QueueID]*live // made when first needed
+	counts    Counts                  // of all queues that are or were; Published by clients
 	batches   []*batch                // verdicts that wait for an entry, oldest first
 	writing   bool                    // a goroutine writes batches
 	delayed   *time.Timer             // when the next delayed messages are due; nil: not known
@@ -288,6 +289,7 @@ func (e *Engine) changed(c *state.Changes) (cancelled []*Consumer) {
 			l = h.live(q)
 		}
 		if l != nil {
+			l.arrive()
 			l.wake()
 		}
 	}

@@ -61,8 +61,12 @@ func (l *live) get(ctx context.Context, id int64, lend <-chan error) (d Delivery
 	due, expires := l.dueTime(m)
 	d = l.delivery(m)
 	left, _ = l.waits()
+	expires = expires && !e.o.Now().Before(due)
+	if !expires {
+		l.delivered(nil, &d, 1)
+	}
 	e.mu.Unlock()
-	if expires && !e.o.Now().Before(due) {
+	if expires {
 		return d, 0, false, l.bury(ctx, []letter{{m, reasonExpired}})
 	}
 	return d, left, true, nil

@@ -33,7 +33,17 @@ type live struct {
 	unused        *time.Timer // for x-expires; nil: not set
 	gone          bool        // deleted, or the engine is closed
 	unwatch       func()      // ends the watch of a stream queue's topic; nil: it is not watched
+	counts        Counts      // but for Published, which the state has
+
+	requeued bool  // a client has given messages back, and what is too much was not removed yet
+	arrived  int64 // of the state, when messages arrived last
+	prompt   span  // messages that arrived while consumers had room for them
 }
+
+// span is the ids from first on, before end.
+type span struct{ first, end int64 }
+
+func (s span) has(id int64) bool { return s.first <= id && id < s.end }
 
 // lease is a message that is not ready.
 type lease struct {
@@ -75,7 +85,7 @@ func (h *host) live(q *state.Queue) *live {
 	l := h.lives[q.ID]
 	if l == nil {
 		l = &live{host: h, q: q, leased: make(map[int64]lease), counted: make(map[int64]int),
-			returned: make([]ids, q.Priorities()), next: make([]int64, q.Priorities())}
+			returned: make([]ids, q.Priorities()), next: make([]int64, q.Priorities()), arrived: q.Arrived()}
 		l.engine, l.look, l.of = h.engine, l.lookAfter, []any{"vhost", h.name, "queue", q.Name}
 		h.lives[q.ID] = l
 		l.used()
@@ -137,6 +147,33 @@ func (l *live) ready() (n int64, ranges []state.Range, bytes int64) {
 	}
 	return max(n, 0), ranges, max(bytes, 0)
 }
+
+// arrive notes which of the messages that have just arrived consumers have room for. Those
+// are delivered however soon they expire. The caller holds Engine.mu.
+func (l *live) arrive() {
+	n := l.q.Arrived() - l.arrived
+	l.arrived += n
+	if !l.mayExpire() {
+		return
+	}
+	ready, _ := l.waits()
+	before := max(0, ready-n) // others that wait
+	room := int64(l.demand()) - before
+	switch {
+	case room <= 0 || n <= 0:
+	case before == 0:
+		if all := l.peek(int(min(room, n))); len(all) > 0 {
+			l.prompt = span{slices.Min(all), slices.Max(all) + 1}
+		}
+	case l.prompt.end > 0:
+		if all := l.peek(int(before + min(room, n))); len(all) > 0 {
+			l.prompt.end = max(l.prompt.end, slices.Max(all)+1)
+		}
+	}
+}
+
+// mayExpire reports whether a message of the queue may expire. The caller holds Engine.mu.
+func (l *live) mayExpire() bool { return l.q.Settings.TTL >= 0 || l.q.MayExpire() }
 
 // skip passes over all messages that are ready. The caller holds Engine.mu.
 func (l *live) skip() {
@@ -232,3 +269,21 @@ func (l *live) giveBack(id int64) {
 
 // count returns how often a message was delivered. The caller holds Engine.mu.
 func (l *live) count(id int64) int { return max(l.q.Count(id), l.counted[id]) }
+
+// delivered counts a delivery to a consumer, or with nil to a client that asked for one
+// message; with n -1 it takes one back. The caller holds Engine.mu.
+func (l *live) delivered(to *Consumer, d *Delivery, n int64) {
+	for _, c := range []*Counts{&l.counts, &l.host.counts} {
+		switch {
+		case to == nil:
+			c.Got += n
+		case to.o.NoAck:
+			c.NoAck += n
+		default:
+			c.Delivered += n
+		}
+		if d.Redelivered() {
+			c.Redelivered += n
+		}
+	}
+}

@@ -331,7 +331,16 @@ func (h *host) full(q *state.Queue) bool {
 	}
 	l := h.live(q)
 	ready, bytes := l.waits()
-	return s.MaxLength >= 0 && ready+l.arriving >= s.MaxLength || s.MaxBytes >= 0 && bytes+l.arrivingBytes >= s.MaxBytes
+	if s.MaxBytes >= 0 && bytes+l.arrivingBytes >= s.MaxBytes {
+		return true
+	}
+	switch {
+	case s.MaxLength < 0 || ready+l.arriving < s.MaxLength:
+		return false
+	case ready >= s.MaxLength:
+		return true
+	}
+	return ready+l.arriving-int64(l.demand()) >= s.MaxLength // consumers that wait take some of what is on its way
 }
 
 // lends reports whether a message that arrives now may be handed out at once. The caller

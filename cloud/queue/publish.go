@@ -73,6 +73,7 @@ func (e *Engine) Submit(vhost string, w Work, done func(outcomes []error, err er
 		}
 		return
 	}
+	h.published(outcomes)
 	rejected := h.addVerdicts(parcels, &w)
 	e.mu.Unlock()
 	if ackFlying(e.o.Mutations) {
@@ -95,9 +96,19 @@ func (h *host) submitAfter(p *parcel, w *Work, outcomes []error, done func([]err
 		finish(done, outcomes, err)
 		return
 	}
+	h.published(outcomes)
 	rejected := h.addVerdicts([]*parcel{p}, w)
 	e.mu.Unlock()
 	e.submit([]*parcel{p}, rejected, outcomes, done)
+}
+
+// published counts what clients have published. The caller holds Engine.mu.
+func (h *host) published(outcomes []error) {
+	for _, err := range outcomes {
+		if err == nil {
+			h.counts.Published++
+		}
+	}
 }
 
 // addVerdicts adds the verdicts of a work to its last parcel, else those that wait. It

@@ -147,10 +147,14 @@ func (l *live) plan() round {
 		return round{}
 	}
 	var r round
-	r.trim, r.over = l.excess()
-	r.picked = l.pick(min(burst, max(r.trim, l.demand())))
+	demand := l.demand()
+	if demand == 0 || l.requeued { // what arrives goes to consumers that wait for it before anything is too much
+		r.trim, r.over = l.excess()
+		l.requeued = l.requeued && r.trim > 0
+	}
+	r.picked = l.pick(min(burst, max(r.trim, demand)))
 	r.trim = min(r.trim, len(r.picked))
-	if len(r.picked) == 0 && (l.q.Settings.TTL >= 0 || l.q.MayExpire()) {
+	if len(r.picked) == 0 && l.mayExpire() {
 		r.head = l.due()
 	}
 	return r
@@ -263,7 +267,7 @@ func (l *live) deal(ctx context.Context, r round, found []message) error {
 			r.over -= int64(len(m.body))
 		case i < r.trim:
 			l.giveBack(id) // the log does not know that it is lent
-		case expires && !now.Before(due):
+		case expires && !now.Before(due) && !l.prompt.has(id):
 			dead = append(dead, letter{m, reasonExpired})
 		default:
 			if c := l.give(m); c != nil {
@@ -355,6 +359,7 @@ func (l *live) give(m *message) *Consumer {
 		for i := range last - first {
 			c := active[first+(l.turn+i)%(last-first)]
 			if had, ok := c.give(d); ok {
+				l.delivered(c, &d, 1)
 				l.turn = (l.turn + i + 1) % (last - first)
 				if had {
 					return c
@@ -364,6 +369,7 @@ func (l *live) give(m *message) *Consumer {
 		}
 		first = last
 	}
+	l.prompt = span{}
 	l.giveBack(m.id)
 	return nil
 }

@@ -88,8 +88,22 @@ func (e *Engine) info(q *state.Queue) Info {
 		i.Unsettled = l.unsettled()
 		i.Ready, _ = l.waits()
 		i.Consumers = len(l.consumers)
+		i.Counts = l.counts
 	}
+	i.Counts.Published = q.Arrived()
 	return i
+}
+
+// Counts returns what went in and out of all queues of a vhost, those that were deleted
+// too. Published is what clients published to its exchanges, and a queue got.
+func (e *Engine) Counts(vhost string) (Counts, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	v, err := e.vhost(vhost)
+	if err != nil {
+		return Counts{}, err
+	}
+	return e.host(v).counts, nil
 }
 
 // DeleteQueue deletes a queue with its messages, and returns how many were ready. Its

@@ -61,3 +61,41 @@ func TestReadyWhileSettling(t *testing.T) {
 		t.Errorf("%d entries were seen", settles.Load())
 	}
 }
+
+// TestCounts: what goes in and out of a queue and its vhost is counted.
+func TestCounts(t *testing.T) {
+	s := serve(t, mem.New())
+	s.declare("q", nil)
+	c := s.consume("q", 2)
+	s.publish("q", numbered(5)...)
+	got := c.expect("0", "1")
+	c.settle(Accept, got[0])
+	c.expect("2")
+	c.settle(Release, got[1])
+	again := c.expect("1")
+	want := Counts{Published: 5, Delivered: 4, Redelivered: 1, Accepted: 1}
+	check := func(when string) {
+		t.Helper()
+		i, err := s.Queue(DefaultVhost, "q", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := s.Counts(DefaultVhost)
+		if i.Counts != want || all != want || err != nil {
+			t.Errorf("%s: %+v, of the vhost %+v, %v; want %+v", when, i.Counts, all, err, want)
+		}
+	}
+	check("delivered")
+	c.settle(Reject, again...) // the consumer gets another one, and does not take it
+	if err := c.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, ok, err := s.Get(t.Context(), DefaultVhost, "q", ""); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if _, err := s.submit(Work{Publications: []Publication{{Key: "nobody"}}}); err != nil {
+		t.Fatal(err)
+	}
+	want.Got = 1
+	check("asked for one")
+}

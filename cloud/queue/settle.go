@@ -240,6 +240,10 @@ func (h *host) settle(b *batch, all []Settlement) (rejected []rejects) {
 			switch verdict := s.Verdict; {
 			case verdict == Accept, verdict == Reject && l.q.Settings.DeadLetter == nil:
 				b.accept(l, id)
+				if verdict == Accept {
+					l.counts.Accepted++
+					h.counts.Accepted++
+				}
 			case verdict == Reject:
 				held.settling = true
 				l.leased[id] = held
@@ -259,6 +263,7 @@ func (h *host) settle(b *batch, all []Settlement) (rejected []rejects) {
 			rejected = append(rejected, rejects{l, dead, reason})
 		}
 		if s.Verdict == Release || s.Verdict == Return {
+			l.requeued = true
 			l.wake()
 		}
 	}

@@ -15,6 +15,17 @@ type Info struct {
 	Unsettled int64 // messages that consumers have
 	Bytes     int64 // of the bodies of both
 	Consumers int
+	Counts    Counts
+}
+
+// Counts are how many messages went in and out since this node serves the queue, or about
+// then: Published of a queue is what it got, and begins with the last checkpoint before.
+type Counts struct {
+	Published        int64
+	Delivered, NoAck int64 // to consumers: those that acknowledge, and the others
+	Got              int64 // one by one
+	Redelivered      int64 // of the last three: those that had been delivered before
+	Accepted         int64 // done: by an acknowledgement, or because none is needed
 }
 
 // Publication is a message on its way to an exchange.

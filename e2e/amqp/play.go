@@ -28,6 +28,7 @@ type player struct {
 	queues    []string          // declared, to be deleted at the end
 	exchanges []string
 	lines     []string
+	seen      func(conn string, e event) // called for what comes, if set
 }
 
 // play plays the steps against the server at the URL and returns the steps with what came

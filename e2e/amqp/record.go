@@ -1,6 +1,7 @@
 package amqp
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -13,6 +14,9 @@ func (p *player) note(format string, a ...any) {
 
 // record writes an event down. README.md lists what is made equal that differs from run to run.
 func (p *player) record(name string, c *conn, e event) {
+	if p.seen != nil {
+		p.seen(name, e)
+	}
 	if e.method == nil {
 		p.note("%s/%d %s", name, e.channel, e.note)
 		return
@@ -129,7 +133,11 @@ func (p *player) settled(b *strings.Builder, ch *channel, e event) {
 		return
 	}
 	last := len(p.lines) - 1
-	if before, ok := strings.CutPrefix(p.lines[last], line+" "); ok {
+	before, ok := "", false
+	if last >= 0 {
+		before, ok = strings.CutPrefix(p.lines[last], line+" ")
+	}
+	if ok {
 		for word := range strings.FieldsSeq(before) {
 			n, _ := strconv.ParseUint(word, 10, 64) // written below
 			done = append(done, n)
@@ -141,4 +149,25 @@ func (p *player) settled(b *strings.Builder, ch *channel, e event) {
 		line += fmt.Sprintf(" %d", n)
 	}
 	p.lines = append(p.lines, line)
+}
+
+// sorted sorts the fields of the tables in a line: their order means nothing.
+func sorted(line string) string {
+	before, rest, ok := strings.Cut(line, " headers=")
+	r := &reader{rest}
+	all, err := r.fields("{", "}")
+	if !ok || err != nil {
+		return line
+	}
+	return before + " headers=" + sortFields(all).text("{", "}") + r.rest
+}
+
+func sortFields(all fields) fields {
+	for i := range all {
+		if inner, ok := all[i].data.(fields); ok {
+			all[i].data = sortFields(inner)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b field) int { return cmp.Compare(a.name, b.name) })
+	return all
 }

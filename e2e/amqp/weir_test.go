@@ -1,14 +1,10 @@
 package amqp
 
 import (
-	"cmp"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-
-	"github.com/weirmq/weir/e2e/harness"
 )
 
 // differences are the answers of RabbitMQ that weir-cloud gives otherwise, by the step that
@@ -39,41 +35,10 @@ func expected(recorded string) string {
 	return strings.Join(lines, "\n")
 }
 
-// sorted sorts the fields of the tables in a line: their order means nothing.
-func sorted(line string) string {
-	before, rest, ok := strings.Cut(line, " headers=")
-	r := &reader{rest}
-	all, err := r.fields("{", "}")
-	if !ok || err != nil {
-		return line
-	}
-	return before + " headers=" + sortFields(all).text("{", "}") + r.rest
-}
-
-func sortFields(all fields) fields {
-	for i := range all {
-		if inner, ok := all[i].data.(fields); ok {
-			all[i].data = sortFields(inner)
-		}
-	}
-	slices.SortStableFunc(all, func(a, b field) int { return cmp.Compare(a.name, b.name) })
-	return all
-}
-
 // TestWeir plays all scripts against weir-cloud: its answers are RabbitMQ's.
 func TestWeir(t *testing.T) {
 	names := newCatalogue()
-	cluster := &harness.Cluster{Dir: t.TempDir(), CloudArgs: []string{"--amqp", "127.0.0.1:0"}}
-	cluster.Bucket = "file:" + filepath.Join(cluster.Dir, "bucket")
-	if err := cluster.StartCloud(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cluster.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	url := "amqp://guest:guest@" + cluster.Cloud.Addr["amqp"] + "/"
+	url := startWeir(t)
 	for file, steps := range scripts(t, names) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
 			lines, err := play(t.Context(), names, url, steps)

@@ -176,11 +176,13 @@ func (s *State) publish(v *Vhost, g *publishedGroup, base int64, targets []uint6
 		if q == nil {
 			continue
 		}
+		before := q.n
 		if q.Settings.MaxPriority == 0 && !delayed {
 			q.add(0, g.first, g.last)
 		} else if !q.addSpecial(g, base, special) {
 			continue
 		}
+		q.arrived += q.n - before
 		q.bytes += g.bytes
 		q.expires = q.expires || expires
 		if t&1 != 0 {

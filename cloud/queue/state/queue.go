@@ -21,6 +21,7 @@ type Queue struct {
 	counts  counts
 	marks   []mark // ascending
 	held    held   // of what waits, if the queue looks for duplicates
+	arrived int64  // not a part of the state: it counts from New on
 
 	filled, settled uint64 // the entry that changed it last
 }
@@ -38,6 +39,10 @@ func newQueue(v *Vhost, name string, id QueueID, s Settings) *Queue {
 
 // Len returns how many messages wait.
 func (q *Queue) Len() int64 { return q.n }
+
+// Arrived returns how many messages the queue has got from the entries that this State has
+// applied. A snapshot does not have it.
+func (q *Queue) Arrived() int64 { return q.arrived }
 
 // Bytes returns the size of the bodies of what waits.
 func (q *Queue) Bytes() int64 { return q.bytes }
