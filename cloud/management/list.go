@@ -118,6 +118,10 @@ func compare(a, b any) int {
 		if y, ok := b.(int); ok {
 			return cmp.Compare(x, y)
 		}
+	case float64:
+		if y, ok := b.(float64); ok {
+			return cmp.Compare(x, y)
+		}
 	}
 	if a == nil || b == nil {
 		return cmp.Compare(presence(a), presence(b))

@@ -22,20 +22,18 @@ func overview(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var t totals
+	var x stats
 	queues, exchanges := 0, 0
 	for _, v := range vhosts {
-		infos, err := v.engine.Queues(v.name)
+		y, n, err := r.s.vhostStats(v)
 		if errors.Is(err, queue.ErrNoVhost) { // deleted meanwhile
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		for i := range infos {
-			t.add(&infos[i])
-		}
-		queues += len(infos)
+		x.add(y)
+		queues += n
 		all, err := v.engine.Exchanges(v.name)
 		if err != nil && !errors.Is(err, queue.ErrNoVhost) {
 			return nil, err
@@ -48,8 +46,8 @@ func overview(r *request) (any, error) {
 	}
 	return object{
 		"management_version": declaration.Dialect, "rabbitmq_version": declaration.Dialect, "product_name": "Weir", "product_version": r.s.o.Version,
-		"cluster_name": r.s.o.Cluster(), "node": r.s.o.Node, "rates_mode": "none", "disable_stats": false, "enable_queue_totals": true,
-		"exchange_types": exchangeTypes(), "message_stats": object{}, "queue_totals": t.object(), "statistics_db_event_queue": 0,
+		"cluster_name": r.s.o.Cluster(), "node": r.s.o.Node, "rates_mode": "basic", "disable_stats": false, "enable_queue_totals": true,
+		"exchange_types": exchangeTypes(), "message_stats": x.object(), "queue_totals": x.messages(object{}), "statistics_db_event_queue": 0,
 		"object_totals": object{"connections": len(connections), "channels": channels, "consumers": len(r.s.consumerObjects(r)), "queues": queues, "exchanges": exchanges},
 		"listeners":     r.s.listenerObjects(), "contexts": []object{},
 	}, nil
@@ -64,7 +62,7 @@ func (s *Server) listenerObjects() []object {
 }
 
 func (s *Server) nodeObject() object {
-	return object{"name": s.o.Node, "type": "disc", "running": true, "rates_mode": "none", "mem_alarm": false, "disk_free_alarm": false,
+	return object{"name": s.o.Node, "type": "disc", "running": true, "rates_mode": "basic", "mem_alarm": false, "disk_free_alarm": false,
 		"partitions": []string{}, "exchange_types": exchangeTypes(), "applications": []object{}, "enabled_plugins": []string{}}
 }
 

@@ -19,13 +19,13 @@ func (s *Server) queueObject(i *queue.Info) (object, error) {
 	if name, ok := arguments.Lookup("x-queue-type").Bytes(); ok {
 		kind = string(name)
 	}
-	return object{
+	x := s.stats(subject{i.Vhost, i.ID}, figures{i.Counts, i.Ready, i.Unsettled})
+	return x.messages(object{
 		"name": i.Name, "vhost": i.Vhost, "type": kind, "node": s.o.Node, "state": "running",
 		"durable": i.Settings.Durable, "auto_delete": i.Settings.AutoDelete, "exclusive": i.Settings.Owner != "", "arguments": arguments,
-		"messages": i.Ready + i.Unsettled, "messages_ready": i.Ready, "messages_unacknowledged": i.Unsettled,
 		"messages_persistent": i.Ready + i.Unsettled, "message_bytes": i.Bytes, "message_bytes_persistent": i.Bytes,
-		"consumers": i.Consumers, "policy": nil, "operator_policy": nil, "effective_policy_definition": object{},
-	}, nil
+		"consumers": i.Consumers, "policy": nil, "operator_policy": nil, "effective_policy_definition": object{}, "message_stats": x.object(),
+	}), nil
 }
 
 // queueObjects describes the queues of the vhosts that the client may open.

@@ -58,6 +58,7 @@ type Server struct {
 	o      Options
 	logins *login.Logins
 	mux    *http.ServeMux
+	rates  rates
 }
 
 // New returns a Server.

@@ -1,31 +1,28 @@
 package management
 
-import (
-	"github.com/weirmq/weir/cloud/queue"
-)
-
-// totals are the messages of some queues.
-type totals struct{ ready, unsettled int64 }
-
-func (t *totals) add(i *queue.Info) {
-	t.ready += i.Ready
-	t.unsettled += i.Unsettled
-}
-
-func (t *totals) object() object {
-	return object{"messages": t.ready + t.unsettled, "messages_ready": t.ready, "messages_unacknowledged": t.unsettled}
+// vhostStats returns the figures of a vhost, and how many queues it has.
+func (s *Server) vhostStats(v vhost) (stats, int, error) {
+	infos, err := v.engine.Queues(v.name)
+	if err != nil {
+		return stats{}, 0, err
+	}
+	var f figures
+	if f.Counts, err = v.engine.Counts(v.name); err != nil {
+		return stats{}, 0, err
+	}
+	for i := range infos {
+		f.ready += infos[i].Ready
+		f.unsettled += infos[i].Unsettled
+	}
+	return s.stats(subject{vhost: v.name}, f), len(infos), nil
 }
 
 func (s *Server) vhostObject(v vhost) (object, error) {
-	infos, err := v.engine.Queues(v.name)
+	x, _, err := s.vhostStats(v)
 	if err != nil {
 		return nil, err
 	}
-	var t totals
-	for i := range infos {
-		t.add(&infos[i])
-	}
-	o := t.object()
+	o := x.messages(object{"message_stats": x.object()})
 	o["name"], o["tracing"], o["tags"], o["description"] = v.name, false, []string{}, ""
 	o["cluster_state"] = object{s.o.Node: "running"}
 	o["metadata"] = object{"description": "", "tags": []string{}}
