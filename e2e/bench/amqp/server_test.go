@@ -40,7 +40,7 @@ func start(b *testing.B, kind string) *server {
 		b.Fatal(err)
 	}
 	address := fmt.Sprintf("127.0.0.1:%d", port)
-	c := &harness.Cluster{Dir: b.TempDir(), CloudArgs: []string{"--amqp", address}}
+	c := &harness.Cluster{Dir: b.TempDir(), CloudArgs: []string{"--amqp", address, "--address-connections", "2048"}} // a crowd has one address
 	c.Bucket = "file:" + filepath.Join(c.Dir, "bucket")
 	if err := c.StartCloud(); err != nil {
 		b.Fatal(err)
