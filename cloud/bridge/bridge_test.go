@@ -13,9 +13,11 @@ import (
 	"github.com/weirmq/weir/cloud/queue/routing"
 	"github.com/weirmq/weir/cloud/queue/state"
 	"github.com/weirmq/weir/cloud/txn"
+	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/record/recordtest"
+	"github.com/weirmq/weir/storage/storagetest"
 )
 
 // TestReadings: a queue gets the readings whose MQTT topic its binding matches, from the
@@ -354,6 +356,83 @@ func TestLargeBatch(t *testing.T) {
 			t.Errorf("not there: %v", want)
 		}
 	})
+}
+
+// TestManyRecords: a Work is submitted in parts, each with the positions of its records. The
+// node is killed between two parts: what the next owner does has each record once.
+func TestManyRecords(t *testing.T) {
+	const records = 3 * mostAtOnce
+	synctest.Test(t, func(t *testing.T) {
+		memory := mem.New()
+		bucket := storagetest.NewFaults(memory, 1)
+		w := started(t, bucket)
+		sensors := w.topic("sensors")
+		w.bind("q", "#")
+		w.end()
+		w = open(t, bucket, func(o *commitlog.Options) { o.SlotBytes = 400 << 10 }) // a part has a slot of its own
+		for n := 0; n < records; n += mostAtOnce {
+			var some []record.Record
+			for i := range mostAtOnce {
+				some = append(some, reading("sensors/a", fmt.Sprint(n+i, strings.Repeat(" ", 1000))))
+			}
+			w.put(sensors, 0, some...)
+		}
+		slots := 0
+		bucket.Plan(func(c storagetest.Call) storagetest.Outcome {
+			if c.Verb == storagetest.Create && strings.Contains(c.Keys[0], "/log/") {
+				if slots++; slots == 2 {
+					return storagetest.Outcome{Fate: storagetest.Late, Before: time.Hour}
+				}
+			}
+			return storagetest.Outcome{}
+		})
+		w.Start()
+		time.Sleep(time.Second)
+		if before := len(w.deliveries("q")); before == 0 || before == records {
+			t.Errorf("%d records were published before the node was killed", before)
+		}
+		if err := bucket.Close(); err != nil {
+			t.Fatal(err)
+		}
+		w.end()
+		w = started(t, memory)
+		synctest.Wait()
+		got := w.deliveries("q")
+		if len(got) != records {
+			t.Fatalf("%d messages, want %d", len(got), records)
+		}
+		for i, d := range got {
+			if body := strings.TrimRight(string(d.Body), " "); body != fmt.Sprint(i) {
+				t.Fatalf("message %d is %s", i, body)
+			}
+		}
+	})
+}
+
+// TestCut: the parts of a Work have all of it, in order.
+func TestCut(t *testing.T) {
+	for _, n := range []int{0, 1, mostAtOnce, mostAtOnce + 1, 3*mostAtOnce + 5} {
+		w := queue.Work{Publications: make([]queue.Publication, n), Positions: []queue.Position{position(broker.Place{}, 0, 0)}}
+		for i := range n {
+			w.Positions = append(w.Positions, position(broker.Place{}, int64(i+1), i+1))
+		}
+		w.Positions = append(w.Positions, position(broker.Place{}, int64(n+1), n))
+		published, next := 0, int64(0)
+		for len(w.Publications)+len(w.Positions) > 0 {
+			var some queue.Work
+			some, w = cut(w)
+			for _, p := range some.Positions {
+				if p.Offset != next || p.After > len(some.Publications) || p.Offset <= int64(n) && int64(published+p.After) != p.Offset {
+					t.Fatalf("of %d: %+v after %d, want position %d", n, p, published, next)
+				}
+				next++
+			}
+			published += len(some.Publications)
+		}
+		if published != n || next != int64(n+2) {
+			t.Errorf("of %d: %d publications, %d positions", n, published, next)
+		}
+	}
 }
 
 // TestRefused: what a queue rejects, and what is too large to be a message, is counted; the

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"sort"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirmq/weir/cloud/broker"
@@ -253,15 +255,62 @@ func (r *reader) submit() error {
 		return nil // a binding has taken them along
 	}
 	r.flying = true
-	r.vhost.submit(w, func(outcomes []error, err error) {
-		if err == nil {
+	parts := &countdown{answer: r.answer}
+	parts.left.Store(1)
+	for len(w.Publications)+len(w.Positions)+len(r.unsaid) > 0 {
+		var some queue.Work
+		some, w = cut(w)
+		parts.left.Add(1)
+		r.vhost.submit(some, func(outcomes []error, err error) {
 			if refused := r.bridge.counters.outcomes(outcomes); refused != nil {
 				r.bridge.o.Log.Warn("a record cannot be in a queue", "vhost", r.name, "err", refused)
 			}
-		}
-		r.answer <- err
-	})
+			parts.done(err)
+		})
+	}
+	parts.done(nil)
 	return nil
+}
+
+// mostAtOnce is how many records are routed at once. Meanwhile no client of the queues has
+// its turn, and each record may go to thousands of them.
+const mostAtOnce = 256
+
+// cut returns the part of a Work that is submitted next, and the rest of it.
+func cut(w queue.Work) (some, rest queue.Work) {
+	n := min(len(w.Publications), mostAtOnce)
+	some.Publications, rest.Publications = w.Publications[:n], w.Publications[n:]
+	p := len(w.Positions)
+	if len(rest.Publications) > 0 {
+		p = sort.Search(p, func(i int) bool { return w.Positions[i].After > n })
+	}
+	some.Positions, rest.Positions = w.Positions[:p], w.Positions[p:]
+	for i := range rest.Positions {
+		rest.Positions[i].After -= n
+	}
+	return some, rest
+}
+
+// countdown collects the answers of the parts of a Work.
+type countdown struct {
+	left   atomic.Int64 // parts without an answer
+	failed atomic.Pointer[error]
+	answer chan<- error // gets the first error when none is left, or nil
+}
+
+// done counts the answer of a part.
+func (c *countdown) done(err error) {
+	if err != nil {
+		c.failed.CompareAndSwap(nil, &err)
+	}
+	if c.left.Add(-1) > 0 {
+		return
+	}
+	if first := c.failed.Load(); first != nil {
+		c.answer <- *first
+		return
+	}
+	c.answer <- nil
 }
 
 // note notes how far a partition was read; -1 forgets it. If records of it are in the Work,

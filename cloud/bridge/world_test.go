@@ -54,22 +54,26 @@ func twoShards(t testing.TB) *mem.Bucket {
 }
 
 // open makes a node the owner. Its bridge begins with start.
-func open(t testing.TB, bucket storage.Bucket) *world {
+func open(t testing.TB, bucket storage.Bucket, change ...func(*commitlog.Options)) *world {
 	t.Helper()
-	w, err := tryOpen(t, bucket, 1)
+	w, err := tryOpen(t, bucket, 1, change...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return w
 }
 
-func tryOpen(t testing.TB, bucket storage.Bucket, shards uint32) (*world, error) {
+func tryOpen(t testing.TB, bucket storage.Bucket, shards uint32, change ...func(*commitlog.Options)) (*world, error) {
 	quiet := slog.New(slog.DiscardHandler)
 	w := &world{t: t, set: metrics.NewSet()}
 	w.broker = broker.New(broker.Options{Self: broker.Node{ID: 1, Name: "a"}, Partitions: 2, Metrics: metrics.NewSet()})
 	for id := range shards {
 		s := shard.New(shard.Options{Log: quiet})
-		if err := s.Open(t.Context(), commitlog.Options{Bucket: bucket, Shard: id, Node: "a", Log: quiet}); err != nil {
+		o := commitlog.Options{Bucket: bucket, Shard: id, Node: "a", Log: quiet}
+		for _, c := range change {
+			c(&o)
+		}
+		if err := s.Open(t.Context(), o); err != nil {
 			for _, open := range w.shards {
 				_ = open.Close() // it may be fenced
 			}
