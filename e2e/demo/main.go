@@ -57,7 +57,7 @@ type demo struct {
 	live    bool   // redraw the table in place
 	out     io.Writer
 
-	kafka, mqtt, http, edgeHTTP string // addresses, the same for all lives of a process
+	kafka, amqp, mqtt, http, edgeHTTP string // addresses, the same for all lives of a process
 
 	scene  atomic.Pointer[string] // what is happening
 	buffer int64                  // records in the gateway, when it was asked last
@@ -80,13 +80,13 @@ func demonstrate(ctx context.Context, args, environ []string, out *os.File) (err
 	if err != nil {
 		return err
 	}
-	d := &demo{cluster: &harness.Cluster{Dir: dir}, auditor: audit.New(), out: out, live: term.IsTerminal(int(out.Fd()))}
-	d.cluster.Prefer(map[string]string{"kafka": "127.0.0.1:9092", "http": "127.0.0.1:8080"},
+	d := &demo{cluster: &harness.Cluster{Dir: dir, Doors: []string{"amqp", "management"}}, auditor: audit.New(), out: out, live: term.IsTerminal(int(out.Fd()))}
+	d.cluster.Prefer(map[string]string{"kafka": "127.0.0.1:9092", "http": "127.0.0.1:8080", "amqp": "127.0.0.1:5672", "management": "127.0.0.1:15672"},
 		map[string]string{"mqtt": "127.0.0.1:1883", "http": "127.0.0.1:8081"})
 	if err := d.cluster.Open(); err != nil {
 		return errors.Join(err, d.cluster.Close())
 	}
-	d.kafka, d.mqtt, d.http, d.edgeHTTP = d.cluster.Kafka(), d.cluster.MQTT(), d.cluster.HTTP(), "http://"+d.cluster.Edge.Addr["http"]
+	d.kafka, d.amqp, d.mqtt, d.http, d.edgeHTTP = d.cluster.Kafka(), d.cluster.Cloud.Addr["amqp"], d.cluster.MQTT(), d.cluster.HTTP(), "http://"+d.cluster.Edge.Addr["http"]
 	if d.token, err = admin.ReadToken(filepath.Join(d.cluster.CloudData(), admin.File)); err != nil {
 		return errors.Join(err, d.cluster.Close())
 	}
@@ -210,11 +210,12 @@ func (d *demo) watch(ctx context.Context, consumed <-chan error, told chan error
 func (d *demo) introduce() {
 	host, port := split(d.mqtt)
 	fmt.Fprintf(d.out, "%d devices -> weir-edge -> link -> weir-cloud -> bucket -> a Kafka consumer\n", d.fleet.Devices)
-	fmt.Fprint(d.out, "Soon the link is cut, then the cloud is killed. Ctrl-C ends it all. Meanwhile:\n\n")
+	fmt.Fprint(d.out, "Soon the link is cut, then the cloud is killed. Ctrl-C ends it all. Meanwhile:\n")
 	fmt.Fprintf(d.out, "  kcat -b %s -C -t sensors -o beginning\n", d.kafka)
 	fmt.Fprintf(d.out, "  mosquitto_sub -h %s -p %s -t 'sensors/#' -v\n", host, port)
+	fmt.Fprintf(d.out, "  amqp-consume -u amqp://%s -e amq.topic -r 'sensors.#' cat\n", d.amqp)
 	fmt.Fprintf(d.out, "  export WEIRCTL_CLOUD=%s\n  export WEIRCTL_DATA=%s\n", d.http, d.cluster.CloudData())
-	fmt.Fprintf(d.out, "  bin/weirctl topics             # or gateways, groups demo\n  bin/weirctl check %s\n\n", d.cluster.Bucket)
+	fmt.Fprintf(d.out, "  bin/weirctl topics             # or gateways, groups demo, queues\n  bin/weirctl check %s\n\n", d.cluster.Bucket)
 }
 
 // look asks the gateway and the cloud for their figures. If one does not answer, its

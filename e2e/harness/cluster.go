@@ -18,6 +18,7 @@ type Cluster struct {
 	Dir       string
 	Bucket    string   // URL; "" is a folder below Dir
 	CloudArgs []string // further flags
+	Doors     []string // further listeners of weir-cloud, by the names of their flags
 	EdgeArgs  []string
 
 	Cloud, Edge *Process
@@ -62,6 +63,9 @@ func (c *Cluster) Open() error {
 func (c *Cluster) StartCloud() error {
 	args := append([]string{"--data", filepath.Join(c.Dir, "cloud"), "--bucket", c.Bucket,
 		"--sync", at(c.cloudAddr, "sync"), "--kafka", at(c.cloudAddr, "kafka"), "--http", at(c.cloudAddr, "http"), "--peer", at(c.cloudAddr, "peer")}, c.CloudArgs...)
+	for _, door := range c.Doors {
+		args = append(args, "--"+door, at(c.cloudAddr, door))
+	}
 	p, err := Start(c.Dir, "cloud", "weir-cloud", args...)
 	if err != nil {
 		return err
