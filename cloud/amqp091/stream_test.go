@@ -135,6 +135,18 @@ func TestStream(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		i, err := d.engine.Queue(queue.DefaultVhost, "sensors", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i.Counts.Delivered == 8 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%+v, want 8 deliveries", i.Counts)
+		}
+	}
 }
 
 // TestStreamACLs: where topics need ACLs, so do stream queues: READ, WRITE and for

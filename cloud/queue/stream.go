@@ -129,7 +129,7 @@ func (f *follower) follow(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 	}
-	notify := false
+	notify, before := false, len(f.next)
 	for len(f.next) > 0 && f.c.room(1) > 0 {
 		d := f.next[0]
 		d.Queue = f.c.l.q.ID
@@ -140,6 +140,10 @@ func (f *follower) follow(ctx context.Context) (more bool, err error) {
 		notify = notify || first
 		f.next = f.next[1:]
 	}
+	l := f.c.l
+	l.engine.mu.Lock()
+	l.delivered(f.c, &Delivery{}, int64(before-len(f.next)))
+	l.engine.mu.Unlock()
 	if notify {
 		f.c.o.Ready()
 	}
