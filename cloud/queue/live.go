@@ -35,15 +35,10 @@ type live struct {
 	unwatch       func()      // ends the watch of a stream queue's topic; nil: it is not watched
 	counts        Counts      // but for Published, which the state has
 
-	requeued bool  // a client has given messages back, and what is too much was not removed yet
-	arrived  int64 // of the state, when messages arrived last
-	prompt   span  // messages that arrived while consumers had room for them
+	requeued bool           // a client has given messages back, and what is too much was not removed yet
+	end      int64          // of the vhost, when messages arrived last
+	prompt   map[int64]bool // messages that arrived while consumers had room for them, until they are handed out
 }
-
-// span is the ids from first on, before end.
-type span struct{ first, end int64 }
-
-func (s span) has(id int64) bool { return s.first <= id && id < s.end }
 
 // lease is a message that is not ready.
 type lease struct {
@@ -85,7 +80,7 @@ func (h *host) live(q *state.Queue) *live {
 	l := h.lives[q.ID]
 	if l == nil {
 		l = &live{host: h, q: q, leased: make(map[int64]lease), counted: make(map[int64]int),
-			returned: make([]ids, q.Priorities()), next: make([]int64, q.Priorities()), arrived: q.Arrived()}
+			returned: make([]ids, q.Priorities()), next: make([]int64, q.Priorities()), end: q.Vhost.End()}
 		l.engine, l.look, l.of = h.engine, l.lookAfter, []any{"vhost", h.name, "queue", q.Name}
 		h.lives[q.ID] = l
 		l.used()
@@ -151,23 +146,17 @@ func (l *live) ready() (n int64, ranges []state.Range, bytes int64) {
 // arrive notes which of the messages that have just arrived consumers have room for. Those
 // are delivered however soon they expire. The caller holds Engine.mu.
 func (l *live) arrive() {
-	n := l.q.Arrived() - l.arrived
-	l.arrived += n
+	from := l.end
+	l.end = l.q.Vhost.End()
 	if !l.mayExpire() {
 		return
 	}
-	ready, _ := l.waits()
-	before := max(0, ready-n) // others that wait
-	room := int64(l.demand()) - before
-	switch {
-	case room <= 0 || n <= 0:
-	case before == 0:
-		if all := l.peek(int(min(room, n))); len(all) > 0 {
-			l.prompt = span{slices.Min(all), slices.Max(all) + 1}
-		}
-	case l.prompt.end > 0:
-		if all := l.peek(int(before + min(room, n))); len(all) > 0 {
-			l.prompt.end = max(l.prompt.end, slices.Max(all)+1)
+	for _, id := range l.peek(l.demand()) {
+		if id >= from {
+			if l.prompt == nil {
+				l.prompt = make(map[int64]bool)
+			}
+			l.prompt[id] = true
 		}
 	}
 }

@@ -148,6 +148,9 @@ func (l *live) plan() round {
 	}
 	var r round
 	demand := l.demand()
+	if demand == 0 {
+		clear(l.prompt)
+	}
 	if demand == 0 || l.requeued { // what arrives goes to consumers that wait for it before anything is too much
 		r.trim, r.over = l.excess()
 		l.requeued = l.requeued && r.trim > 0
@@ -261,13 +264,15 @@ func (l *live) deal(ctx context.Context, r round, found []message) error {
 		found = found[1:]
 		l.hold(id, len(m.body))
 		due, expires := l.dueTime(m)
+		prompt := l.prompt[id]
+		delete(l.prompt, id)
 		switch {
 		case i < r.trim && r.over > 0:
 			dead = append(dead, letter{m, reasonMaxLen})
 			r.over -= int64(len(m.body))
 		case i < r.trim:
 			l.giveBack(id) // the log does not know that it is lent
-		case expires && !now.Before(due) && !l.prompt.has(id):
+		case expires && !now.Before(due) && !prompt:
 			dead = append(dead, letter{m, reasonExpired})
 		default:
 			if c := l.give(m); c != nil {
@@ -369,7 +374,6 @@ func (l *live) give(m *message) *Consumer {
 		}
 		first = last
 	}
-	l.prompt = span{}
 	l.giveBack(m.id)
 	return nil
 }
