@@ -30,6 +30,7 @@ type Sharing struct {
 	Acquired           uint64 // of them: that members have now
 	Accepted, Rejected uint64 // since this owner began to serve the group
 	Archived           uint64 // the same: too many deliveries
+	Copied, Uncopied   uint64 // the same: to the dead-letter topic of the group; not there because it could not be used
 }
 
 // TransactionEnded counts a transaction; see txn.Options.
@@ -147,6 +148,8 @@ func (b *Broker) sharing(shards []*shard.Shard) ([]Sharing, error) {
 			x.Accepted += uint64(u.Accepted)
 			x.Rejected += uint64(u.Rejected)
 			x.Archived += uint64(u.Archived)
+			x.Copied += uint64(u.Copied)
+			x.Uncopied += uint64(u.Uncopied)
 		}
 	}
 	return all, nil

@@ -65,10 +65,11 @@ func cloud() map[string]Family {
 		"weir_group_members":           {Gauge, "Members of all groups."},
 		"weir_groups":                  {Gauge, "Consumer groups, by state."},
 
-		"weir_share_group_acquired_records": {Gauge, "Records of a topic that members of a share group have acquired."},
-		"weir_share_group_lag_records":      {Gauge, "Records of a topic that a share group has not done."},
-		"weir_share_group_omitted_pairs":    {Gauge, "Pairs of a share group and a topic that are not shown."},
-		"weir_share_group_records_total":    {Counter, "Records that a share group has done, by how they ended."},
+		"weir_share_group_acquired_records":   {Gauge, "Records of a topic that members of a share group have acquired."},
+		"weir_share_group_dead_letters_total": {Counter, "Records that a share group with a dead-letter topic has given up, by whether they are there."},
+		"weir_share_group_lag_records":        {Gauge, "Records of a topic that a share group has not done."},
+		"weir_share_group_omitted_pairs":      {Gauge, "Pairs of a share group and a topic that are not shown."},
+		"weir_share_group_records_total":      {Counter, "Records that a share group has done, by how they ended."},
 
 		"weir_kafka_connections":                {Gauge, "Kafka connections that are open."},
 		"weir_kafka_connections_gave_way_total": {Counter, "Kafka connections that had not logged in and were closed in favour of newer ones."},

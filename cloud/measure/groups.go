@@ -50,6 +50,8 @@ func writeSharing(out *bytes.Buffer, all []broker.Sharing) {
 		metrics.WriteCounterUint64(out, fmt.Sprintf(`weir_share_group_records_total{%s,end="accepted"}`, of), s.Accepted)
 		metrics.WriteCounterUint64(out, fmt.Sprintf(`weir_share_group_records_total{%s,end="rejected"}`, of), s.Rejected)
 		metrics.WriteCounterUint64(out, fmt.Sprintf(`weir_share_group_records_total{%s,end="archived"}`, of), s.Archived)
+		metrics.WriteCounterUint64(out, fmt.Sprintf(`weir_share_group_dead_letters_total{%s,copied="true"}`, of), s.Copied)
+		metrics.WriteCounterUint64(out, fmt.Sprintf(`weir_share_group_dead_letters_total{%s,copied="false"}`, of), s.Uncopied)
 	}
 	metrics.WriteGaugeUint64(out, "weir_share_group_omitted_pairs", uint64(omitted))
 }

@@ -46,7 +46,7 @@ func TestCoordination(t *testing.T) {
 	got := shown(t, Sources{Coordination: func() (broker.Coordination, error) {
 		asked++
 		return broker.Coordination{Transactions: 3, Lags: []broker.Lag{{Group: "g", Topic: "x", Records: 7}},
-			Sharing: []broker.Sharing{{Lag: broker.Lag{Group: "s", Topic: "x", Records: 9}, Acquired: 4, Accepted: 3, Rejected: 2, Archived: 1}},
+			Sharing: []broker.Sharing{{Lag: broker.Lag{Group: "s", Topic: "x", Records: 9}, Acquired: 4, Accepted: 3, Rejected: 2, Archived: 1, Copied: 5, Uncopied: 6}},
 			Groups:  []group.Listing{{Group: "g", State: group.Stable, Members: 2}, {Group: "h", State: group.Stable, Members: 3}, {Group: "i", State: group.Empty}}}, nil
 	}}, of...)
 	want := []string{`weir_groups{state="Empty"} 1`, `weir_groups{state="PreparingRebalance"} 0`, `weir_groups{state="CompletingRebalance"} 0`,
@@ -54,7 +54,8 @@ func TestCoordination(t *testing.T) {
 		`weir_group_lag_records{group="g",topic="x"} 7`, "weir_group_lag_omitted_pairs 0",
 		`weir_share_group_lag_records{group="s",topic="x"} 9`, `weir_share_group_acquired_records{group="s",topic="x"} 4`,
 		`weir_share_group_records_total{group="s",topic="x",end="accepted"} 3`, `weir_share_group_records_total{group="s",topic="x",end="rejected"} 2`,
-		`weir_share_group_records_total{group="s",topic="x",end="archived"} 1`, "weir_share_group_omitted_pairs 0", "weir_transactions_open 3"}
+		`weir_share_group_records_total{group="s",topic="x",end="archived"} 1`,
+		`weir_share_group_dead_letters_total{group="s",topic="x",copied="true"} 5`, `weir_share_group_dead_letters_total{group="s",topic="x",copied="false"} 6`, "weir_share_group_omitted_pairs 0", "weir_transactions_open 3"}
 	if !slices.Equal(got, want) || asked != 1 {
 		t.Errorf("%q, want %q; asked %d times", got, want, asked)
 	}

@@ -76,6 +76,11 @@ func (m *Manager) settleDead(p *partition, u state.Updated, dead []deadRow, done
 	topic, err := m.deadLetterTopic(p, settings.DeadLetters)
 	m.sayUsable(p.place.Group, settings.DeadLetters, err)
 	if err != nil {
+		m.mu.Lock()
+		for _, d := range dead {
+			p.uncopied += d.last - d.first + 1
+		}
+		m.mu.Unlock()
 		m.settle(p, u, nil, done)
 		return
 	}
@@ -251,7 +256,7 @@ func (l *letters) add(r *record.Record, d deadRow) error {
 
 // submit makes what was collected durable, and waits for it.
 func (l *letters) submit() error {
-	u := l.update
+	u, n := l.update, l.builder.Len()
 	l.update.Changes = nil
 	proposal := commitlog.Proposal{Commands: []commitlog.Command{{Kind: state.KindUpdated, Body: u.Append(nil)}}}
 	if l.builder.Len() > 0 {
@@ -267,5 +272,10 @@ func (l *letters) submit() error {
 	l.m.log.Submit(proposal, func(_ []int64, err error) { answer <- err })
 	err := <-answer // the log answers, also when it ends
 	l.m.end(l.p, u.Changes, err)
+	if err == nil {
+		l.m.mu.Lock()
+		l.p.copied += int64(n)
+		l.m.mu.Unlock()
+	}
 	return err
 }

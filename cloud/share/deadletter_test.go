@@ -51,6 +51,13 @@ func (w *world) wantLetters(want ...string) {
 	}
 }
 
+func (w *world) wantCopied(copied, uncopied int64) {
+	w.t.Helper()
+	if all, err := w.Usage(); err != nil || len(all) != 1 || all[0].Copied != copied || all[0].Uncopied != uncopied {
+		w.t.Errorf("%+v, %v; want %d that are copied and %d that are not", all, err, copied, uncopied)
+	}
+}
+
 // full returns a batch of records with keys and headers.
 func full(w *world, values ...string) record.Batch {
 	b := record.NewBuilder(record.None)
@@ -91,6 +98,7 @@ func TestDeadLetters(t *testing.T) {
 		w.acquire("n", 0)
 		w.want(w.leave("n"), nil)
 		w.wantLetters(append(first, "k=c "+context(2, 2, worn), "k=e "+context(4, 2, worn))...)
+		w.wantCopied(1, 0) // by this owner
 	})
 }
 
@@ -172,6 +180,7 @@ func TestDeadLettersUnusable(t *testing.T) {
 		w.opts.Log = slog.New(slog.NewTextHandler(&log, nil))
 		w.crash()
 		topic, _ := w.log.Topic("dlq.t")
+		var copied, uncopied int64
 		step := func(want string, letters int) {
 			w.t.Helper()
 			log.b.Reset()
@@ -183,6 +192,10 @@ func TestDeadLettersUnusable(t *testing.T) {
 			if got := strings.Count(log.b.String(), "are not copied"); (got == 1) != (want != "") || !strings.Contains(log.b.String(), want) {
 				w.t.Errorf("%d lines, want one with %q: %s", got, want, log.b.String())
 			}
+			if copied += 2; want != "" || letters == 0 {
+				copied, uncopied = copied-2, uncopied+2
+			}
+			w.wantCopied(copied, uncopied)
 			if n := len(w.letters("dlq.t")); n != letters {
 				w.t.Errorf("%d dead letters, want %d", n, letters)
 			}

@@ -89,6 +89,8 @@ func (m *Manager) usage(all []Usage, group string) ([]Usage, error) {
 			u.Accepted += p.accepted
 			u.Rejected += p.rejected
 			u.Archived += p.archived
+			u.Copied += p.copied
+			u.Uncopied += p.uncopied
 		}
 	}
 	return all, nil

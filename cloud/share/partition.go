@@ -21,6 +21,7 @@ type partition struct {
 	due     time.Time // when timer fires; zero: it is not set
 
 	accepted, rejected, archived int64 // records, see Usage
+	copied, uncopied             int64
 }
 
 // count counts the records of a lease that ends with a verdict.

@@ -117,6 +117,7 @@ type Usage struct {
 	Lag                          int64 // records that are not done, as in Offsets
 	Acquired                     int64 // of them: that members have now
 	Accepted, Rejected, Archived int64 // done: with success, without, and because there were too many deliveries
+	Copied, Uncopied             int64 // of a group with a dead-letter topic: records that are there, and those that are not because it could not be used
 }
 
 // Errors. Errors of the log are returned, too.
