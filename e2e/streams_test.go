@@ -62,6 +62,12 @@ func TestStreamQueues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := ch.QueueDeclare("bound", true, false, false, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := ch.QueueBind("bound", "sensors.#", "amq.topic", false, nil); err != nil {
+		t.Fatal(err)
+	}
 	if m := <-in; string(m.Body) != "from Kafka" || m.RoutingKey != "sensors.pump.7" || m.ContentType != "text/plain" || m.Headers["x-stream-offset"] != int64(0) {
 		t.Errorf("the record came as %q with routing key %q, type %q and headers %v", m.Body, m.RoutingKey, m.ContentType, m.Headers)
 	}
@@ -101,6 +107,19 @@ func TestStreamQueues(t *testing.T) {
 	slices.Sort(bodies)
 	if want := []string{":sensors to the queue", "amq.topic:sensors.pump.8 to amq.topic"}; !slices.Equal(bodies, want) {
 		t.Errorf("the stream queue delivered %q", bodies)
+	}
+	second := &kgo.Record{Topic: "sensors", Key: []byte("sensors/pump/9"), Value: []byte("again from Kafka")}
+	if err := kafka.ProduceSync(t.Context(), second).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"to amq.topic", "again from Kafka"} { // and not once more through the topic
+		within(t, 10*time.Second, "queue bound has "+want, func() bool {
+			m, ok, err := ch.Get("bound", true)
+			if err != nil || ok && string(m.Body) != want {
+				t.Fatalf("the queue has %q, want %q: %v", m.Body, want, err)
+			}
+			return ok
+		})
 	}
 	out, stderr, err := c.Weirctl("queues", "show", "sensors")
 	if err != nil || !strings.Contains(out, "stream queue") {

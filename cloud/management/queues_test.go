@@ -33,6 +33,24 @@ func TestQueues(t *testing.T) {
 	}
 }
 
+// TestStreamQueues: a stream queue is what is in the topic of its name.
+func TestStreamQueues(t *testing.T) {
+	n := newNode(t, nil)
+	n.fails(400, "bad_request", "invalid property 'non-durable' for queue 's' in vhost '/'", "PUT", "/api/queues/%2F/s", `{"arguments":{"x-queue-type":"stream"}}`)
+	n.ask(201, "PUT", "/api/queues/%2F/s", `{"durable":true,"arguments":{"x-queue-type":"stream","x-max-age":"7D"}}`)
+	n.ask(204, "PUT", "/api/queues/%2F/s", `{"durable":true,"arguments":{"x-queue-type":"stream","x-max-age":"7D"}}`)
+	for _, c := range [][2]string{{"amq.default", "s"}, {"amq.topic", "s.a.b"}} {
+		n.ask(200, "POST", "/api/exchanges/%2F/"+c[0]+"/publish", fmt.Sprintf(`{"properties":{},"routing_key":%q,"payload":"hi","payload_encoding":"string"}`, c[1]))
+	}
+	has(t, n.get("/api/queues/%2F/s"), object{"type": "stream", "messages": 2, "messages_ready": 2, "messages_unacknowledged": 0, "arguments": object{"x-queue-type": "stream", "x-max-age": "7D"}})
+	n.fails(400, "bad_request", "basic.get not supported by stream queues queue 's' in vhost '/'", "POST", "/api/queues/%2F/s/get", `{"count":1,"ackmode":"ack_requeue_true","encoding":"auto"}`)
+	n.fails(400, "bad_request", "queue.purge not supported by stream queues queue 's' in vhost '/'", "DELETE", "/api/queues/%2F/s/contents", "")
+	n.ask(204, "DELETE", "/api/queues/%2F/s", "")
+	if _, err := n.broker.Topic("s"); err != nil {
+		t.Errorf("the topic is gone with its stream queue: %v", err)
+	}
+}
+
 // TestNames: any name can be in a path.
 func TestNames(t *testing.T) {
 	n := newNode(t, nil)

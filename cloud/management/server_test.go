@@ -16,7 +16,9 @@ import (
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
+	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/cloud/shard"
+	"github.com/weirmq/weir/cloud/streamqueue"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/sync/join"
@@ -39,7 +41,9 @@ func newNode(t *testing.T, change func(*Options)) *node {
 		t.Fatal(err)
 	}
 	quiet := slog.New(slog.DiscardHandler)
-	s := shard.New(shard.Options{Log: quiet, Fleet: fleet.Options{CA: ca}, Users: auth.Options{SuperUsers: []string{"User:root"}}})
+	b := broker.New(broker.Options{Self: broker.Node{Name: "a"}})
+	topics := streamqueue.New(streamqueue.Options{Broker: b})
+	s := shard.New(shard.Options{Log: quiet, Fleet: fleet.Options{CA: ca}, Users: auth.Options{SuperUsers: []string{"User:root"}}, Queues: queue.Options{Topics: topics.Calls()}})
 	if err := s.Open(t.Context(), commitlog.Options{Bucket: mem.New(), Node: "a", Log: quiet}); err != nil {
 		t.Fatal(err)
 	}
@@ -48,9 +52,9 @@ func newNode(t *testing.T, change func(*Options)) *node {
 			t.Error(err)
 		}
 	})
-	n := &node{t: t, shard: s, broker: broker.New(broker.Options{Self: broker.Node{Name: "a"}}), login: "guest:guest"}
+	n := &node{t: t, shard: s, broker: b, login: "guest:guest"}
 	n.broker.Lead(s)
-	o := Options{Queues: n.broker.Queues, AllQueues: n.broker.AllQueues, Node: "a", Version: "1.2.3", Log: quiet,
+	o := Options{Queues: n.broker.Queues, TopicOf: topics.Existing, AllQueues: n.broker.AllQueues, Node: "a", Version: "1.2.3", Log: quiet,
 		Access:    access.New(access.Options{Broker: n.broker, Users: func() *auth.Auth { return s.Users }}),
 		Listeners: func() []Listener { return []Listener{{"amqp", "127.0.0.1", 5672}} }}
 	if change != nil {

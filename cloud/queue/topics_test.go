@@ -156,13 +156,19 @@ func TestPublishToTopic(t *testing.T) {
 
 // TestReadToStream: what was read from a topic goes to queues, and not to stream queues.
 func TestReadToStream(t *testing.T) {
-	s, _ := serveTopics(t)
+	s, topics := serveTopics(t)
 	s.declare("stream", isStream)
 	s.declare("queue", nil)
 	s.bind("amq.topic", "stream", "#")
 	s.bind("amq.topic", "queue", "queue.#")
-	outcomes := <-s.start(Work{Publications: []Publication{{Exchange: "amq.topic", Key: "queue.a"}, {Exchange: "amq.topic", Key: "other.a"}},
+	done := s.start(Work{Publications: []Publication{{Exchange: "amq.topic", Key: "queue.a"}, {Exchange: "amq.topic", Key: "other.a"}},
 		Positions: []Position{{Reader: "r", Position: state.Position{Offset: 7}, After: 2}}})
+	var outcomes []error
+	select {
+	case outcomes = <-done:
+	case call := <-topics.asked:
+		t.Fatalf("a topic gets %d messages", len(call.all))
+	}
 	if outcomes[0] != nil || !errors.Is(outcomes[1], ErrUnroutable) || s.left("queue") != 1 {
 		t.Errorf("outcomes %v, and the queue has %d messages", outcomes, s.left("queue"))
 	}
