@@ -2,9 +2,11 @@ package access
 
 import (
 	"strings"
+	"time"
 
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/login"
+	"github.com/weirmq/weir/cloud/quota"
 )
 
 // defaultExchange is how permissions name the exchange without a name.
@@ -103,6 +105,16 @@ func (v *Vhost) Topic(op auth.Operation, host, topic string) bool {
 	}
 	users := v.access.Users()
 	return users != nil && users.Allows(auth.Who{Principal: v.principal, Host: host}, op, auth.Topic, topic)
+}
+
+// CountRead counts bytes of a topic that a consumer of a stream queue gets, as if it had
+// fetched them. It returns for how long it must get no more.
+func (v *Vhost) CountRead(client string, bytes int) time.Duration {
+	quotas := v.access.Quotas()
+	if quotas == nil || bytes <= 0 {
+		return 0
+	}
+	return quotas.Take(quota.Consume, auth.UserOf(v.principal), client, bytes)
 }
 
 func (v *Vhost) may(q question) bool {

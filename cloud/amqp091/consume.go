@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/amqp091/wire"
@@ -21,6 +22,7 @@ type consumer struct {
 	prefetch int           // 0: no limit
 	window   *queue.Window // of its own prefetch; nil if it does not acknowledge
 	from     *queue.Consumer
+	rests    time.Time // until then it gets nothing: its user has a limit; owned by write
 
 	// Guarded by conn.mu.
 	live   bool // the client has its tag, and gets deliveries

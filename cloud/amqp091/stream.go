@@ -1,6 +1,8 @@
 package amqp091
 
 import (
+	"time"
+
 	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/auth"
@@ -59,6 +61,20 @@ func (c *conn) mayHave(arguments wire.Table, name string, info *queue.Info) erro
 func (k *consumer) mayRead() bool {
 	c := k.ch.c
 	return c.reading.Read(k.queue) && (!k.stream || c.reading.Topic(auth.Read, c.host(), k.queue))
+}
+
+// throttle counts deliveries of a stream queue, and holds its consumer back for as long as
+// the limits of its user say. Only write calls it.
+func (k *consumer) throttle(all []queue.Delivery) {
+	size := 0
+	for i := range all {
+		size += len(all[i].Body) + len(all[i].Properties)
+	}
+	c := k.ch.c
+	if wait := c.reading.CountRead(c.client.name, size); wait > 0 {
+		k.rests = time.Now().Add(wait)
+		time.AfterFunc(wait, k.ready)
+	}
 }
 
 // settleable returns an error if deliveries of a stream queue would be settled in another

@@ -15,6 +15,7 @@ import (
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/queue"
+	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/cloud/streamqueue"
 	"github.com/weirmq/weir/storage/commitlog"
@@ -26,6 +27,7 @@ import (
 type streamDoor struct {
 	door
 	broker *broker.Broker
+	quotas *quota.Quotas
 }
 
 func openStreamDoor(t *testing.T, authorize bool) *streamDoor {
@@ -41,11 +43,12 @@ func openStreamDoor(t *testing.T, authorize bool) *streamDoor {
 		t.Fatal(err)
 	}
 	b.Lead(s)
-	d := &streamDoor{door{t: t, addr: nl.Addr().String(), engine: s.Queues, users: s.Users}, b}
+	d := &streamDoor{door{t: t, addr: nl.Addr().String(), engine: s.Queues, users: s.Users}, b, s.Quotas}
 	d.server, err = New(Options{
-		Listeners:  []listener.Listener{{Listener: nl, Name: "default", SASL: []string{login.Plain}, Guests: true}},
-		Queues:     b.Queues,
-		Access:     access.New(access.Options{Broker: b, Users: func() *auth.Auth { return s.Users }, Authorize: authorize}),
+		Listeners: []listener.Listener{{Listener: nl, Name: "default", SASL: []string{login.Plain}, Guests: true}},
+		Queues:    b.Queues,
+		Access: access.New(access.Options{Broker: b, Users: func() *auth.Auth { return s.Users },
+			Quotas: func() *quota.Quotas { return s.Quotas }, Authorize: authorize}),
 		LoginPause: time.Millisecond, Log: quiet,
 	})
 	if err != nil {
@@ -146,6 +149,33 @@ func TestStream(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%+v, want 8 deliveries", i.Counts)
 		}
+	}
+}
+
+// TestStreamQuota: what a stream queue delivers counts against the limit of its user.
+func TestStreamQuota(t *testing.T) {
+	d := openStreamDoor(t, false)
+	if _, err := d.broker.CreateTopic(t.Context(), "sensors", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.quotas.Set(t.Context(), quota.Entity{User: "guest"}, func(l *quota.Limits) { l.Consume = 100_000 }, false); err != nil {
+		t.Fatal(err)
+	}
+	d.append("sensors", strings.Repeat("x", 150_000))
+	ch := d.channel(d.client("guest"))
+	declareQueue(t, ch, "sensors", streamArguments)
+	if err := ch.Qos(10, 0, false); err != nil {
+		t.Fatal(err)
+	}
+	in, err := ch.Consume("sensors", "tag", false, false, false, false, amqp.Table{"x-stream-offset": "first"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-in
+	began := time.Now()
+	d.append("sensors", "y")
+	if m := <-in; string(m.Body) != "y" || time.Since(began) < 300*time.Millisecond {
+		t.Errorf("%q came after %v, though 150 kB came before at 100 kB/s", m.Body, time.Since(began))
 	}
 }
 

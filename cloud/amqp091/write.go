@@ -131,6 +131,9 @@ func (c *conn) deliver(taken []queue.Delivery) []queue.Delivery {
 			c.revoke(k)
 			continue
 		}
+		if k.stream && time.Now().Before(k.rests) {
+			continue // it is ready again afterwards
+		}
 		taken = k.from.Take(taken[:0], takeMost)
 		if len(taken) > 0 {
 			c.hand(k, taken)
@@ -172,6 +175,9 @@ func (c *conn) hand(k *consumer, all []queue.Delivery) {
 	}
 	c.mu.Unlock()
 	c.s.count.delivered.Add(n)
+	if k.stream {
+		k.throttle(all[:n])
+	}
 	if k.noAck {
 		c.settleTaken(k, queue.Accept, all[:n])
 	}
