@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -92,6 +93,64 @@ func TestRichReadings(t *testing.T) {
 			w.put(sensors, 0, rich(device, "1", 0, "x-deduplication-header=v"), rich(device, "2", 0, "x-deduplication-header=v"), rich(device, "3", 0, "x-deduplication-header=w"))
 			w.put(sensors, 1, rich(device, "4", 0, "x-deduplication-header=v"), rich(device, "5", 0))
 			w.expect(device, "1", "3", "5")
+		}
+	})
+}
+
+// TestOrderedReadings: an exchange that hashes a header keeps what has the same value in one
+// queue, in order; with a single active consumer for each queue, groups of messages are
+// worked on one after the other, and several groups at a time.
+func TestOrderedReadings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := started(t, mem.New())
+		sensors := w.topic("sensors")
+		x := routing.Exchange{Name: "groups", Type: routing.ConsistentHash, HashHeader: "x-group", Durable: true}
+		if err := w.shard.Queues.DeclareExchange(t.Context(), queue.DefaultVhost, x); err != nil {
+			t.Fatal(err)
+		}
+		all := []string{"g0", "g1", "g2"}
+		for _, name := range all {
+			s := plain()
+			s.SingleActive = true
+			if _, err := w.shard.Queues.DeclareQueue(t.Context(), queue.DefaultVhost, name, s); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.shard.Queues.Bind(t.Context(), queue.DefaultVhost, routing.Binding{Source: "groups", Destination: name, Key: "1"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.shard.Queues.Bind(t.Context(), queue.DefaultVhost, routing.Binding{Source: exchange, Destination: "groups", Key: "#", ToExchange: true}); err != nil {
+			t.Fatal(err)
+		}
+		const groups, each = 20, 5
+		for n := range each {
+			for g := range groups {
+				w.put(sensors, 0, rich("a", fmt.Sprintf("%d/%d", g, n), 0, fmt.Sprint("x-group=", g)))
+			}
+		}
+		next, in := make(map[string]int), make(map[string]string)
+		used := 0
+		for _, name := range all {
+			got := w.bodies(name)
+			if len(got) > 0 {
+				used++
+			}
+			for _, body := range got {
+				g, n, _ := strings.Cut(body, "/")
+				if n != fmt.Sprint(next[g]) || in[g] != "" && in[g] != name {
+					t.Fatalf("message %s of group %s is in queue %s, the ones before in %s, %d of them", n, g, name, in[g], next[g])
+				}
+				next[g]++
+				in[g] = name
+			}
+		}
+		for g := range groups {
+			if n := next[fmt.Sprint(g)]; n != each {
+				t.Errorf("%d messages of group %d", n, g)
+			}
+		}
+		if used < 2 {
+			t.Errorf("%d queues have messages", used)
 		}
 	})
 }
