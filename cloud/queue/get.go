@@ -65,6 +65,9 @@ func (l *live) get(ctx context.Context, id int64, lend <-chan error) (d Delivery
 	if !expires {
 		l.delivered(nil, &d, 1)
 	}
+	if l.mayExpire() {
+		l.wake() // another one is the first
+	}
 	e.mu.Unlock()
 	if expires {
 		return d, 0, false, l.bury(ctx, []letter{{m, reasonExpired}})

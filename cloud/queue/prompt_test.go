@@ -65,3 +65,24 @@ func TestPromptNotRejected(t *testing.T) {
 	}
 	c.expect("", "", "")
 }
+
+// TestExpireBehindGet: what has expired goes when it comes to the front, also when a
+// client takes the message before it one by one.
+func TestExpireBehindGet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serve(t, mem.New())
+		s.declare("q", nil)
+		if _, err := s.submit(Work{Publications: []Publication{{Key: "q", Body: []byte("stays")}, {Key: "q", Body: []byte("goes"), Properties: properties(0, 0, 20)}}}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if d, _, ok, err := s.Get(t.Context(), DefaultVhost, "q", ""); !ok || err != nil || string(d.Body) != "stays" {
+			t.Fatalf("%q, %v, %v", d.Body, ok, err)
+		}
+		synctest.Wait()
+		if n := s.left("q"); n != 1 {
+			t.Errorf("%d messages are left, want the one that the client has", n)
+		}
+		s.end()
+	})
+}
