@@ -117,6 +117,17 @@ func (v *Vhost) CountRead(client string, bytes int) time.Duration {
 	return quotas.Take(quota.Consume, auth.UserOf(v.principal), client, bytes)
 }
 
+// ReadTopics reports whether the client, which is at the IP address host, may give all
+// topics to the vhost: with a binding of amq.topic all that may read there get what
+// arrives in them. As Topic it needs an ACL.
+func (v *Vhost) ReadTopics(host string) bool {
+	if !v.access.o.Authorize {
+		return true
+	}
+	users := v.access.Users()
+	return users != nil && users.AllowsAll(auth.Who{Principal: v.principal, Host: host}, auth.Read, auth.Topic)
+}
+
 func (v *Vhost) may(q question) bool {
 	if v.refresh(); v.all {
 		return true

@@ -237,8 +237,18 @@ func TestVhostTopic(t *testing.T) {
 		if v.Topic(auth.Write, "192.0.2.1", "sensors") == authorize || v.Topic(auth.Read, "192.0.2.2", "sensors") == authorize {
 			t.Error("an ACL for another operation or host counts")
 		}
+		if v.ReadTopics("192.0.2.1") == authorize {
+			t.Error("an ACL for one topic counts for all of them")
+		}
+		if err := w.users.AddACLs(t.Context(), auth.ACL{Resource: auth.Resource{Type: auth.Topic, Pattern: auth.Literal, Name: auth.Any},
+			Rule: auth.Rule{Principal: auth.Principal("ann"), Host: "192.0.2.1", Operation: auth.Read, Permission: auth.Allow}}); err != nil {
+			t.Fatal(err)
+		}
+		if !v.ReadTopics("192.0.2.1") || v.ReadTopics("192.0.2.2") == authorize {
+			t.Error("an ACL for all topics does not count, or counts elsewhere")
+		}
 		w.owner = false
-		if v.Topic(auth.Read, "192.0.2.1", "sensors") == authorize {
+		if v.ReadTopics("192.0.2.1") == authorize || v.Topic(auth.Read, "192.0.2.1", "sensors") == authorize {
 			t.Error("the users are not known")
 		}
 	}

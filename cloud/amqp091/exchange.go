@@ -6,6 +6,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/amqp091/wire"
+	"github.com/weirmq/weir/cloud/properties"
 	"github.com/weirmq/weir/cloud/queue/routing"
 )
 
@@ -135,6 +136,9 @@ func (ch *channel) bind(b routing.Binding, arguments wire.Table) error {
 	}
 	if err := c.readBinding(&b, x, arguments); err != nil {
 		return err
+	}
+	if b.Source == properties.TopicExchange && !c.rights.ReadTopics(c.host()) {
+		return c.failed(c.engine.BindOnly(c.ctx, c.vhost, b), b.Destination)
 	}
 	return c.failed(c.engine.Bind(c.ctx, c.vhost, b), b.Destination)
 }

@@ -25,6 +25,25 @@ func (a *Auth) Allows(who Who, op Operation, t ResourceType, name string) bool {
 	return allowed && !denied
 }
 
+// AllowsAll reports whether who may do op to all possible resources of the type: who is a
+// super user, or an ACL for all of them allows it and none denies it for any.
+func (a *Auth) AllowsAll(who Who, op Operation, t ResourceType) bool {
+	if a.super[who.Principal] {
+		return true
+	}
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	if !says(a.acls.of[Resource{t, Literal, Any}], who, Allow, implied(op)...) {
+		return false
+	}
+	for resource, set := range a.acls.of {
+		if resource.Type == t && says(set, who, Deny, op, All) {
+			return false
+		}
+	}
+	return true
+}
+
 // AllowsSome reports whether who may do op to some possible resource of the type: an
 // ACL allows it, and no ACL denies everything that this one allows (KIP-679).
 func (a *Auth) AllowsSome(who Who, op Operation, t ResourceType) bool {

@@ -151,6 +151,44 @@ func TestAllowsSome(t *testing.T) {
 	}
 }
 
+// TestAllowsAll: one ACL must be for all resources, and a Deny of a single one counts.
+func TestAllowsAll(t *testing.T) {
+	for _, c := range []struct {
+		acls string
+		want bool
+	}{
+		{"", false},
+		{"allow User:a read topic literal *", true},
+		{"allow User:a all topic literal *", true},
+		{"allow User:a write topic literal *", false},
+		{"allow User:b read topic literal *", false},
+		{"allow User:a read group literal *", false},
+		{"allow User:a read topic literal x", false},
+		{"allow User:a read topic prefixed x", false},
+		{"allow User:a read topic literal *;deny User:a read topic literal x", false},
+		{"allow User:a read topic literal *;deny User:a all topic prefixed x", false},
+		{"allow User:a read topic literal *;deny User:a write topic literal x", true},
+		{"allow User:a read topic literal *;deny User:a read group literal x", true},
+		{"allow User:a read topic literal *;deny User:b read topic literal x", true},
+	} {
+		a, _ := start(t, Options{})
+		for s := range strings.SplitSeq(c.acls, ";") {
+			if s != "" {
+				if err := a.AddACLs(t.Context(), acl(t, s)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if got := a.AllowsAll(Who{"User:a", "1.1.1.1"}, Read, Topic); got != c.want {
+			t.Errorf("with %q: %v", c.acls, got)
+		}
+	}
+	a, _ := start(t, Options{SuperUsers: []string{"User:a"}})
+	if !a.AllowsAll(Who{"User:a", "1.1.1.1"}, Read, Topic) {
+		t.Error("a super user may not")
+	}
+}
+
 func TestACLs(t *testing.T) {
 	a, _ := start(t, Options{})
 	var all []ACL

@@ -107,19 +107,9 @@ func (r *reader) stopTimers() {
 // begin finds out where to read.
 func (r *reader) begin(ctx context.Context) error {
 	v := r.vhost
-	bound, _, err := v.bridge.o.Queues.IsSource(v.name, exchange)
-	if err != nil {
-		return err
-	}
 	v.mu.Lock()
-	if bound && !v.following && v.id == r.id { // bound by a version that had no bridge
-		err = v.follow(ctx)
-	}
 	begun := v.begun
 	v.mu.Unlock()
-	if err != nil {
-		return err
-	}
 	select {
 	case <-begun:
 	case <-ctx.Done():

@@ -15,8 +15,8 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// A vhost follows the topics from the first binding to its amq.topic until the last one is
-// gone. As long as it does, its state has a position for each partition that was there when
+// A vhost follows the topics from the first binding to its amq.topic, made by somebody who
+// may read them, until the last one is gone. As long as it does, its state has a position for each partition that was there when
 // it began, and for those that were read since. A partition without a position is new: it
 // is read from its first record on. The positions with which it begins come before the
 // binding in the log; so whoever is told that the binding is there gets all that becomes
@@ -38,6 +38,7 @@ type vhost struct {
 	begun     chan struct{}          // closed when the positions to begin with are durable, or cannot be
 	binding   int                    // bindings on their way
 	reading   bool                   // it has a reader
+	told      bool                   // the log says that it does not follow them
 	next      map[broker.Place]int64 // what its reader reads next
 	unsaid    map[broker.Place]int64 // positions that no Work has yet; -1: forget
 }
@@ -70,7 +71,7 @@ func (v *vhost) know(ctx context.Context, id weir.TopicID) error {
 // binding is a hook: a binding is about to become part of the log. Before the first one of
 // amq.topic it is noted where to begin. Before others it is noted how far the reader is,
 // so that a binding does not get after a crash what was read before it was there.
-func (b *Bridge) binding(ctx context.Context, vhost string, d *routing.Binding) (done func(), err error) {
+func (b *Bridge) binding(ctx context.Context, vhost string, d *routing.Binding, reads bool) (done func(), err error) {
 	_, id, err := b.o.Queues.IsSource(vhost, exchange)
 	if err != nil {
 		return nil, err
@@ -84,7 +85,11 @@ func (b *Bridge) binding(ctx context.Context, vhost string, d *routing.Binding) 
 	switch {
 	case v.following:
 		v.submit(queue.Work{}, nil)
-	case d.Source != exchange:
+	case d.Source != exchange || !reads:
+		if d.Source == exchange && !v.told {
+			v.told = true
+			b.o.Log.Info("the vhost does not follow the topics: who binds queues to amq.topic may not read all of them", "vhost", vhost)
+		}
 		return func() {}, nil
 	default:
 		if err := v.follow(ctx); err != nil {
@@ -174,7 +179,7 @@ func position(at broker.Place, offset int64, after int) queue.Position {
 // the bindings.
 func (v *vhost) look() {
 	b := v.bridge
-	bound, id, err := b.o.Queues.IsSource(v.name, exchange)
+	_, id, err := b.o.Queues.IsSource(v.name, exchange)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.reading {
@@ -187,7 +192,7 @@ func (v *vhost) look() {
 	if err == nil {
 		err = v.know(b.ctx, id)
 	}
-	if err != nil || !bound && !v.following {
+	if err != nil || !v.following {
 		return // deleted, or not served any more; or nothing to do
 	}
 	v.reading = true

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/amqp091/wire"
+	"github.com/weirmq/weir/cloud/properties"
 	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/cloud/queue/routing"
 )
@@ -216,6 +217,9 @@ func (r *request) bind(e *queue.Engine, vhost string, b routing.Binding, argumen
 		if _, err := e.Queue(vhost, b.Destination, ""); err != nil {
 			return b, declaration.Refusal(err, vhost, b.Destination)
 		}
+	}
+	if b.Source == properties.TopicExchange && !r.in(vhost).ReadTopics(r.host()) {
+		return b, declaration.Refusal(e.BindOnly(r.Context(), vhost, b), vhost, b.Destination)
 	}
 	return b, declaration.Refusal(e.Bind(r.Context(), vhost, b), vhost, b.Destination)
 }

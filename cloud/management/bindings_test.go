@@ -1,10 +1,16 @@
 package management
 
 import (
+	"context"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/weirmq/weir/cloud/access"
+	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/queue"
+	"github.com/weirmq/weir/cloud/queue/routing"
 )
 
 func TestExchanges(t *testing.T) {
@@ -79,4 +85,40 @@ func TestBindings(t *testing.T) {
 	n.fails(400, "bad_request", "x-match", "POST", "/api/bindings/%2F/e/amq.headers/q/q", `{"arguments":{"x-match":"some"}}`)
 	n.fails(404, "Object Not Found", "", "GET", "/api/queues/%2F/none/bindings", "")
 	n.fails(404, "Object Not Found", "", "GET", "/api/exchanges/%2F/none/bindings/source", "")
+}
+
+// TestBindReads: a binding of amq.topic gives the topics to the vhost only if its client may
+// read all of them.
+func TestBindReads(t *testing.T) {
+	n := newNodeWith(t, access.Options{Authorize: true}, nil)
+	c, err := auth.NewCredential(auth.SCRAMSHA256, "secret")
+	if err == nil {
+		err = n.shard.Users.SetCredentials(t.Context(), "ann", c)
+	}
+	if err == nil {
+		err = n.shard.Users.SetVhostPermissions(t.Context(), auth.VhostPermissions{User: "ann", Vhost: "/", Configure: ".*", Write: ".*", Read: ".*"})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	gives := false
+	n.shard.Queues.Hook(queue.Hooks{
+		Binding: func(_ context.Context, _ string, _ *routing.Binding, reads bool) (func(), error) {
+			gives = reads
+			return func() {}, nil
+		},
+		Declared: func(string) {},
+	})
+	ann := n.as("ann:secret")
+	ann.ask(201, "PUT", "/api/queues/%2F/q", "{}")
+	for _, want := range []bool{false, true} {
+		ann.ask(201, "POST", "/api/bindings/%2F/e/amq.topic/q/q", `{"routing_key":"a"}`)
+		if gives != want {
+			t.Errorf("the topics are given to the vhost: %v", gives)
+		}
+		if err := n.shard.Users.AddACLs(t.Context(), auth.ACL{Resource: auth.Resource{Type: auth.Topic, Pattern: auth.Literal, Name: auth.Any},
+			Rule: auth.Rule{Principal: auth.Principal("ann"), Host: auth.Any, Operation: auth.Read, Permission: auth.Allow}}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

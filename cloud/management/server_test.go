@@ -36,6 +36,12 @@ type node struct {
 // newNode returns a node whose clients log in as guest. change may change the options.
 func newNode(t *testing.T, change func(*Options)) *node {
 	t.Helper()
+	return newNodeWith(t, access.Options{}, change)
+}
+
+// newNodeWith is newNode with further options of the access.
+func newNodeWith(t *testing.T, with access.Options, change func(*Options)) *node {
+	t.Helper()
 	ca, err := join.NewCA(time.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -54,8 +60,9 @@ func newNode(t *testing.T, change func(*Options)) *node {
 	})
 	n := &node{t: t, shard: s, broker: b, login: "guest:guest"}
 	n.broker.Lead(s)
+	with.Broker, with.Users = n.broker, func() *auth.Auth { return s.Users }
 	o := Options{Queues: n.broker.Queues, TopicOf: topics.Existing, AllQueues: n.broker.AllQueues, Node: "a", Version: "1.2.3", Log: quiet,
-		Access:    access.New(access.Options{Broker: n.broker, Users: func() *auth.Auth { return s.Users }}),
+		Access:    access.New(with),
 		Listeners: func() []Listener { return []Listener{{"amqp", "127.0.0.1", 5672}} }}
 	if change != nil {
 		change(&o)

@@ -288,10 +288,20 @@ func (e *Engine) DeleteExchange(ctx context.Context, vhost, name string, ifUnuse
 
 // Bind adds a binding. Errors: *routing.Error, ErrNoVhost, and those of the hook.
 func (e *Engine) Bind(ctx context.Context, vhost string, b routing.Binding) error {
+	return e.bind(ctx, vhost, b, true)
+}
+
+// BindOnly is Bind for a client that may not read all topics: no durable reader begins on
+// account of the binding.
+func (e *Engine) BindOnly(ctx context.Context, vhost string, b routing.Binding) error {
+	return e.bind(ctx, vhost, b, false)
+}
+
+func (e *Engine) bind(ctx context.Context, vhost string, b routing.Binding, reads bool) error {
 	if err := e.open(ctx); err != nil {
 		return err
 	}
-	done, err := e.binding(ctx, vhost, &b)
+	done, err := e.binding(ctx, vhost, &b, reads)
 	if err != nil {
 		return err
 	}

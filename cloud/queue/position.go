@@ -82,8 +82,8 @@ func (e *Engine) MayReach(vhost, exchange, key string) bool {
 type Hooks struct {
 	// Binding is called before a binding becomes part of the log, and done when the one
 	// who asked for it has got the answer. What Binding submits comes before the binding.
-	// After an error the binding is not made.
-	Binding func(ctx context.Context, vhost string, b *routing.Binding) (done func(), err error)
+	// After an error the binding is not made. reads is false in BindOnly.
+	Binding func(ctx context.Context, vhost string, b *routing.Binding, reads bool) (done func(), err error)
 
 	// Declared is called when declarations of a vhost were carried out. It must not
 	// block, and must not call the Engine.
@@ -98,12 +98,12 @@ func (e *Engine) Hook(h Hooks) {
 }
 
 // binding calls the hook of that name.
-func (e *Engine) binding(ctx context.Context, vhost string, b *routing.Binding) (done func(), err error) {
+func (e *Engine) binding(ctx context.Context, vhost string, b *routing.Binding, reads bool) (done func(), err error) {
 	e.mu.Lock()
 	h := e.hooks
 	e.mu.Unlock()
 	if h == nil {
 		return func() {}, nil
 	}
-	return h.Binding(ctx, vhost, b)
+	return h.Binding(ctx, vhost, b, reads)
 }

@@ -203,7 +203,10 @@ func TestHooks(t *testing.T) {
 	no := errors.New("no")
 	declared, answered := 0, 0
 	s.Hook(Hooks{
-		Binding: func(_ context.Context, vhost string, b *routing.Binding) (func(), error) {
+		Binding: func(_ context.Context, vhost string, b *routing.Binding, reads bool) (func(), error) {
+			if reads == (b.Key == "only") {
+				t.Errorf("binding %s: reads %v", b.Key, reads)
+			}
 			if bound, _, err := s.IsSource(vhost, b.Source); bound || err != nil || s.MayReach(vhost, b.Source, "a.b") {
 				t.Errorf("before the binding: bound %v, %v", bound, err)
 			}
@@ -220,7 +223,10 @@ func TestHooks(t *testing.T) {
 	if err := s.Bind(t.Context(), DefaultVhost, routing.Binding{Source: "amq.topic", Destination: "q", Key: "a.*"}); err != nil {
 		t.Error(err)
 	}
-	if bound, _, err := s.IsSource(DefaultVhost, "amq.topic"); !bound || err != nil || declared != 1 || answered != 1 {
+	if err := s.BindOnly(t.Context(), DefaultVhost, routing.Binding{Source: "amq.fanout", Destination: "q", Key: "only"}); err != nil {
+		t.Error(err)
+	}
+	if bound, _, err := s.IsSource(DefaultVhost, "amq.topic"); !bound || err != nil || declared != 2 || answered != 2 {
 		t.Errorf("after the binding: bound %v, %v; %d declared, %d answered", bound, err, declared, answered)
 	}
 	if !s.MayReach(DefaultVhost, "amq.topic", "a.b") || s.MayReach(DefaultVhost, "amq.topic", "b") {
