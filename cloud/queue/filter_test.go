@@ -213,6 +213,33 @@ func TestDuplicatesLater(t *testing.T) {
 	})
 }
 
+// TestDuplicatesAgain: a dead letter, and one that is moved back, passes an exchange that has
+// seen the message: it is the message itself.
+func TestDuplicatesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serve(t, mem.New())
+		s.declare("q", deadTo("dead"))
+		s.declare("dead", func(q *state.Settings) { q.DeadLetter = &state.DeadLetter{Exchange: "x"} })
+		s.seen("x", 10, 0, "q")
+		s.send("x", "", "1:v")
+		c := s.consume("q", 0)
+		c.settle(Reject, c.next())
+		s.want("dead", "1")
+		if n, err := s.Move(t.Context(), Movement{Vhost: DefaultVhost, Queue: "dead", Most: 5, Back: true}); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		c.settle(Reject, c.next())
+		dead := s.consume("dead", 0)
+		dead.settle(Reject, dead.next())
+		if d := c.next(); string(d.Body) != "1" {
+			t.Errorf("%s", d.Body)
+		}
+		s.send("x", "", "2:v")
+		s.want("q", "1") // leased, and no other one
+		s.end()
+	})
+}
+
 // TestHash: values are duplicates of each other as in RabbitMQ's plugin.
 func TestHash(t *testing.T) {
 	of := func(v wire.Value) string {

@@ -514,6 +514,7 @@ func (w *world) finish() {
 	time.Sleep(10 * time.Second)
 	w.hear()
 	w.audit()
+	w.auditDuplicates()
 }
 
 // end ends all owners, in no order, and looks whether they leave something behind.

@@ -273,7 +273,6 @@ func (w *world) audit() {
 	for _, x := range w.wholes {
 		w.auditWhole(x)
 	}
-	w.auditDuplicates()
 }
 
 // auditDuplicates checks that of messages that are duplicates of each other, one is there

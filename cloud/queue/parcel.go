@@ -178,6 +178,8 @@ func (p *parcel) add(v *state.Vhost, m *message, fromClient bool) error {
 	exchange, s := m.exchange, &e.route
 	if m.holder != "" {
 		exchange, s.message.Delay, m.holder = m.holder, false, ""
+	} else if !fromClient {
+		s.message.Filter = false // what is published again is no duplicate of itself
 	}
 	switch {
 	case m.delayed && s.message.Delay:
