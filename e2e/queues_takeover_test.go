@@ -26,12 +26,22 @@ func queueNodes(t *testing.T) (*twoNodes, []string) {
 // TestTakeoverWork: what TestKillQueues says holds when another node takes over from the
 // one that was killed, and the clients go to its address.
 func TestTakeoverWork(t *testing.T) {
-	takeovers := 2
-	if os.Getenv("WEIR_SOAK") != "" {
-		takeovers = 30
+	repeat(t, 10, func(t *testing.T) {
+		n, urls := queueNodes(t)
+		killWorking(t, urls, 2, n.takeOver)
+	})
+}
+
+// repeat runs a test once, and with WEIR_SOAK=1 so many times. Two nodes take over from
+// each other ever later when that comes soon after the last time, so that many takeovers
+// need many nodes.
+func repeat(t *testing.T, times int, test func(t *testing.T)) {
+	if os.Getenv("WEIR_SOAK") == "" {
+		times = 1
 	}
-	n, urls := queueNodes(t)
-	killWorking(t, urls, takeovers, n.takeOver)
+	for i := range times {
+		t.Run(strconv.Itoa(i), test)
+	}
 }
 
 // TestTakeoverUnsettled: a consumer has messages that it has not acknowledged when its node
@@ -41,7 +51,7 @@ func TestTakeoverUnsettled(t *testing.T) {
 	const messages, prefetch, acked = 100, 30, 10
 	takeovers := 1
 	if os.Getenv("WEIR_SOAK") != "" {
-		takeovers = 5
+		takeovers = 2
 	}
 	n, urls := queueNodes(t)
 	owner := func() string { return urls[map[string]int{"one": 0, "two": 1}[n.owner.Name]] }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -72,12 +71,10 @@ func TestShareKill(t *testing.T) {
 // TestShareTakeover: the same holds when another node takes over from the one that was
 // killed.
 func TestShareTakeover(t *testing.T) {
-	n := startNodes(t, func(n *twoNodes, name string) []string { return []string{"--kafka", n.address(name, 0)} })
-	rounds := 1
-	if os.Getenv("WEIR_SOAK") != "" {
-		rounds = 20
-	}
-	killSharing(t, []string{n.address("one", 0), n.address("two", 0)}, rounds, n.takeOver)
+	repeat(t, 10, func(t *testing.T) {
+		n := startNodes(t, func(n *twoNodes, name string) []string { return []string{"--kafka", n.address(name, 0)} })
+		killSharing(t, []string{n.address("one", 0), n.address("two", 0)}, 1, n.takeOver)
+	})
 }
 
 // killSharing has members of a share group take records while kill ends the owner now and
