@@ -31,13 +31,15 @@ type consumer struct {
 }
 
 // qos performs basic.qos. RabbitMQ gives global another meaning than the specification:
-// true is for the channel, false for each consumer that begins after it.
+// true is for the channel, false for each consumer that begins after it; false ends the
+// limit of the channel.
 func (ch *channel) qos(m *wire.BasicQos) error {
 	if m.PrefetchSize != 0 {
 		return refused(wire.NotImplemented, "prefetch_size!=0 (%d)", m.PrefetchSize)
 	}
 	if n := int(m.PrefetchCount); !m.Global {
-		ch.prefetch = n
+		ch.prefetch, ch.limited = n, false
+		ch.window.Resize(maxUnsettled)
 	} else if ch.limited = n > 0; n == 0 {
 		ch.window.Resize(maxUnsettled)
 	} else {
