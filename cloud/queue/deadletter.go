@@ -97,7 +97,7 @@ func (l *live) bury(ctx context.Context, dead []letter) error {
 	var p *parcel
 	for _, d := range dead {
 		if p == nil || p.filled(len(d.m.body)) {
-			p = &parcel{host: h, batch: h.newBatch(), out: outgoing{before: true}}
+			p = &parcel{host: h, batch: h.newBatch(), out: ending()}
 			parcels = append(parcels, p)
 		}
 		p.batch.accept(l, d.m.id)
@@ -304,7 +304,7 @@ func (e *Engine) moveSome(ctx context.Context, m Movement, most int) (int, error
 	picked := l.pick(most)
 	e.mu.Unlock()
 	found, _, err := l.host.read(ctx, picked)
-	p := &parcel{host: l.host, whole: true, out: outgoing{before: true}}
+	p := &parcel{host: l.host, whole: true, out: ending()}
 	e.mu.Lock()
 	p.batch = l.host.newBatch()
 	n := 0

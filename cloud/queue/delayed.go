@@ -88,7 +88,7 @@ func (h *host) releaseSome(ctx context.Context) (time.Duration, error) {
 		e.mu.Unlock()
 		return -1, nil
 	}
-	p := &parcel{host: h, batch: h.newBatch(), out: outgoing{before: true}}
+	p := &parcel{host: h, batch: h.newBatch(), out: ending()}
 	next := int64(-1)
 	for i := range found {
 		m := found[i]

@@ -192,7 +192,7 @@ func (p *parcel) add(v *state.Vhost, m *message, fromClient bool) error {
 	if err != nil {
 		return err
 	}
-	topics := len(p.out.messages)
+	topics := p.out.mark()
 	f := p.filter(v, a)
 	priorities, rejected := p.admit(v, m, f)
 	if rejected && p.whole {
@@ -214,13 +214,14 @@ func (p *parcel) add(v *state.Vhost, m *message, fromClient bool) error {
 		held := *m
 		held.holder = holder
 		if err := p.put(&held, nil, nil, state.Special{NotBefore: m.time + a.delay.Milliseconds()}, false); err != nil {
+			p.out.cut(topics)
 			return err
 		}
 	}
 	switch {
 	case rejected:
 		return ErrOverflow
-	case len(s.queues)+len(s.result.Held)+len(p.out.messages)-topics == 0 && !f.duplicate:
+	case len(s.queues)+len(s.result.Held) == 0 && p.out.mark() == topics && !f.duplicate:
 		return ErrUnroutable
 	}
 	return nil
@@ -237,9 +238,7 @@ func (p *parcel) admit(v *state.Vhost, m *message, f *filter) (priorities, rejec
 			continue
 		}
 		if q.Settings.Stream {
-			if !p.out.none {
-				p.toTopic(v.Name, q.Name, m)
-			}
+			p.toTopic(v.Name, q.Name, m)
 			continue
 		}
 		if q.Settings.Deduplicate && f.known {

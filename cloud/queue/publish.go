@@ -66,7 +66,7 @@ func (e *Engine) Submit(vhost string, w Work, done func(outcomes []error, err er
 		finish(done, outcomes, err)
 		return
 	}
-	if w.Atomic && len(parcels[0].out.messages) > 0 {
+	if w.Atomic && len(parcels[0].out.published) > 0 {
 		e.mu.Unlock()
 		if !e.tasks.run(func() { h.submitAfter(parcels[0], &w, outcomes, done) }) {
 			finish(done, nil, ErrClosed)
@@ -87,8 +87,7 @@ func (e *Engine) Submit(vhost string, w Work, done func(outcomes []error, err er
 // when these are durable there.
 func (h *host) submitAfter(p *parcel, w *Work, outcomes []error, done func([]error, error)) {
 	e := h.engine
-	err := p.toTopics(e.ctx)
-	p.out.messages = nil
+	err := p.out.publish(e)
 	e.mu.Lock()
 	if err != nil || refused(outcomes) {
 		p.drop()
@@ -161,7 +160,7 @@ const messageOverhead = 32
 func (h *host) pack(v *state.Vhost, w *Work) ([]*parcel, []error) {
 	outcomes := make([]error, len(w.Publications))
 	empty := func() *parcel {
-		return &parcel{host: h, out: outgoing{outcomes: outcomes, before: w.Atomic, none: len(w.Positions) > 0}}
+		return &parcel{host: h, out: outgoing{outcomes: outcomes, none: len(w.Positions) > 0}}
 	}
 	p := empty()
 	parcels := []*parcel{p}

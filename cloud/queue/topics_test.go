@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/cloud/queue/routing"
 	"github.com/weirmq/weir/cloud/queue/state"
@@ -55,15 +58,19 @@ func (m *memory) bodies() (all []string) {
 }
 
 // serveTopics is serve with topics.
-func serveTopics(t *testing.T) (*served, *memory) {
+func serveTopics(t *testing.T, change ...func(*Topics)) (*served, *memory) {
 	t.Helper()
 	m := &memory{asked: make(chan appendCall, 10)}
 	quiet := slog.New(slog.DiscardHandler)
-	e := New(Options{Log: quiet, Topics: Topics{
+	calls := Topics{
 		Create: func(context.Context, string, *state.Settings) error { return nil },
 		Stat:   func(string) (int64, int64, error) { return 0, 0, nil },
 		Append: func(all []StreamMessage, done func([]error)) { m.asked <- appendCall{m, all, done} },
-	}})
+	}
+	for _, c := range change {
+		c(&calls)
+	}
+	e := New(Options{Log: quiet, Topics: calls})
 	log, err := commitlog.Open(t.Context(), commitlog.Options{Bucket: mem.New(), Node: "a", Log: quiet, Machines: []logstate.Machine{e}})
 	if err != nil {
 		t.Fatal(err)
@@ -214,6 +221,80 @@ func TestDeadLetterToStream(t *testing.T) {
 	}
 }
 
+// TestOverflowToStream: a message that a full queue rejects, and whose dead letter goes to a
+// topic, is answered when that is durable; the topic is tried until it is.
+func TestOverflowToStream(t *testing.T) {
+	s, topics := serveTopics(t)
+	s.declare("stream", isStream)
+	s.declare("full", func(x *state.Settings) {
+		x.MaxLength, x.Overflow = 0, state.RejectPublishDLX
+		x.DeadLetter = &state.DeadLetter{Key: "stream", HasKey: true}
+	})
+	done := s.start(Work{Publications: []Publication{{Key: "full", Body: []byte("1")}, {Key: "stream", Body: []byte("2")}}})
+	dead, other := <-topics.asked, <-topics.asked
+	if string(dead.all[0].Body) == "2" {
+		dead, other = other, dead
+	}
+	other.answer(nil)
+	dead.answer(errors.New("the bucket does not answer"))
+	dead = <-topics.asked
+	select {
+	case outcomes := <-done:
+		t.Fatalf("answered before all is durable: %v", outcomes)
+	default:
+	}
+	dead.answer(nil)
+	if outcomes := <-done; !errors.Is(outcomes[0], ErrOverflow) || outcomes[1] != nil {
+		t.Errorf("outcomes %v", outcomes)
+	}
+	if got, want := topics.bodies(), []string{"stream 2", "stream 1"}; !slices.Equal(got, want) {
+		t.Errorf("the topic has %q, want %q", got, want)
+	}
+}
+
+// TestDelayToStream: a delayed message goes to the topic when it is due, and is delayed no
+// longer when it is durable there.
+func TestDelayToStream(t *testing.T) {
+	s, topics := serveTopics(t)
+	s.declare("stream", isStream)
+	if err := s.DeclareExchange(t.Context(), DefaultVhost, routing.Exchange{Name: "later", Type: "x-delayed-message", DelayedType: "fanout"}); err != nil {
+		t.Fatal(err)
+	}
+	s.bind("later", "stream", "")
+	var headers wire.Builder
+	headers.Add("x-delay", wire.Int32(1))
+	table, err := headers.Table()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := (&wire.Properties{Flags: wire.HasHeaders, Headers: table}).Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if outcomes := <-s.start(Work{Publications: []Publication{{Exchange: "later", Properties: raw, Body: []byte("1")}}}); outcomes[0] != nil {
+		t.Fatal(outcomes)
+	}
+	call := <-topics.asked
+	delayed := func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		_, any := s.state.Vhost(DefaultVhost).DelayedUntil()
+		return any
+	}
+	if !delayed() {
+		t.Error("the message is not delayed any more, though it is not durable in the topic")
+	}
+	call.answer(nil)
+	for end := time.Now().Add(10 * time.Second); delayed(); runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatal("the message is still delayed")
+		}
+	}
+	if got := topics.bodies(); !slices.Equal(got, []string{"stream 1"}) {
+		t.Errorf("the topic has %q", got)
+	}
+}
+
 // TestTransactionToStream: what a transaction settles is settled only if the topics take
 // what it publishes.
 func TestTransactionToStream(t *testing.T) {
@@ -247,6 +328,48 @@ func TestTransactionToStream(t *testing.T) {
 	if got := topics.bodies(); !slices.Equal(got, []string{"stream a"}) {
 		t.Errorf("the topic has %q", got)
 	}
+}
+
+// TestStreamMemory: a consumer of a stream queue that does not read holds little.
+func TestStreamMemory(t *testing.T) {
+	const size, each = 10_000, 13 // a read returns about streamBytes
+	synctest.Test(t, func(t *testing.T) {
+		reads := 0
+		s, _ := serveTopics(t, func(topics *Topics) {
+			topics.Open = func(context.Context, string, Offset) (func(context.Context, int) ([]Delivery, error), error) {
+				return func(context.Context, int) ([]Delivery, error) {
+					reads++
+					all := make([]Delivery, each)
+					for i := range all {
+						all[i].Body = make([]byte, size)
+					}
+					return all, nil
+				}, nil
+			}
+			topics.Watch = func(string) (func(context.Context), error) { return func(ctx context.Context) { <-ctx.Done() }, nil }
+		})
+		s.declare("stream", isStream)
+		c, err := s.ConsumeStream(t.Context(), ConsumerOptions{Vhost: DefaultVhost, Queue: "stream", Windows: []*Window{NewWindow(0)}, Ready: func() {}, Cancelled: func() {}}, Offset{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if held := reads * each * size; held > 3*streamBytes {
+			t.Errorf("%d bytes are read for a client that takes nothing", held)
+		}
+		before := reads
+		for range 5 {
+			c.Take(nil, 100)
+			synctest.Wait()
+		}
+		if reads < before+3 {
+			t.Errorf("%d reads while the client takes all it gets", reads-before)
+		}
+		if err := c.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		s.end()
+	})
 }
 
 // TestCloseWithStream: an engine that closes does not wait for topics for ever.
