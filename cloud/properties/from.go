@@ -111,7 +111,7 @@ func (f *from) route(topic string) {
 		f.mqttTopic = string(f.r.Key)
 		fallthrough
 	case f.mqttTopic != "":
-		f.m.Key = RoutingKey(f.mqttTopic)
+		f.m.Key = routingKey(f.mqttTopic)
 		key, keyed = f.mqttTopic, true
 	default:
 		f.m.Key = topic
@@ -123,7 +123,7 @@ func (f *from) route(topic string) {
 	if f.r.Key != nil && (!keyed || key != string(f.r.Key) || f.types[tableKey] != "") {
 		f.header(tableKey, f.r.Key)
 	}
-	if f.mqttTopic != "" && MQTTTopic(f.m.Key) != f.mqttTopic {
+	if f.mqttTopic != "" && mqttTopic(f.m.Key) != f.mqttTopic {
 		f.header(headerMQTTTopic, []byte(f.mqttTopic))
 	}
 	if f.r.Value == nil {
@@ -133,7 +133,7 @@ func (f *from) route(topic string) {
 
 // published returns the MQTT topic of a record that was published to AMQP.
 func (f *from) published() string {
-	fits := func(topic string) bool { return cut(RoutingKey(topic)) == f.m.Key }
+	fits := func(topic string) bool { return cut(routingKey(topic)) == f.m.Key }
 	switch {
 	case f.m.Exchange != TopicExchange:
 		return ""
@@ -142,7 +142,7 @@ func (f *from) published() string {
 	case f.mqttTopic == "" && f.r.Key != nil && fits(string(f.r.Key)):
 		return string(f.r.Key)
 	}
-	return MQTTTopic(f.m.Key)
+	return mqttTopic(f.m.Key)
 }
 
 // ofTopic reports whether a key looks like an MQTT topic that goes to the topic if no

@@ -14,14 +14,14 @@ var (
 	toTopic = strings.NewReplacer(".", "/", "*", "+")
 )
 
-// RoutingKey returns the routing key that stands for an MQTT topic or filter, as in
+// routingKey returns the routing key that stands for an MQTT topic or filter, as in
 // RabbitMQ's MQTT plugin: "/" becomes "." and "+" becomes "*". A "." stays, so that
-// MQTTTopic does not return every topic.
-func RoutingKey(topic string) string { return toKey.Replace(topic) }
+// mqttTopic does not return every topic.
+func routingKey(topic string) string { return toKey.Replace(topic) }
 
-// MQTTTopic returns the MQTT topic that a routing key stands for, as in RabbitMQ's MQTT
+// mqttTopic returns the MQTT topic that a routing key stands for, as in RabbitMQ's MQTT
 // plugin: "." becomes "/" and "*" becomes "+".
-func MQTTTopic(key string) string { return toTopic.Replace(key) }
+func mqttTopic(key string) string { return toTopic.Replace(key) }
 
 // cut returns a routing key that is short enough for AMQP: as many whole words of it as
 // fit.
@@ -43,7 +43,7 @@ func recordKey(exchange, key string) (string, bool) {
 	case "":
 		return "", false // the routing key names the queue
 	case TopicExchange:
-		return MQTTTopic(key), true
+		return mqttTopic(key), true
 	}
 	return key, true
 }

@@ -30,8 +30,8 @@ func ToRecord(vhost, exchange, key string, p *wire.Properties, body []byte) (rec
 	}
 	topic := ""
 	if exchange == TopicExchange {
-		topic = MQTTTopic(key)
-		if v, ok := p.Headers.Lookup(headerMQTTTopic).Bytes(); ok && cut(RoutingKey(string(v))) == key {
+		topic = mqttTopic(key)
+		if v, ok := p.Headers.Lookup(headerMQTTTopic).Bytes(); ok && cut(routingKey(string(v))) == key {
 			topic = string(v)
 		}
 	}

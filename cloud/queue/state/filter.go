@@ -142,7 +142,7 @@ func (v *Vhost) cache(exchange string) int {
 	if err != nil || x.Type != routing.Deduplication {
 		return 0
 	}
-	return int(min(x.CacheSize, MaxCache))
+	return int(min(x.CacheSize, mostCached))
 }
 
 // Seen reports whether an exchange of type x-message-deduplication remembers a message.

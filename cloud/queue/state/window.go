@@ -11,9 +11,9 @@ type Hash [16]byte
 // How many hashes are remembered: by an exchange, whatever its x-cache-size, and by a
 // queue. The oldest ones are forgotten.
 const (
-	MaxCache  = 1_000_000
-	mostHeld  = 100_000
-	spareHash = 64 // hashes that are in a list and are not remembered, besides as many as are
+	mostCached = 1_000_000
+	mostHeld   = 100_000
+	spareHash  = 64 // hashes that are in a list and are not remembered, besides as many as are
 )
 
 // window is the hashes that an exchange has seen, each until a time.
