@@ -7,6 +7,7 @@ import (
 	"github.com/weirmq/weir/cloud/amqp091/declaration"
 	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/properties"
+	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/cloud/queue/routing"
 )
 
@@ -155,6 +156,11 @@ func (ch *channel) unbind(b routing.Binding, arguments wire.Table) error {
 	}
 	if err != nil {
 		return c.failed(err, "")
+	}
+	if !b.ToExchange {
+		if _, err := c.engine.Queue(c.vhost, b.Destination, c.id); errors.Is(err, queue.ErrExclusive) {
+			return c.failed(err, b.Destination)
+		}
 	}
 	if err := c.readBinding(&b, x, arguments); err != nil {
 		return err

@@ -23,6 +23,13 @@ func (e *Engine) Get(ctx context.Context, vhost, queue, session string) (d Deliv
 		}
 		l := e.host(q.Vhost).live(q)
 		l.used()
+		if r := l.planTrim(); len(r.picked) > 0 { // the pump will remove it, but may not have begun
+			e.mu.Unlock()
+			if err := l.perform(ctx, r, nil); err != nil {
+				return d, 0, false, err
+			}
+			continue
+		}
 		r := round{picked: l.pick(1)}
 		lend := l.lend(r)
 		e.mu.Unlock()

@@ -109,6 +109,12 @@ func (l *live) lookAfter(ctx context.Context) (more bool, err error) {
 	if len(r.picked) == 0 {
 		return false, nil
 	}
+	return true, l.perform(ctx, r, lend)
+}
+
+// perform reads what a round has picked, when lend has been answered, and deals with it.
+func (l *live) perform(ctx context.Context, r round, lend <-chan error) (err error) {
+	e := l.host.engine
 	var found []message
 	n := 0
 	if lend != nil {
@@ -126,9 +132,9 @@ func (l *live) lookAfter(ctx context.Context) (more bool, err error) {
 		r.picked, r.trim = r.picked[:n], min(r.trim, n)
 	}
 	if err != nil {
-		return true, err
+		return err
 	}
-	return true, l.deal(ctx, r, found)
+	return l.deal(ctx, r, found)
 }
 
 // waitFor waits for an answer.
@@ -159,6 +165,17 @@ func (l *live) plan() round {
 	r.trim = min(r.trim, len(r.picked))
 	if len(r.picked) == 0 && l.mayExpire() {
 		r.head = l.due()
+	}
+	return r
+}
+
+// planTrim picks what plan would remove, and nothing else. The caller holds Engine.mu.
+func (l *live) planTrim() round {
+	var r round
+	if l.demand() == 0 || l.requeued {
+		r.trim, r.over = l.excess()
+		r.picked = l.pick(r.trim)
+		r.trim = len(r.picked)
 	}
 	return r
 }
