@@ -301,6 +301,7 @@ func (e *Engine) moveSome(ctx context.Context, m Movement, most int) (int, error
 		return 0, err
 	}
 	l := e.host(q.Vhost).live(q)
+	l.show()
 	picked := l.pick(most)
 	e.mu.Unlock()
 	found, _, err := l.host.read(ctx, picked)

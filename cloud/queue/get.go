@@ -23,45 +23,55 @@ func (e *Engine) Get(ctx context.Context, vhost, queue, session string) (d Deliv
 		}
 		l := e.host(q.Vhost).live(q)
 		l.used()
-		if r := l.planTrim(); len(r.picked) > 0 { // the pump will remove it, but may not have begun
-			e.mu.Unlock()
-			if err := l.perform(ctx, r, nil); err != nil {
-				return d, 0, false, err
-			}
-			continue
-		}
-		r := round{picked: l.pick(1)}
-		lend := l.lend(r)
 		e.mu.Unlock()
-		if len(r.picked) == 0 {
-			return d, 0, false, nil
-		}
-		d, left, ok, err = l.get(ctx, r.picked[0], lend)
-		if ok || err != nil {
-			return d, left, ok, err
+		d, left, state, err := l.get(ctx)
+		if state != getAgain || err != nil {
+			return d, left, state == getGot, err
 		}
 	}
 }
 
-// get reads a leased message. ok is false if it has expired meanwhile.
-func (l *live) get(ctx context.Context, id int64, lend <-chan error) (d Delivery, left int64, ok bool, err error) {
-	e := l.host.engine
-	if lend != nil {
-		err = waitFor(ctx, lend)
+// What became of a try to get a message.
+type gotten int
+
+const (
+	getNone  gotten = iota // none is ready
+	getGot                 // here it is
+	getAgain               // it has expired, or its group has a head: the next one may be ready
+)
+
+// get leases the first message and reads it.
+func (l *live) get(ctx context.Context) (d Delivery, left int64, state gotten, err error) {
+	if l.q.Settings.Groups {
+		l.dealing.Lock()
+		defer l.dealing.Unlock()
 	}
-	var found []message
-	if err == nil {
-		found, _, err = l.host.read(ctx, []int64{id})
+	e := l.host.engine
+	e.mu.Lock()
+	if r := l.planTrim(); len(r.picked) > 0 { // the pump will remove it, but may not have begun
+		e.mu.Unlock()
+		return d, 0, getAgain, l.perform(ctx, r, nil)
+	}
+	r := round{picked: l.pick(1)}
+	lend := l.lendAtOnce(r)
+	e.mu.Unlock()
+	if len(r.picked) == 0 {
+		return d, 0, getNone, nil
+	}
+	id := r.picked[0]
+	found, err := l.fetch(ctx, &r, lend)
+	if err == nil && len(r.picked) == 0 {
+		return d, 0, getAgain, nil
 	}
 	e.mu.Lock()
 	if err != nil || len(found) == 0 {
-		l.giveBack(id)
-		l.wake()
-		e.mu.Unlock()
 		if err == nil {
+			l.giveBack(id)
 			err = errors.New("the message is not in the log")
 		}
-		return d, 0, false, err
+		l.wake()
+		e.mu.Unlock()
+		return d, 0, getNone, err
 	}
 	m := &found[0]
 	l.hold(id, len(m.body))
@@ -77,9 +87,9 @@ func (l *live) get(ctx context.Context, id int64, lend <-chan error) (d Delivery
 	}
 	e.mu.Unlock()
 	if expires {
-		return d, 0, false, l.bury(ctx, []letter{{m, reasonExpired}})
+		return d, 0, getAgain, l.bury(ctx, []letter{{m, reasonExpired}})
 	}
-	return d, left, true, nil
+	return d, left, getGot, nil
 }
 
 // Peek reads up to most messages of a queue from an id on, whatever their state, and

@@ -3,6 +3,7 @@ package queue
 import (
 	"container/heap"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/weirmq/weir/cloud/queue/state"
@@ -12,7 +13,8 @@ import (
 // expire. Queues that only wait have none.
 //
 // A message that waits is in one of three places: it is leased; or it was leased and is
-// in returned; or it is at or behind next, and nobody has looked at it.
+// in returned; or it is at or behind next, and nobody has looked at it. groups.go has a
+// fourth.
 type live struct {
 	pump
 	host *host
@@ -34,6 +36,9 @@ type live struct {
 	gone          bool        // deleted, or the engine is closed
 	unwatch       func()      // ends the watch of a stream queue's topic; nil: it is not watched
 	counts        Counts      // but for Published, which the state has
+
+	groups  groups
+	dealing sync.Mutex // of a queue with groups: held from picking messages until they are handed out, so that they keep their order. It comes before Engine.mu
 
 	requeued bool           // a client has given messages back, and what is too much was not removed yet
 	end      int64          // of the vhost, when messages arrived last
@@ -166,6 +171,7 @@ func (l *live) mayExpire() bool { return l.q.Settings.TTL >= 0 || l.q.MayExpire(
 
 // skip passes over all messages that are ready. The caller holds Engine.mu.
 func (l *live) skip() {
+	l.skipGroups()
 	for p := range l.next {
 		l.returned[p] = nil
 		l.next[p] = max(l.next[p], l.q.Vhost.End())
@@ -203,9 +209,7 @@ func (l *live) pick(most int) []int64 {
 // holds Engine.mu.
 func (l *live) peek(most int) []int64 {
 	all := l.pick(most)
-	for _, id := range all {
-		l.giveBack(id)
-	}
+	l.giveBackAll(all)
 	return all
 }
 
@@ -216,6 +220,9 @@ func (l *live) first(p uint8) (int64, bool) {
 		if _, held := l.leased[id]; !held && l.q.Has(id) {
 			return id, true
 		}
+	}
+	if l.groups.count >= mostBehind {
+		return 0, false
 	}
 	for {
 		id, ok := l.q.Next(p, l.next[p])
@@ -252,9 +259,19 @@ func (l *live) waits() (messages, bytes int64) {
 func (l *live) giveBack(id int64) {
 	l.drop(id)
 	if l.q.Has(id) {
-		heap.Push(&l.returned[l.q.Priority(id)], id)
+		l.goBack(id)
 	}
 }
+
+// giveBackAll is giveBack for several messages. The caller holds Engine.mu.
+func (l *live) giveBackAll(all []int64) {
+	for _, id := range all {
+		l.giveBack(id)
+	}
+}
+
+// goBack makes a message ready that nobody has leased. The caller holds Engine.mu.
+func (l *live) goBack(id int64) { heap.Push(&l.returned[l.q.Priority(id)], id) }
 
 // count returns how often a message was delivered. The caller holds Engine.mu.
 func (l *live) count(id int64) int { return max(l.q.Count(id), l.counted[id]) }

@@ -348,7 +348,7 @@ func (h *host) full(q *state.Queue) bool {
 // holds Engine.mu.
 func (h *host) lends(q *state.Queue) bool {
 	l := h.lives[q.ID]
-	if l == nil || len(l.consumers) == 0 || noLend(h.engine.o.Mutations) {
+	if l == nil || len(l.consumers) == 0 || q.Settings.Groups || noLend(h.engine.o.Mutations) {
 		return false
 	}
 	ready, _ := l.waits()

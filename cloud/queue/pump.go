@@ -98,10 +98,14 @@ type round struct {
 // lookAfter does one round of the queue's pump: it expires messages, removes what is too
 // much, and gives messages to consumers.
 func (l *live) lookAfter(ctx context.Context) (more bool, err error) {
+	if l.q.Settings.Groups {
+		l.dealing.Lock()
+		defer l.dealing.Unlock()
+	}
 	e := l.host.engine
 	e.mu.Lock()
 	r := l.plan()
-	lend := l.lend(r)
+	lend := l.lendAtOnce(r)
 	e.mu.Unlock()
 	if len(r.head) > 0 {
 		return l.expire(ctx, r.head)
@@ -113,9 +117,19 @@ func (l *live) lookAfter(ctx context.Context) (more bool, err error) {
 }
 
 // perform reads what a round has picked, when lend has been answered, and deals with it.
-func (l *live) perform(ctx context.Context, r round, lend <-chan error) (err error) {
+func (l *live) perform(ctx context.Context, r round, lend <-chan error) error {
+	found, err := l.fetch(ctx, &r, lend)
+	if err != nil {
+		return err
+	}
+	return l.deal(ctx, r, found)
+}
+
+// fetch reads the messages of a round, and sees to it that the log knows that they may be
+// delivered. Those that are not read because others are large go back, and those whose
+// groups have heads are put behind them. After an error all have gone back.
+func (l *live) fetch(ctx context.Context, r *round, lend <-chan error) (found []message, err error) {
 	e := l.host.engine
-	var found []message
 	n := 0
 	if lend != nil {
 		err = waitFor(ctx, lend)
@@ -125,16 +139,36 @@ func (l *live) perform(ctx context.Context, r round, lend <-chan error) (err err
 	}
 	if n < len(r.picked) {
 		e.mu.Lock()
-		for _, id := range r.picked[n:] {
-			l.giveBack(id)
-		}
+		l.giveBackAll(r.picked[n:])
 		e.mu.Unlock()
 		r.picked, r.trim = r.picked[:n], min(r.trim, n)
 	}
-	if err != nil {
-		return err
+	if err != nil || !l.q.Settings.Groups {
+		return found, err
 	}
-	return l.deal(ctx, r, found)
+	e.mu.Lock()
+	found = l.claim(r, found)
+	lend = l.lend(*r)
+	e.mu.Unlock()
+	if lend == nil {
+		return found, nil
+	}
+	if err := waitFor(ctx, lend); err != nil {
+		e.mu.Lock()
+		l.giveBackAll(r.picked)
+		e.mu.Unlock()
+		return nil, err
+	}
+	return found, nil
+}
+
+// lendAtOnce is lend before messages are read. Of a queue with groups it is not known yet
+// which ones will be handed out.
+func (l *live) lendAtOnce(r round) <-chan error {
+	if l.q.Settings.Groups {
+		return nil
+	}
+	return l.lend(r)
 }
 
 // waitFor waits for an answer.
@@ -158,7 +192,9 @@ func (l *live) plan() round {
 		clear(l.prompt)
 	}
 	if demand == 0 || l.requeued { // what arrives goes to consumers that wait for it before anything is too much
-		r.trim, r.over = l.excess()
+		if r.trim, r.over = l.excess(); r.trim > 0 {
+			l.show()
+		}
 		l.requeued = l.requeued && r.trim > 0
 	}
 	r.picked = l.pick(min(burst, max(r.trim, demand)))
@@ -173,7 +209,9 @@ func (l *live) plan() round {
 func (l *live) planTrim() round {
 	var r round
 	if l.demand() == 0 || l.requeued {
-		r.trim, r.over = l.excess()
+		if r.trim, r.over = l.excess(); r.trim > 0 {
+			l.show()
+		}
 		r.picked = l.pick(r.trim)
 		r.trim = len(r.picked)
 	}
@@ -307,6 +345,7 @@ func (l *live) deal(ctx context.Context, r round, found []message) error {
 // missing reports a message that the log does not have.
 func (l *live) missing(id int64) {
 	l.host.engine.o.Log.Error("a message of a queue is not in the log", "vhost", l.host.name, "queue", l.q.Name, "id", id)
+	l.leave(id)
 }
 
 // remove removes messages that are leased.

@@ -195,6 +195,7 @@ func (b *batch) end() {
 		most := len(l.leased) >= mostLeased
 		for _, id := range v.gone {
 			l.drop(id)
+			l.leave(id)
 			delete(l.counted, id)
 		}
 		for _, id := range v.counted {

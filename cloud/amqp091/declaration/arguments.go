@@ -38,6 +38,7 @@ var queueArguments = []struct {
 	{"x-queue-type", allQueues, readQueueType},
 	{"x-delivery-limit", workQueues, readDeliveryLimit},
 	{"x-message-deduplication", workQueues, readDeduplication},
+	{"x-message-groups", workQueues, readGroups},
 	{"x-queue-master-locator", workQueues, nil},
 	{"x-queue-leader-locator", allQueues, nil},
 	{"x-quorum-initial-group-size", workQueues, nil},
@@ -209,6 +210,15 @@ func readDeduplication(v wire.Value, s *state.Settings) string {
 		return unacceptable(v)
 	}
 	s.Deduplicate = set
+	return ""
+}
+
+func readGroups(v wire.Value, s *state.Settings) string {
+	set, ok := v.Bool()
+	if !ok {
+		return unacceptable(v)
+	}
+	s.Groups = set
 	return ""
 }
 

@@ -50,6 +50,8 @@ func TestSettings(t *testing.T) {
 		{"x-max-priority", wire.Int32(255), func(s *state.Settings) { s.MaxPriority = 255 }},
 		{"x-single-active-consumer", wire.Bool(true), func(s *state.Settings) { s.SingleActive = true }},
 		{"x-delivery-limit", wire.Int32(0), func(s *state.Settings) { s.DeliveryLimit = 0 }},
+		{"x-message-deduplication", wire.Bool(true), func(s *state.Settings) { s.Deduplicate = true }},
+		{"x-message-groups", wire.Bool(true), func(s *state.Settings) { s.Groups = true }},
 		{"x-queue-mode", wire.Text("lazy"), func(s *state.Settings) {}},
 		{"x-own-argument", wire.Text("is kept"), func(s *state.Settings) {}},
 	} {
@@ -70,7 +72,7 @@ func TestSettings(t *testing.T) {
 		got.DeadLetter, want.DeadLetter = nil, nil
 		if got.TTL != want.TTL || got.Expires != want.Expires || got.MaxLength != want.MaxLength || got.MaxBytes != want.MaxBytes ||
 			got.Overflow != want.Overflow || got.MaxPriority != want.MaxPriority || got.SingleActive != want.SingleActive ||
-			got.DeliveryLimit != want.DeliveryLimit || got.Durable != want.Durable {
+			got.DeliveryLimit != want.DeliveryLimit || got.Deduplicate != want.Deduplicate || got.Groups != want.Groups || got.Durable != want.Durable {
 			t.Errorf("%s: %+v, want %+v", c.name, got, want)
 		}
 	}

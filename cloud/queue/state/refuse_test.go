@@ -45,7 +45,7 @@ func TestApplyRefuses(t *testing.T) {
 		"a partition beyond":           {KindPosition, append(append(body(0, 1), make([]byte, 16)...), 0xff, 0xff, 0xff, 0xff, 0x0f, 0)},
 		"no declaration":               {KindDeclare, []byte{bodyVersion, 1, 'v', 1, 0}},
 		"neither a queue nor exchange": {KindDeclare, []byte{bodyVersion, 1, 'v', 1, declareBind, 2, 0, 0, 0, 0, 0, 0}},
-		"an unknown flag of a queue":   {KindDeclare, []byte{bodyVersion, 1, 'v', 1, declareQueue, 1, 'q', 128, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
+		"an unknown flag of a queue":   {KindDeclare, []byte{bodyVersion, 1, 'v', 1, declareQueue, 1, 'q', 128, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
 		"a key without dead letters":   {KindDeclare, []byte{bodyVersion, 1, 'v', 1, declareQueue, 1, 'q', 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
 		"an unknown overflow":          {KindDeclare, []byte{bodyVersion, 1, 'v', 1, declareQueue, 1, 'q', 0, 3, 0, 0, 0, 0, 0, 0, 0, 0}},
 		"an unknown flag of exchanges": {KindDeclare, []byte{bodyVersion, 1, 'v', 1, declareExchange, 8, 1, 'x', 6, 'd', 'i', 'r', 'e', 'c', 't', 0, 0, 0, 0, 0}},

@@ -43,6 +43,7 @@ type Settings struct {
 	SingleActive        bool        // x-single-active-consumer
 	DeliveryLimit       int         // x-delivery-limit; -1: none
 	Deduplicate         bool        // x-message-deduplication
+	Groups              bool        // x-message-groups
 
 	// Stream (x-queue-type: stream): the queue has no messages of its own. It reads the
 	// topic of its name, and what is published to it goes there.
@@ -58,26 +59,27 @@ const (
 	flagDeadLetterKey
 	flagStream
 	flagDeduplicate
+	flagGroups
 	settingsFlags = 1<<iota - 1
 )
 
 // append appends the settings; what may be -1 is one more at rest.
 func (s *Settings) append(b []byte) []byte {
-	var flags byte
+	var flags uint64
 	for _, f := range []struct {
 		set bool
-		bit byte
+		bit uint64
 	}{
 		{s.Durable, flagDurable}, {s.AutoDelete, flagAutoDelete}, {s.SingleActive, flagSingleActive},
 		{s.DeadLetter != nil, flagDeadLetter}, {s.DeadLetter != nil && s.DeadLetter.HasKey, flagDeadLetterKey},
 		{s.Stream, flagStream},
-		{s.Deduplicate, flagDeduplicate},
+		{s.Deduplicate, flagDeduplicate}, {s.Groups, flagGroups},
 	} {
 		if f.set {
 			flags |= f.bit
 		}
 	}
-	b = append(b, flags, byte(s.Overflow), s.MaxPriority)
+	b = append(binary.AppendUvarint(b, flags), byte(s.Overflow), s.MaxPriority)
 	b = coding.AppendString(b, s.Owner)
 	b = coding.AppendString(b, string(s.Arguments))
 	ttl := int64(-1)
@@ -97,14 +99,14 @@ func (s *Settings) append(b []byte) []byte {
 }
 
 func (d *decoder) settings() Settings {
-	flags, overflow, priority := d.Byte(), Overflow(d.Byte()), d.Byte()
+	flags, overflow, priority := d.Uvarint(), Overflow(d.Byte()), d.Byte()
 	if flags&^settingsFlags != 0 || overflow > RejectPublishDLX || flags&flagDeadLetterKey != 0 && flags&flagDeadLetter == 0 {
 		d.Fail()
 	}
 	s := Settings{
 		Durable: flags&flagDurable != 0, AutoDelete: flags&flagAutoDelete != 0, SingleActive: flags&flagSingleActive != 0,
 		Overflow: overflow, MaxPriority: priority, Owner: d.String(), Stream: flags&flagStream != 0,
-		Deduplicate: flags&flagDeduplicate != 0,
+		Deduplicate: flags&flagDeduplicate != 0, Groups: flags&flagGroups != 0,
 	}
 	if a := d.Bytes(); len(a) > 0 {
 		s.Arguments = append([]byte(nil), a...)
