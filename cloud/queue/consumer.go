@@ -78,6 +78,11 @@ func (c *Consumer) begin() error {
 	})
 	if l.q.Settings.SingleActive && i == 0 && len(l.consumers) > 0 {
 		i = 1 // the active one stays until it ends
+	} else if first, n := l.equals(c); n > 0 && !l.q.Settings.SingleActive {
+		if l.turn %= n; l.turn > 0 { // its turn comes after those that wait for theirs
+			i = first + l.turn
+			l.turn++
+		}
 	}
 	l.consumers = slices.Insert(l.consumers, i, c)
 	for _, w := range c.o.Windows {
@@ -86,6 +91,19 @@ func (c *Consumer) begin() error {
 	l.used()
 	c.from.wake()
 	return nil
+}
+
+// equals returns the first one of the consumers that have the priority of c, and how many
+// there are. The caller holds Engine.mu.
+func (l *live) equals(c *Consumer) (first, n int) {
+	first = slices.IndexFunc(l.consumers, func(o *Consumer) bool { return o.o.Priority == c.o.Priority })
+	if first < 0 {
+		return 0, 0
+	}
+	for first+n < len(l.consumers) && l.consumers[first+n].o.Priority == c.o.Priority {
+		n++
+	}
+	return first, n
 }
 
 // Options returns what the consumer was made of.
@@ -178,6 +196,9 @@ func (c *Consumer) Close(ctx context.Context) error {
 	if i < 0 {
 		e.mu.Unlock()
 		return nil // the queue is gone, or it was closed before
+	}
+	if first, n := l.equals(c); i-first < l.turn%n {
+		l.turn = l.turn%n - 1 // it is still the turn of the same one
 	}
 	l.consumers = slices.Delete(l.consumers, i, i+1)
 	if len(l.consumers) == 0 {

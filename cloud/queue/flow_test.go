@@ -366,3 +366,37 @@ func TestTrimBytes(t *testing.T) {
 		s.end()
 	})
 }
+
+// TestTurns: consumers get messages in turn; one that begins waits for its turn, and when
+// one ends it is still the turn of the same one.
+func TestTurns(t *testing.T) {
+	s := serve(t, mem.New())
+	s.declare("q", nil)
+	all := map[string]*client{}
+	turns := func(names ...string) {
+		t.Helper()
+		for _, name := range names {
+			s.publish("q", name)
+			all[name].expect(name)
+		}
+	}
+	begin := func(name string) { all[name] = s.consume("q", 0) }
+	end := func(name string) {
+		t.Helper()
+		if err := all[name].Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin("a")
+	begin("b")
+	turns("a", "b", "a")
+	begin("c")
+	turns("b", "a", "c", "b")
+	end("b")
+	turns("a", "c", "a")
+	begin("d")
+	begin("e")
+	turns("c", "a", "d", "e", "c")
+	end("a")
+	turns("d", "e", "c", "d")
+}

@@ -28,7 +28,7 @@ type live struct {
 	returned      []ids         // by priority
 	next          []int64       // by priority
 	counted       map[int64]int // counts that are on their way into the state
-	consumers     []*Consumer   // highest priority first, then by age
+	consumers     []*Consumer   // highest priority first, then in turn, or if only one is active by age
 	turn          int           // which of the consumers with equal priority is asked first
 	head          headTime
 	expiry        *time.Timer // for the head; nil: not set
