@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -187,7 +186,7 @@ const mostReach = 10_000
 // topics again and again, so the answer is remembered by what a routing key is made of.
 func (r *reader) wanted(topic string, id weir.TopicID, rec *record.Record) bool {
 	var copies bool
-	if r.origin, copies = appendOrigin(r.origin[:0], topic, rec); copies {
+	if r.origin, copies = properties.AppendOrigin(r.origin[:0], topic, rec); copies {
 		return true
 	}
 	of := r.reach[id]
@@ -206,24 +205,4 @@ func (r *reader) wanted(topic string, id weir.TopicID, rec *record.Record) bool 
 	reaches := r.bridge.o.Queues.MayReach(r.name, exchange, m.Key)
 	of[string(r.origin)] = reaches
 	return reaches
-}
-
-// appendOrigin appends what FromRecord makes the routing key of a record of this topic of.
-// It reports whether the record has further keys, in a header.
-func appendOrigin(b []byte, topic string, rec *record.Record) (origin []byte, copies bool) {
-	if bytes.HasPrefix(rec.Key, []byte(topic)) {
-		b = append(b, rec.Key...)
-	}
-	for i := range rec.Headers {
-		switch h := &rec.Headers[i]; h.Key {
-		case "weir.mqtt-topic", "weir.routing-key":
-			b = append(append(append(b, 0), h.Key...), 0)
-			b = append(b, h.Value...)
-		case "weir.gateway", "weir.client":
-			b = append(append(b, 0), rec.Key...)
-		case "CC", "BCC":
-			copies = true
-		}
-	}
-	return b, copies
 }

@@ -1,9 +1,11 @@
 package properties
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/weirmq/weir/cloud/amqp091/wire"
+	"github.com/weirmq/weir/storage/record"
 )
 
 // TopicExchange is the exchange of what MQTT topics are routing keys of.
@@ -46,4 +48,25 @@ func recordKey(exchange, key string) (string, bool) {
 		return mqttTopic(key), true
 	}
 	return key, true
+}
+
+// AppendOrigin appends what FromRecord makes the routing key of a record of: two records of
+// a topic with the same origin have the same key. It reports whether the message has
+// further keys, in a header.
+func AppendOrigin(b []byte, topic string, r *record.Record) (origin []byte, copies bool) {
+	if bytes.HasPrefix(r.Key, []byte(topic)) {
+		b = append(b, r.Key...)
+	}
+	for i := range r.Headers {
+		switch h := &r.Headers[i]; h.Key {
+		case headerMQTTTopic, headerRoutingKey:
+			b = append(append(append(b, 0), h.Key...), 0)
+			b = append(b, h.Value...)
+		case headerGateway, headerClient:
+			b = append(append(b, 0), r.Key...)
+		case tableCC, tableBCC:
+			copies = true
+		}
+	}
+	return b, copies
 }

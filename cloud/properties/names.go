@@ -40,6 +40,7 @@ const (
 	tableDelay   = "x-delay"         // milliseconds
 	tableTimeMS  = "timestamp_in_ms" // the record's time, as RabbitMQ's interceptor names it
 	tableNull    = "weir.null-value" // true: the record's value is null
+	tableCC      = "CC"              // further routing keys
 	tableBCC     = "BCC"             // consumers must not see it
 	tableCacheMS = "x-cache-ttl"     // milliseconds
 )

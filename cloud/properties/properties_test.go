@@ -343,3 +343,30 @@ func TestElapse(t *testing.T) {
 		t.Errorf("%+v", plain)
 	}
 }
+
+// TestAppendOrigin: records with the same origin have the same routing key.
+func TestAppendOrigin(t *testing.T) {
+	const topic = "sensors"
+	keys := make(map[string]string)
+	for _, key := range []string{"", "sensors", "sensors/a", "sensorsx", "k"} {
+		for _, headers := range [][]record.Header{
+			nil,
+			{{Key: headerGateway, Value: []byte("g")}},
+			{{Key: headerMQTTTopic, Value: []byte("sensors/b")}},
+			{{Key: headerMQTTTopic, Value: []byte("a")}, {Key: headerGateway, Value: []byte("g")}},
+			{{Key: headerRoutingKey, Value: []byte("r.s")}},
+			{{Key: "other", Value: []byte("a")}},
+		} {
+			r := record.Record{Key: []byte(key), Headers: headers}
+			m, _ := FromRecord(topic, &r)
+			origin, copies := AppendOrigin(nil, topic, &r)
+			if before, known := keys[string(origin)]; copies || known && before != m.Key {
+				t.Errorf("origin %q: keys %q and %q", origin, before, m.Key)
+			}
+			keys[string(origin)] = m.Key
+		}
+	}
+	if _, copies := AppendOrigin(nil, topic, &record.Record{Headers: []record.Header{{Key: "CC"}}}); !copies {
+		t.Error("CC has further keys")
+	}
+}

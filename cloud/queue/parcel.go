@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/weirmq/weir/cloud/amqp091/wire"
@@ -147,8 +148,12 @@ func routingValue(v wire.Value) routing.Value {
 }
 
 // parseExpiration returns the time to live that a message asks for, false if it is not a
-// number of milliseconds.
+// number of milliseconds. As with RabbitMQ it may have a sign.
 func parseExpiration(text string) (time.Duration, bool) {
+	if text == "-0" {
+		return 0, true
+	}
+	text = strings.TrimPrefix(text, "+")
 	ms, err := strconv.ParseUint(text, 10, 41)
 	return time.Duration(ms) * time.Millisecond, err == nil
 }

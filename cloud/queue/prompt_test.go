@@ -86,3 +86,17 @@ func TestExpireBehindGet(t *testing.T) {
 		s.end()
 	})
 }
+
+// TestParseExpiration: what the door accepts is a time to live.
+func TestParseExpiration(t *testing.T) {
+	for text, want := range map[string]time.Duration{"0": 0, "+5": 5 * time.Millisecond, "-0": 0, "4294967295": 4294967295 * time.Millisecond} {
+		if got, ok := parseExpiration(text); !ok || got != want {
+			t.Errorf("%q: %v, %v", text, got, ok)
+		}
+	}
+	for _, text := range []string{"", "+", "--1", "soon", "1.5"} {
+		if got, ok := parseExpiration(text); ok {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+}
