@@ -182,8 +182,13 @@ func (s *side) look() (changed bool, err error) {
 }
 
 // differs reports whether weir-cloud does something else on purpose (cloud/amqp091/README.md):
-// a queue whose messages consumers have is not empty.
+// a queue whose messages consumers have is not empty; an exclusive queue of others cannot be
+// unbound, whether it is bound or not.
 func differs(o operation, s *side) bool {
+	if rest, ok := strings.CutPrefix(o.text, "queue.unbind queue="); ok {
+		name, _, _ := strings.Cut(rest, " ")
+		return slices.ContainsFunc(s.state, func(l string) bool { return strings.Contains(l, "locked queue '"+name+"'") })
+	}
 	return strings.HasSuffix(o.text, " if-empty") && len(s.open)+len(s.undo) > 0
 }
 
