@@ -80,7 +80,7 @@ func TestShareTakeover(t *testing.T) {
 // killSharing has members of a share group take records while kill ends the owner now and
 // then and returns when there is one again.
 func killSharing(t *testing.T, servers []string, rounds int, kill func()) {
-	records := 2_000 * rounds
+	records := 4_000 + 2_000*rounds // more than the members can take before the first kill
 	rng := newRand(t)
 	cl := shareClient(t, servers, nil)
 	shareSetting(t, cl, "share.auto.offset.reset", "earliest")
