@@ -76,7 +76,7 @@ func TestGroups(t *testing.T) {
 		first = c.expect("a-1")
 		c.quiet()
 		c.settle(Accept, first...)
-		first = c.expect("a-2")
+		c.expect("a-2")
 		c.settle(Accept, free...)
 		other.settle(Reject, second...)
 		if d, _, ok, err := s.Get(t.Context(), DefaultVhost, "q", ""); ok && string(d.Body) != "b-2" || err != nil {
