@@ -301,8 +301,14 @@ func (e *Engine) moveSome(ctx context.Context, m Movement, most int) (int, error
 		return 0, err
 	}
 	l := e.host(q.Vhost).live(q)
-	l.show()
-	picked := l.pick(most)
+	e.mu.Unlock()
+	over, err := l.takeTurn(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer over()
+	e.mu.Lock()
+	picked := l.pickOldest(most)
 	e.mu.Unlock()
 	found, _, err := l.host.read(ctx, picked)
 	p := &parcel{host: l.host, whole: true, out: ending()}
@@ -335,8 +341,8 @@ func (e *Engine) moveSome(ctx context.Context, m Movement, most int) (int, error
 		}
 	}
 	e.mu.Unlock()
+	l.wake()
 	if n == 0 {
-		l.wake()
 		return 0, err
 	}
 	answer := make(chan error, 1)
@@ -344,7 +350,6 @@ func (e *Engine) moveSome(ctx context.Context, m Movement, most int) (int, error
 	if lost := waitFor(ctx, answer); lost != nil {
 		return 0, fmt.Errorf("%w: %w", ErrClosed, lost)
 	}
-	l.wake()
 	return n, err
 }
 

@@ -38,10 +38,13 @@ type declarer struct {
 const mostWishes = 100
 
 // wish makes a declaration durable and returns what the state says of it. When ctx ends
-// first, it may still be carried out.
+// first, it may still be carried out. One that no entry can have is ErrInvalid.
 func (e *Engine) wish(ctx context.Context, vhost string, d state.Declaration) error {
 	if e.log.Level() < 2 {
 		return machine.ErrLevel
+	}
+	if err := d.Check(); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	w := wish{vhost, d, make(chan error, 1)}
 	e.mu.Lock()

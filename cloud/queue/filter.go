@@ -21,6 +21,7 @@ type filter struct {
 	now       int64
 	duplicate bool // a queue or an exchange has it
 	needed    bool // a queue that gets it looks for duplicates
+	again     bool // it is published again: a queue may hold what it ends, and the state decides
 	passages  []passage
 }
 

@@ -42,10 +42,11 @@ const (
 
 // get leases the first message and reads it.
 func (l *live) get(ctx context.Context) (d Delivery, left int64, state gotten, err error) {
-	if l.q.Settings.Groups {
-		l.dealing.Lock()
-		defer l.dealing.Unlock()
+	over, err := l.takeTurn(ctx)
+	if err != nil {
+		return d, 0, getNone, err
 	}
+	defer over()
 	e := l.host.engine
 	e.mu.Lock()
 	if r := l.planTrim(); len(r.picked) > 0 { // the pump will remove it, but may not have begun
@@ -74,6 +75,7 @@ func (l *live) get(ctx context.Context) (d Delivery, left int64, state gotten, e
 		return d, 0, getNone, err
 	}
 	m := &found[0]
+	delete(l.prompt, id)
 	l.hold(id, len(m.body))
 	due, expires := l.dueTime(m)
 	d = l.delivery(m)

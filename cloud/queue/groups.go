@@ -2,6 +2,7 @@ package queue
 
 import (
 	"container/heap"
+	"context"
 	"slices"
 
 	"github.com/weirmq/weir/cloud/amqp091/wire"
@@ -27,9 +28,9 @@ const mostBehind = 10_000
 
 // groups are those of a queue. They are guarded by Engine.mu.
 type groups struct {
-	behind map[string]*ids  // by group, for each that has a head: who waits behind it
-	heads  map[int64]string // the groups of heads, which are leased or in live.returned
-	count  int              // messages that wait behind heads
+	behind map[string]*ids    // by group, for each that has a head: who waits behind it
+	waits  map[int64]struct{} // all of behind. One that is moved or too much is leased nevertheless
+	heads  map[int64]string   // the groups of heads, which are leased or in live.returned
 }
 
 // group returns the group of a message, false if it has none.
@@ -50,33 +51,47 @@ func (m *message) group() (string, bool) {
 	return m.key, m.exchange == topicExchange
 }
 
+// named is what is known of the group of a message.
+type named struct {
+	group string
+	has   bool
+}
+
+// groupsOf returns the groups of messages.
+func groupsOf(all []message) []named {
+	names := make([]named, len(all))
+	for i := range all {
+		names[i].group, names[i].has = all[i].group()
+	}
+	return names
+}
+
 // claim makes heads of the messages of a round whose groups have none, and takes the others
-// out of the round. The caller holds Engine.mu.
-func (l *live) claim(r *round, found []message) []message {
+// out of the round. names are the groups of found. The caller holds Engine.mu.
+func (l *live) claim(r *round, found []message, names []named) []message {
 	g := &l.groups
 	if g.heads == nil {
-		g.heads, g.behind = make(map[int64]string), make(map[string]*ids)
+		g.heads, g.behind, g.waits = make(map[int64]string), make(map[string]*ids), make(map[int64]struct{})
 	}
 	tooMuch := r.picked[:r.trim]
 	out := make(map[int64]bool)
 	for i := range found {
-		m := &found[i]
-		if _, is := g.heads[m.id]; is || slices.Contains(tooMuch, m.id) {
+		id, name := found[i].id, names[i]
+		if _, is := g.heads[id]; is || !name.has || slices.Contains(tooMuch, id) {
 			continue
 		}
-		name, has := m.group()
-		if !has {
-			continue
-		}
-		behind := g.behind[name]
+		behind := g.behind[name.group]
 		if behind == nil {
-			g.behind[name], g.heads[m.id] = new(ids), name
+			g.behind[name.group], g.heads[id] = new(ids), name.group
 			continue
 		}
-		l.drop(m.id)
-		heap.Push(behind, m.id)
-		g.count++
-		out[m.id] = true
+		l.drop(id)
+		delete(l.prompt, id)
+		if _, is := g.waits[id]; !is {
+			heap.Push(behind, id)
+			g.waits[id] = struct{}{}
+		}
+		out[id] = true
 	}
 	if len(out) == 0 {
 		return found
@@ -95,8 +110,9 @@ func (l *live) leave(id int64) {
 	}
 	delete(g.heads, id)
 	for behind := g.behind[name]; behind.Len() > 0; {
-		g.count--
-		if next := heap.Pop(behind).(int64); l.q.Has(next) {
+		next := heap.Pop(behind).(int64)
+		delete(g.waits, next)
+		if _, held := l.leased[next]; !held && l.q.Has(next) {
 			g.heads[next] = name
 			l.goBack(next)
 			l.wake()
@@ -104,18 +120,6 @@ func (l *live) leave(id int64) {
 		}
 	}
 	delete(g.behind, name)
-}
-
-// show makes all messages that wait behind heads ready. They go back there when the pump
-// picks them. The caller holds Engine.mu.
-func (l *live) show() {
-	for _, behind := range l.groups.behind {
-		for _, id := range *behind {
-			l.goBack(id)
-		}
-		*behind = nil
-	}
-	l.groups.count = 0
 }
 
 // skipGroups forgets all but the heads that are leased. The caller holds Engine.mu.
@@ -128,5 +132,38 @@ func (l *live) skipGroups() {
 			delete(g.behind, name)
 		}
 	}
-	g.count = 0
+	clear(g.waits)
+}
+
+// pickOldest leases the first n messages that nobody has leased, those behind heads too.
+// The caller holds Engine.mu.
+func (l *live) pickOldest(n int) (picked []int64) {
+	for p := l.q.Priorities() - 1; p >= 0; p-- {
+		for at := int64(0); len(picked) < n; {
+			id, ok := l.q.Next(uint8(p), at)
+			if !ok {
+				break
+			}
+			if _, held := l.leased[id]; !held {
+				l.hold(id, 0)
+				picked = append(picked, id)
+			}
+			at = id + 1
+		}
+	}
+	return picked
+}
+
+// takeTurn waits for the right to pick messages of a queue with groups, and to hand them out,
+// in order: nobody else does so before over is called.
+func (l *live) takeTurn(ctx context.Context) (over func(), err error) {
+	if !l.q.Settings.Groups {
+		return func() {}, nil
+	}
+	select {
+	case l.dealing <- struct{}{}:
+		return func() { <-l.dealing }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }

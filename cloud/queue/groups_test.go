@@ -187,7 +187,7 @@ func TestGroupsLong(t *testing.T) {
 		head := c.expect("a-0")
 		c.quiet()
 		l := s.host(s.state.Vhost(DefaultVhost)).live(s.state.Vhost(DefaultVhost).Queue("q"))
-		if n := l.groups.count; n < mostBehind || n > mostBehind+burst {
+		if n := len(l.groups.waits); n < mostBehind || n > mostBehind+burst {
 			t.Errorf("%d wait behind the head", n)
 		}
 		others := 0

@@ -3,7 +3,6 @@ package queue
 import (
 	"container/heap"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/weirmq/weir/cloud/queue/state"
@@ -38,7 +37,7 @@ type live struct {
 	counts        Counts      // but for Published, which the state has
 
 	groups  groups
-	dealing sync.Mutex // of a queue with groups: held from picking messages until they are handed out, so that they keep their order. It comes before Engine.mu
+	dealing chan struct{} // capacity 1, see takeTurn
 
 	requeued bool           // a client has given messages back, and what is too much was not removed yet
 	end      int64          // of the vhost, when messages arrived last
@@ -84,7 +83,7 @@ func needsUpkeep(q *state.Queue) bool {
 func (h *host) live(q *state.Queue) *live {
 	l := h.lives[q.ID]
 	if l == nil {
-		l = &live{host: h, q: q, leased: make(map[int64]lease), counted: make(map[int64]int),
+		l = &live{host: h, q: q, dealing: make(chan struct{}, 1), leased: make(map[int64]lease), counted: make(map[int64]int),
 			returned: make([]ids, q.Priorities()), next: make([]int64, q.Priorities()), end: q.Vhost.End()}
 		l.engine, l.look, l.of = h.engine, l.lookAfter, []any{"vhost", h.name, "queue", q.Name}
 		h.lives[q.ID] = l
@@ -172,6 +171,7 @@ func (l *live) mayExpire() bool { return l.q.Settings.TTL >= 0 || l.q.MayExpire(
 // skip passes over all messages that are ready. The caller holds Engine.mu.
 func (l *live) skip() {
 	l.skipGroups()
+	clear(l.prompt)
 	for p := range l.next {
 		l.returned[p] = nil
 		l.next[p] = max(l.next[p], l.q.Vhost.End())
@@ -221,7 +221,7 @@ func (l *live) first(p uint8) (int64, bool) {
 			return id, true
 		}
 	}
-	if l.groups.count >= mostBehind {
+	if len(l.groups.waits) >= mostBehind {
 		return 0, false
 	}
 	for {
@@ -258,7 +258,7 @@ func (l *live) waits() (messages, bytes int64) {
 // Engine.mu.
 func (l *live) giveBack(id int64) {
 	l.drop(id)
-	if l.q.Has(id) {
+	if _, behind := l.groups.waits[id]; !behind && l.q.Has(id) {
 		l.goBack(id)
 	}
 }

@@ -14,6 +14,7 @@ const (
 	headerKey        = "k" // routing key
 	headerProperties = "p" // as in a content header of AMQP 0-9-1: flags and values
 	headerHolder     = "h" // the exchange that holds a delayed message, unless it is the default one
+	headerFromTopic  = "t" // of a delayed message: it was read from a topic
 )
 
 // message is a message as it lies in the log.
@@ -21,6 +22,7 @@ type message struct {
 	id            int64
 	exchange, key string
 	holder        string // the exchange that holds it because it is delayed; "": none, or the default exchange
+	fromTopic     bool   // it was read from a topic and is held: it does not go to one
 	properties    []byte
 	body          []byte
 	time          int64 // when it was published: milliseconds since 1970
@@ -57,6 +59,9 @@ func (p *packer) add(m *message) error {
 	add(headerKey, p.text[key:holder])
 	add(headerProperties, m.properties)
 	add(headerHolder, p.text[holder:])
+	if m.fromTopic {
+		add(headerFromTopic, []byte{1})
+	}
 	r.Headers = p.headers
 	return p.builder.Append(&r)
 }
@@ -102,6 +107,8 @@ func (c *copier) message(r *record.Record, left int) message {
 			m.key = c.key
 		case headerHolder:
 			m.holder = string(h.Value)
+		case headerFromTopic:
+			m.fromTopic = true
 		case headerProperties:
 			properties = h.Value
 		}

@@ -169,8 +169,7 @@ func (m *message) expiration() (time.Duration, bool) {
 
 // add routes a message and puts it into the parcel. It returns ErrUnroutable if no queue
 // takes it, and ErrOverflow if one rejects it; others may have it nevertheless. The
-// caller holds Engine.mu. route is Table.Publish for what comes from a client, else
-// Table.Route.
+// caller holds Engine.mu. What does not come from a client is published again by the engine.
 func (p *parcel) add(v *state.Vhost, m *message, fromClient bool) error {
 	if m.size() > maxMessage {
 		return fmt.Errorf("%w: %d bytes", ErrTooLarge, m.size())
@@ -199,7 +198,11 @@ func (p *parcel) add(v *state.Vhost, m *message, fromClient bool) error {
 	}
 	topics := p.out.mark()
 	f := p.filter(v, a)
+	f.again = !fromClient
 	priorities, rejected := p.admit(v, m, f)
+	if rejected {
+		f.passages = f.passages[:0] // the publisher is told, and may try again
+	}
 	if rejected && p.whole {
 		p.out.cut(topics)
 		return ErrOverflow
@@ -217,7 +220,7 @@ func (p *parcel) add(v *state.Vhost, m *message, fromClient bool) error {
 	}
 	for _, holder := range s.result.Held {
 		held := *m
-		held.holder = holder
+		held.holder, held.fromTopic = holder, m.fromTopic || p.out.none
 		if err := p.put(&held, nil, nil, state.Special{NotBefore: m.time + a.delay.Milliseconds()}, false); err != nil {
 			p.out.cut(topics)
 			return err
@@ -248,7 +251,7 @@ func (p *parcel) admit(v *state.Vhost, m *message, f *filter) (priorities, rejec
 		}
 		if q.Settings.Deduplicate && f.known {
 			f.needed = true
-			if q.Holds(f.hash) {
+			if !f.again && q.Holds(f.hash) {
 				f.duplicate = true
 				continue
 			}

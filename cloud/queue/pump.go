@@ -98,10 +98,11 @@ type round struct {
 // lookAfter does one round of the queue's pump: it expires messages, removes what is too
 // much, and gives messages to consumers.
 func (l *live) lookAfter(ctx context.Context) (more bool, err error) {
-	if l.q.Settings.Groups {
-		l.dealing.Lock()
-		defer l.dealing.Unlock()
+	over, err := l.takeTurn(ctx)
+	if err != nil {
+		return false, err
 	}
+	defer over()
 	e := l.host.engine
 	e.mu.Lock()
 	r := l.plan()
@@ -146,8 +147,9 @@ func (l *live) fetch(ctx context.Context, r *round, lend <-chan error) (found []
 	if err != nil || !l.q.Settings.Groups {
 		return found, err
 	}
+	names := groupsOf(found)
 	e.mu.Lock()
-	found = l.claim(r, found)
+	found = l.claim(r, found, names)
 	lend = l.lend(*r)
 	e.mu.Unlock()
 	if lend == nil {
@@ -191,13 +193,15 @@ func (l *live) plan() round {
 	if demand == 0 {
 		clear(l.prompt)
 	}
-	if demand == 0 || l.requeued { // what arrives goes to consumers that wait for it before anything is too much
-		if r.trim, r.over = l.excess(); r.trim > 0 {
-			l.show()
-		}
+	if demand == 0 || l.requeued || len(l.groups.waits) > 0 { // what arrives goes to consumers that wait for it before anything is too much
+		r.trim, r.over = l.excess()
 		l.requeued = l.requeued && r.trim > 0
 	}
-	r.picked = l.pick(min(burst, max(r.trim, demand)))
+	if l.q.Settings.Groups && r.trim > 0 {
+		r.picked = l.pickOldest(r.trim)
+	} else {
+		r.picked = l.pick(min(burst, max(r.trim, demand)))
+	}
 	r.trim = min(r.trim, len(r.picked))
 	if len(r.picked) == 0 && l.mayExpire() {
 		r.head = l.due()
@@ -209,10 +213,8 @@ func (l *live) plan() round {
 func (l *live) planTrim() round {
 	var r round
 	if l.demand() == 0 || l.requeued {
-		if r.trim, r.over = l.excess(); r.trim > 0 {
-			l.show()
-		}
-		r.picked = l.pick(r.trim)
+		r.trim, r.over = l.excess()
+		r.picked = l.pickOldest(r.trim)
 		r.trim = len(r.picked)
 	}
 	return r

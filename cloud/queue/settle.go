@@ -48,7 +48,7 @@ func (h *host) settling() *batch {
 	return b
 }
 
-// next returns the batch whose turn it is, nil if none waits. The caller holds Engine.mu.
+// nextBatch returns the batch whose turn it is, nil if none waits. The caller holds Engine.mu.
 func (h *host) nextBatch() *batch {
 	if len(h.batches) == 0 {
 		return nil

@@ -28,6 +28,9 @@ func ending() outgoing { return outgoing{index: -1, before: true} }
 func (p *parcel) toTopic(vhost, topic string, m *message) {
 	o := &p.out
 	next := StreamMessage{Topic: topic, Vhost: vhost, Exchange: m.exchange, Key: m.key, Properties: m.properties, Body: m.body, Time: m.time}
+	if m.fromTopic {
+		return
+	}
 	if o.index < 0 {
 		o.own = append(o.own, next)
 		return

@@ -89,9 +89,12 @@ func natural(v wire.Value, into *int64) string {
 	if n < 0 {
 		return fmt.Sprintf("{value_negative,%d}", n)
 	}
-	*into = n
+	*into = min(n, most)
 	return ""
 }
+
+// most is more than any queue can have: larger numbers mean the same.
+const most = 1 << 60
 
 // checkNatural checks an integer that has no effect here.
 func checkNatural(v wire.Value, _ *state.Settings) string { return natural(v, new(int64)) }

@@ -32,7 +32,7 @@ func Exchange(vhost string, x routing.Exchange, arguments wire.Table) (routing.E
 	}
 	if x.Type == routing.Deduplication {
 		if n, ok := positive(arguments.Lookup("x-cache-size")); ok {
-			x.CacheSize = n
+			x.CacheSize = min(n, most)
 		} else {
 			return x, refused(wire.PreconditionFailed, "Missing or invalid argument, 'x-cache-size' must be an integer greater than 0")
 		}

@@ -96,9 +96,12 @@ func readMaxAge(v wire.Value, s *state.Settings) string {
 	if !ok {
 		return "invalid_max_age"
 	}
-	s.TTL = age
+	s.TTL = min(age, longest)
 	return ""
 }
+
+// longest is longer than records can be there: 100 years.
+const longest = 100 * 365 * 24 * time.Hour
 
 // units are those of an age, as RabbitMQ counts them.
 func unitOf(letter string) time.Duration {

@@ -67,6 +67,17 @@ func EncodeDeclare(vhost string, all []Declaration) []byte {
 	return b
 }
 
+// Check returns an error for a declaration whose numbers are too large to be read back from
+// an entry: such an entry would stop the log.
+func (d *Declaration) Check() error {
+	body := d.append(nil)
+	read := &decoder{coding.NewDecoder(body)}
+	if read.declaration(); !read.Done() {
+		return ErrRange
+	}
+	return nil
+}
+
 func (d *Declaration) append(b []byte) []byte {
 	switch {
 	case d.CreateVhost != nil:
