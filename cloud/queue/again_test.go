@@ -38,6 +38,32 @@ func TestNumbersTooLarge(t *testing.T) {
 	s.consume("q", 0).expect("1")
 }
 
+// TestRemembersTogether: the exchanges of a vhost do not remember more together than they
+// may.
+func TestRemembersTogether(t *testing.T) {
+	s := serve(t, mem.New())
+	declare := func(name string, size int64) error {
+		return s.DeclareExchange(t.Context(), DefaultVhost, routing.Exchange{Name: name, Type: routing.Deduplication, CacheSize: size})
+	}
+	for i := range 3 {
+		if err := declare(fmt.Sprint("x", i), 1<<40); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := declare("y", 999_999); err != nil {
+		t.Fatal(err)
+	}
+	if err := declare("z", 2); !errors.Is(err, ErrInvalid) {
+		t.Errorf("one too much: %v", err)
+	}
+	if err := declare("z", 1); err != nil {
+		t.Errorf("the last one: %v", err)
+	}
+	if err := declare("y", 999_999); err != nil {
+		t.Errorf("one that is there: %v", err)
+	}
+}
+
 // TestRejectToItself: the dead letter of a queue that looks for duplicates is no duplicate
 // of the message that it is made of.
 func TestRejectToItself(t *testing.T) {

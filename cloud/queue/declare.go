@@ -264,6 +264,9 @@ func (e *Engine) DeclareExchange(ctx context.Context, vhost string, x routing.Ex
 			e.mu.Unlock()
 			return err
 		}
+		if n := v.Remembers(x); x.Type == routing.Deduplication && n > state.MostCached {
+			err = fmt.Errorf("%w: the exchanges of vhost %s would remember %d messages, %d at most", ErrInvalid, vhost, n, state.MostCached)
+		}
 	}
 	e.mu.Unlock()
 	if err != nil {

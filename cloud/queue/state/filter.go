@@ -145,6 +145,18 @@ func (v *Vhost) cache(exchange string) int {
 	return int(min(x.CacheSize, mostCached))
 }
 
+// Remembers returns how many messages the exchanges of the vhost remember at most, with one
+// that is declared.
+func (v *Vhost) Remembers(x routing.Exchange) (n int64) {
+	all := append(v.Table.Exchanges(), x)
+	for i := range all {
+		if all[i].Type == routing.Deduplication {
+			n += min(all[i].CacheSize, mostCached)
+		}
+	}
+	return n
+}
+
 // Seen reports whether an exchange of type x-message-deduplication remembers a message.
 func (v *Vhost) Seen(exchange string, h Hash, now int64) bool {
 	w := v.windows[exchange]

@@ -12,6 +12,10 @@ type Hash [16]byte
 // queue. The oldest ones are forgotten.
 const (
 	mostCached = 1_000_000
+
+	// MostCached is how many all exchanges of a vhost may be declared to remember.
+	MostCached = 4_000_000
+
 	mostHeld   = 100_000
 	spareHash  = 64 // hashes that are in a list and are not remembered, besides as many as are
 )
