@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +25,12 @@ type burst struct {
 	settled int    // messages in work.Settlements
 	ordered bool   // later methods must see its outcome
 	claim   *budget.Claim
+
+	// Guarded by conn.mu once it is submitted.
+	known    bool // the outcome, which is in the next two
+	outcomes []error
+	err      error
+	kept     bool // what is written to the client has its memory
 }
 
 // sent is what must be done when the outcome of a publish is known.
@@ -153,6 +160,9 @@ func (c *conn) submit() error {
 	}
 	c.mu.Lock()
 	c.works++
+	if len(b.sent) > 0 {
+		c.flying = append(c.flying, b)
+	}
 	if b.ordered {
 		c.ordered++
 	}
@@ -164,38 +174,65 @@ func (c *conn) submit() error {
 // messageCost is the memory of a message on its way, in addition to its bytes.
 const messageCost = 128
 
-// done acts on the outcomes of a burst.
+// done notes the outcome of a burst. Clients learn what became of publishes in their order:
+// a burst whose outcome comes before those of earlier ones waits for them.
 func (b *burst) done(outcomes []error, err error) {
 	c := b.c
-	kept := false
 	c.mu.Lock()
-	if c.works--; b.ordered {
-		c.ordered--
-	}
-	if err == nil {
-		for i := range b.sent {
-			kept = b.sent[i].outcome(&b.work.Publications[i], outcomes[i]) || kept
+	b.outcomes, b.err, b.known = outcomes, err, true
+	over := []*burst{b}
+	if len(b.sent) > 0 {
+		n := 0
+		for n < len(c.flying) && c.flying[n].known {
+			n++
 		}
+		over = slices.Clone(c.flying[:n])
+		c.flying = slices.Delete(c.flying, 0, n)
 	}
-	if errors.Is(err, queue.ErrTooLarge) {
-		for i := range b.sent {
-			if b.sent[i].ch.failed == nil {
-				b.sent[i].ch.failLater(err)
-			}
-		}
-		err = nil
+	for _, b := range over {
+		b.act()
 	}
 	c.changed.Broadcast()
 	c.mu.Unlock()
-	if err != nil {
-		c.lost(err)
+	for _, b := range over {
+		b.end()
 	}
-	c.signal()
+	if len(over) > 0 {
+		c.signal()
+	}
+}
+
+// act tells the client of the outcome. The caller holds conn.mu.
+func (b *burst) act() {
+	c := b.c
+	if c.works--; b.ordered {
+		c.ordered--
+	}
+	if b.err == nil {
+		for i := range b.sent {
+			b.kept = b.sent[i].outcome(&b.work.Publications[i], b.outcomes[i]) || b.kept
+		}
+	}
+	if errors.Is(b.err, queue.ErrTooLarge) {
+		for i := range b.sent {
+			if b.sent[i].ch.failed == nil {
+				b.sent[i].ch.failLater(b.err)
+			}
+		}
+		b.err = nil
+	}
+}
+
+// end gives back what the burst held.
+func (b *burst) end() {
+	if b.err != nil {
+		b.c.lost(b.err)
+	}
 	if b.claim != nil {
 		b.claim.Release()
 	}
-	if !kept {
-		c.s.bursts.put(b)
+	if !b.kept {
+		b.c.s.bursts.put(b)
 	}
 }
 

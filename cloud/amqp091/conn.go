@@ -75,6 +75,7 @@ type conn struct {
 	ended      []*consumer  // guarded by mu: cancelled by the engine
 	confirming []*channel   // guarded by mu: they have confirms to write
 	works      int          // guarded by mu: without an outcome
+	flying     []*burst     // guarded by mu: of those, the ones that publish, oldest first
 	ordered    int          // guarded by mu: of those, what later methods must see
 	closing    bool         // guarded by mu: connection.close was sent; only the answer counts
 	last       bool         // guarded by mu: write ends when out is empty

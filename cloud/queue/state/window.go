@@ -16,8 +16,8 @@ const (
 	// MostCached is how many all exchanges of a vhost may be declared to remember.
 	MostCached = 4_000_000
 
-	mostHeld   = 100_000
-	spareHash  = 64 // hashes that are in a list and are not remembered, besides as many as are
+	mostHeld  = 100_000
+	spareHash = 64 // hashes that are in a list and are not remembered, besides as many as are
 )
 
 // window is the hashes that an exchange has seen, each until a time.
