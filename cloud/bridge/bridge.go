@@ -91,10 +91,14 @@ func (b *Bridge) run() {
 	}
 }
 
-// declared is a hook: the bindings of a vhost may have changed.
+// declared is a hook: the bindings of a vhost may have changed. It is called before the
+// client gets the answer, so that its reader knows by then.
 func (b *Bridge) declared(name string) {
 	b.mu.Lock()
 	b.changed[name] = true
+	if v := b.vhosts[name]; v != nil {
+		v.changes.Add(1)
+	}
 	b.mu.Unlock()
 	select {
 	case b.wake <- struct{}{}:

@@ -154,6 +154,22 @@ func TestBindingOnItsWay(t *testing.T) {
 	})
 }
 
+// TestAnsweredBinding: a binding counts from the answer on, also for a key that no queue
+// has wanted so far, and though its reader has not been told yet to look at the bindings.
+func TestAnsweredBinding(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := open(t, mem.New()) // without Start nobody tells the reader
+		sensors := w.topic("sensors")
+		w.bind("other", "other")
+		w.vhost(queue.DefaultVhost).look()
+		w.put(sensors, 0, reading("sensors/a", "0"))
+		synctest.Wait()
+		w.bind("q", "sensors.a")
+		w.put(sensors, 0, reading("sensors/a", "1"))
+		w.expect("q", "1")
+	})
+}
+
 // TestBoundOnly: a binding by a client that may not read all topics does not make the vhost
 // follow them, also after a takeover. The same one by another client does.
 func TestBoundOnly(t *testing.T) {

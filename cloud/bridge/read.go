@@ -41,6 +41,7 @@ func (r *reader) readNext(ctx context.Context) error {
 		return nil
 	}
 	r.warned = r.warned && len(r.failed) > 0
+	r.forget()
 	from := next
 	next, err = r.scan(topic, at, next, f)
 	if err != nil {
@@ -181,6 +182,16 @@ const recordSize = 256
 
 // mostReach bounds what is remembered of which records may reach a queue.
 const mostReach = 10_000
+
+// forget forgets which records may reach a queue if bindings have changed since. It is
+// called between the read of records and the look at them: when a record became durable
+// after a binding was answered, its change has been counted.
+func (r *reader) forget() {
+	if now := r.changes.Load(); now != r.asked {
+		r.asked, r.known = now, 0
+		clear(r.reach)
+	}
+}
 
 // wanted reports whether a record may reach a queue. Devices publish to the same MQTT
 // topics again and again, so the answer is remembered by what a routing key is made of.

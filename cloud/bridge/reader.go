@@ -37,6 +37,7 @@ type reader struct {
 	topics map[weir.TopicID]string          // names; "" for those that it does not read
 	reach  map[weir.TopicID]map[string]bool // whether records may reach a queue, see wanted
 	known  int                              // elements of reach
+	asked  int64                            // changes of the bindings that reach is about
 	origin []byte                           // scratch
 	grown  []broker.Place                   // scratch
 
@@ -198,10 +199,8 @@ func after(t *time.Timer) <-chan time.Time {
 	return t.C
 }
 
-// bindings looks at the bindings, which have changed.
+// bindings looks at the bindings, which may have changed.
 func (r *reader) bindings(ctx context.Context) (ended bool, err error) {
-	clear(r.reach)
-	r.known = 0
 	bound, id, err := r.bridge.o.Queues.IsSource(r.name, exchange)
 	switch {
 	case errors.Is(err, queue.ErrNoVhost), err == nil && id != r.id:

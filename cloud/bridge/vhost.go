@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirmq/weir/cloud/broker"
@@ -31,6 +32,8 @@ type vhost struct {
 	bridge *Bridge
 	name   string
 	nudge  chan struct{} // capacity 1: its reader looks at the bindings
+
+	changes atomic.Int64 // of the bindings
 
 	mu        sync.Mutex
 	id        weir.TopicID           // guarded by mu, as the next ones: which vhost of the name the others are about

@@ -254,13 +254,13 @@ func (e *Engine) settled(body []byte) {
 // The caller holds mu.
 func (e *Engine) changed(c *state.Changes) (cancelled []*Consumer) {
 	if c.Results != nil {
+		if e.hooks != nil {
+			e.hooks.Declared(c.Vhost)
+		}
 		e.declared(c)
 	}
 	if e.phase == closed {
 		return nil
-	}
-	if c.Results != nil && e.hooks != nil {
-		e.hooks.Declared(c.Vhost)
 	}
 	for _, q := range c.Deleted {
 		h := e.host(q.Vhost)

@@ -85,8 +85,8 @@ type Hooks struct {
 	// After an error the binding is not made. reads is false in BindOnly.
 	Binding func(ctx context.Context, vhost string, b *routing.Binding, reads bool) (done func(), err error)
 
-	// Declared is called when declarations of a vhost were carried out. It must not
-	// block, and must not call the Engine.
+	// Declared is called when declarations of a vhost were carried out, before the ones
+	// who asked for them get the answers. It must not block, and must not call the Engine.
 	Declared func(vhost string)
 }
 

@@ -196,7 +196,7 @@ func TestPositions(t *testing.T) {
 }
 
 // TestHooks: what is submitted before a binding comes before it in the log; a hook can
-// refuse it; and each declaration is told of.
+// refuse it; and each declaration is told of before its answer.
 func TestHooks(t *testing.T) {
 	s := serve(t, mem.New())
 	s.declare("q", nil)
@@ -215,7 +215,11 @@ func TestHooks(t *testing.T) {
 			}
 			return func() { answered++ }, nil
 		},
-		Declared: func(vhost string) { declared++ },
+		Declared: func(vhost string) {
+			if declared++; len(s.wishes[vhost].flying) == 0 {
+				t.Error("the answer comes before the hook")
+			}
+		},
 	})
 	if err := s.Bind(t.Context(), DefaultVhost, routing.Binding{Source: "amq.topic", Destination: "q", Key: "no"}); !errors.Is(err, no) || declared != 0 {
 		t.Errorf("a binding that is refused: %v", err)
