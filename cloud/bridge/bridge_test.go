@@ -349,6 +349,45 @@ func TestForNobody(t *testing.T) {
 	})
 }
 
+// TestCatchUp: while there are records to read that no queue wants, a record that one wants
+// goes to it at once, and positions become durable.
+func TestCatchUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := open(t, mem.New())
+		sensors := w.topic("sensors")
+		w.bind("q", "sensors.a")
+		w.put(sensors, 0, reading("sensors/a", "1"))
+		other := make([]record.Record, 10)
+		for i := range other {
+			other[i] = reading("other/a", strings.Repeat("x", fetchBytes/8))
+		}
+		for range 40 {
+			w.put(sensors, 0, other...)
+		}
+		v := w.vhost(queue.DefaultVhost)
+		r := newReader(v, v.id)
+		defer r.stopTimers()
+		if err := r.begin(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var read []uint64 // when a Work is submitted
+		for len(r.dirty) > 0 {
+			before := r.flying
+			if _, err := r.step(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if r.flying && !before {
+				read = append(read, w.counters.read.Get())
+				time.Sleep(time.Second) // it becomes durable
+			}
+		}
+		if len(read) < 3 || read[0] > 20 || read[2] > 390 {
+			t.Errorf("submitted when so many records were read: %d", read)
+		}
+		w.expect("q", "1")
+	})
+}
+
 // TestLargeBatch: a batch that inflates to more than a Work holds is published in several,
 // each record once.
 func TestLargeBatch(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/properties"
@@ -170,6 +171,9 @@ func (r *reader) take(topic string, at broker.Place, rec *record.Record) error {
 	}
 	end := len(memory)
 	r.memory = append(memory, m.Body...)
+	if len(r.work.Publications) == 0 {
+		r.since = time.Now()
+	}
 	r.inWork[at] = true
 	r.work.Publications = append(r.work.Publications, queue.Publication{Exchange: exchange, Key: m.Key, Properties: r.memory[begin:end:end], Body: r.memory[end:len(r.memory):len(r.memory)], Delayed: true})
 	r.work.Positions = append(r.work.Positions, position(at, rec.Offset+1, len(r.work.Publications)))

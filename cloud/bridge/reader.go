@@ -21,6 +21,10 @@ const (
 	// mostWork the one from which on it takes no further record.
 	workBytes = 1 << 20
 	mostWork  = 4 << 20
+	// Publications wait for records of further partitions, to be one Work, until so much was
+	// read, or for so long.
+	waitBytes = fetchBytes
+	waitTime  = 10 * time.Millisecond
 	// What was read and is for nobody is noted in the log after so many bytes, or so much
 	// time.
 	unsaidBytes = 4 << 20
@@ -51,6 +55,7 @@ type reader struct {
 	size    int                   // of it, bytes
 	inWork  map[broker.Place]bool // has records in it
 	memory  []byte                // for bodies and properties
+	since   time.Time             // when its first publication was added
 	flying  bool
 	answer  chan error  // of the Work on its way, capacity 1
 	scanned int         // bytes read since positions went into the log
@@ -160,8 +165,8 @@ func (r *reader) add(at broker.Place) {
 // follow the topics any more.
 func (r *reader) step(ctx context.Context) (ended bool, err error) {
 	var ready <-chan struct{}
-	reads := len(r.dirty) > 0 && r.size < workBytes
-	if reads || r.submits() {
+	submits := r.submits() // first: there may be records to read for hours
+	if submits || len(r.dirty) > 0 && r.size < workBytes {
 		ready = r.ready
 	}
 	select {
@@ -183,10 +188,10 @@ func (r *reader) step(ctx context.Context) (ended bool, err error) {
 	case <-after(r.flush):
 		r.flush, r.due = nil, true
 	case <-ready:
-		if reads {
-			return false, r.readNext(ctx)
+		if submits {
+			return false, r.submit()
 		}
-		return false, r.submit()
+		return false, r.readNext(ctx)
 	}
 	return false, nil
 }
@@ -223,7 +228,11 @@ func (r *reader) bindings(ctx context.Context) (ended bool, err error) {
 
 // submits reports whether the Work is to be submitted.
 func (r *reader) submits() bool {
-	return !r.flying && (len(r.work.Publications) > 0 && (len(r.dirty) == 0 || r.size >= workBytes) || r.due)
+	if r.flying || r.due {
+		return !r.flying
+	}
+	waited := r.scanned >= waitBytes || r.size >= workBytes || time.Since(r.since) >= waitTime
+	return len(r.work.Publications) > 0 && (waited || len(r.dirty) == 0)
 }
 
 // submit makes the Work durable.
@@ -315,14 +324,13 @@ func (r *reader) note(at broker.Place, next int64) error {
 	} else {
 		r.next[at] = next
 	}
+	r.due = r.due || r.scanned >= unsaidBytes
 	if r.inWork[at] {
 		r.work.Positions = append(r.work.Positions, position(at, next, len(r.work.Publications)))
 		return nil
 	}
 	r.unsaid[at] = next
-	if r.scanned >= unsaidBytes {
-		r.due = true
-	} else if r.flush == nil {
+	if !r.due && r.flush == nil {
 		r.flush = time.NewTimer(unsaidTime)
 	}
 	return nil
