@@ -388,6 +388,32 @@ func TestCatchUp(t *testing.T) {
 	})
 }
 
+// TestLongKeys: nothing is remembered of records with long keys. They reach queues, too.
+func TestLongKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := open(t, mem.New())
+		sensors := w.topic("sensors")
+		w.bind("q", "sensors.#")
+		long := strings.Repeat("/x", mostOrigin)
+		w.put(sensors, 0, reading("sensors"+long, "1"), reading("other"+long, "2"), reading("other", "3"))
+		v := w.vhost(queue.DefaultVhost)
+		r := newReader(v, v.id)
+		defer r.stopTimers()
+		if err := r.begin(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for len(r.dirty) > 0 || !r.flying {
+			if _, err := r.step(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.expect("q", "1")
+		if r.known != 1 {
+			t.Errorf("%d origins are remembered, want the short one", r.known)
+		}
+	})
+}
+
 // TestLargeBatch: a batch that inflates to more than a Work holds is published in several,
 // each record once.
 func TestLargeBatch(t *testing.T) {

@@ -184,8 +184,12 @@ func (r *reader) take(topic string, at broker.Place, rec *record.Record) error {
 // recordSize is what a record costs besides its bytes, about.
 const recordSize = 256
 
-// mostReach bounds what is remembered of which records may reach a queue.
-const mostReach = 10_000
+// What is remembered of which records may reach a queue is bounded: so many answers, for
+// origins of so many bytes each.
+const (
+	mostReach  = 10_000
+	mostOrigin = 1 << 10
+)
 
 // forget forgets which records may reach a queue if bindings have changed since. It is
 // called between the read of records and the look at them: when a record became durable
@@ -204,6 +208,9 @@ func (r *reader) wanted(topic string, id weir.TopicID, rec *record.Record) bool 
 	if r.origin, copies = properties.AppendOrigin(r.origin[:0], topic, rec); copies {
 		return true
 	}
+	if len(r.origin) > mostOrigin {
+		return r.mayReach(topic, rec)
+	}
 	of := r.reach[id]
 	if reaches, known := of[string(r.origin)]; known {
 		return reaches
@@ -216,8 +223,13 @@ func (r *reader) wanted(topic string, id weir.TopicID, rec *record.Record) bool 
 		of = make(map[string]bool)
 		r.reach[id] = of
 	}
-	m, _ := properties.FromRecord(topic, rec)
-	reaches := r.bridge.o.Queues.MayReach(r.name, exchange, m.Key)
+	reaches := r.mayReach(topic, rec)
 	of[string(r.origin)] = reaches
 	return reaches
+}
+
+// mayReach asks whether a record may reach a queue.
+func (r *reader) mayReach(topic string, rec *record.Record) bool {
+	m, _ := properties.FromRecord(topic, rec)
+	return r.bridge.o.Queues.MayReach(r.name, exchange, m.Key)
 }

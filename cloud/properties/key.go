@@ -2,6 +2,7 @@ package properties
 
 import (
 	"bytes"
+	"encoding/binary"
 	"strings"
 
 	"github.com/weirmq/weir/cloud/amqp091/wire"
@@ -54,16 +55,19 @@ func recordKey(exchange, key string) (string, bool) {
 // a topic with the same origin have the same key. It reports whether the message has
 // further keys, in a header.
 func AppendOrigin(b []byte, topic string, r *record.Record) (origin []byte, copies bool) {
+	element := func(name string, value []byte) {
+		b = append(binary.AppendUvarint(b, uint64(len(name))), name...)
+		b = append(binary.AppendUvarint(b, uint64(len(value))), value...)
+	}
 	if bytes.HasPrefix(r.Key, []byte(topic)) {
-		b = append(b, r.Key...)
+		element("", r.Key)
 	}
 	for i := range r.Headers {
 		switch h := &r.Headers[i]; h.Key {
 		case headerMQTTTopic, headerRoutingKey:
-			b = append(append(append(b, 0), h.Key...), 0)
-			b = append(b, h.Value...)
+			element(h.Key, h.Value)
 		case headerGateway, headerClient:
-			b = append(append(b, 0), r.Key...)
+			element(headerGateway, r.Key)
 		case tableCC, tableBCC:
 			copies = true
 		}

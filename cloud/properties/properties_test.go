@@ -356,6 +356,8 @@ func TestAppendOrigin(t *testing.T) {
 			{{Key: headerMQTTTopic, Value: []byte("a")}, {Key: headerGateway, Value: []byte("g")}},
 			{{Key: headerRoutingKey, Value: []byte("r.s")}},
 			{{Key: "other", Value: []byte("a")}},
+			{{Key: headerMQTTTopic, Value: []byte("a\x00" + headerRoutingKey + "\x00r")}},
+			{{Key: headerMQTTTopic, Value: []byte("a")}, {Key: headerRoutingKey, Value: []byte("r")}},
 		} {
 			r := record.Record{Key: []byte(key), Headers: headers}
 			m, _ := FromRecord(topic, &r)
