@@ -414,6 +414,22 @@ func TestLongKeys(t *testing.T) {
 	})
 }
 
+// TestLagOfFullLog: the metrics do not wait while a vhost waits for room in the log.
+func TestLagOfFullLog(t *testing.T) {
+	w := started(t, mem.New())
+	w.bind("q", "#")
+	v := w.vhost(queue.DefaultVhost)
+	v.mu.Lock() // as submit holds it
+	defer v.mu.Unlock()
+	lag := make(chan int64, 1)
+	go func() { lag <- w.Lag() }()
+	select {
+	case <-lag:
+	case <-time.After(10 * time.Second):
+		t.Error("the metrics wait for the log")
+	}
+}
+
 // TestLargeBatch: a batch that inflates to more than a Work holds is published in several,
 // each record once.
 func TestLargeBatch(t *testing.T) {

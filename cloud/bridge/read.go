@@ -62,9 +62,7 @@ func (r *reader) readNext(ctx context.Context) error {
 // place returns the name of the partition's topic, and what is read there next. The name is
 // empty if the topic is not read. A partition that has no position is a new one.
 func (r *reader) place(at broker.Place) (topic string, next int64, err error) {
-	r.vhost.mu.Lock()
-	next, positioned := r.next[at]
-	r.vhost.mu.Unlock()
+	next, positioned := r.next.get(at)
 	topic, known := r.topics[at.Topic]
 	if !known {
 		t, err := r.bridge.o.Broker.TopicByID(at.Topic)

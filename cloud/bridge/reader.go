@@ -134,13 +134,14 @@ func (r *reader) begin(ctx context.Context) error {
 	if v.id != r.id {
 		return errGone
 	}
-	v.next = make(map[broker.Place]int64)
+	next := make(map[broker.Place]int64)
 	for _, p := range all {
 		if p.Partition != follows {
-			v.next[broker.Place(p.Partition)] = p.Offset
+			next[broker.Place(p.Partition)] = p.Offset
 			r.add(broker.Place(p.Partition)) // the topic may have been deleted
 		}
 	}
+	v.next.reset(next)
 	for _, t := range topics {
 		if own(t.Name) {
 			continue
@@ -319,11 +320,7 @@ func (r *reader) note(at broker.Place, next int64) error {
 	if r.id != r.vhost.id {
 		return errGone
 	}
-	if next < 0 {
-		delete(r.next, at)
-	} else {
-		r.next[at] = next
-	}
+	r.next.set(at, next)
 	r.due = r.due || r.scanned >= unsaidBytes
 	if r.inWork[at] {
 		r.work.Positions = append(r.work.Positions, position(at, next, len(r.work.Publications)))

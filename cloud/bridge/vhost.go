@@ -34,15 +34,15 @@ type vhost struct {
 	nudge  chan struct{} // capacity 1: its reader looks at the bindings
 
 	changes atomic.Int64 // of the bindings
+	next    offsets      // what its reader reads next
 
-	mu        sync.Mutex
+	mu        sync.Mutex             // may be held until the log has room
 	id        weir.TopicID           // guarded by mu, as the next ones: which vhost of the name the others are about
 	following bool                   // it follows the topics, or does when what was submitted is durable
 	begun     chan struct{}          // closed when the positions to begin with are durable, or cannot be
 	binding   int                    // bindings on their way
 	reading   bool                   // it has a reader
 	told      bool                   // the log says that it does not follow them
-	next      map[broker.Place]int64 // what its reader reads next
 	unsaid    map[broker.Place]int64 // positions that no Work has yet; -1: forget
 }
 
@@ -63,7 +63,8 @@ func (v *vhost) know(ctx context.Context, id weir.TopicID) error {
 		return err
 	}
 	v.id, v.following, v.begun = id, false, make(chan struct{})
-	v.next, v.unsaid = nil, make(map[broker.Place]int64)
+	v.unsaid = make(map[broker.Place]int64)
+	v.next.reset(nil)
 	close(v.begun)
 	for _, p := range all {
 		v.following = v.following || p.Partition == follows
@@ -210,7 +211,7 @@ func (v *vhost) serve(id weir.TopicID) {
 	v.mu.Lock()
 	v.reading = false
 	if v.id == id {
-		v.next = nil
+		v.next.reset(nil)
 		clear(v.unsaid) // the next reader begins with what is durable
 	}
 	v.mu.Unlock()
@@ -259,14 +260,45 @@ func (v *vhost) leave(ctx context.Context, id weir.TopicID) (bool, error) {
 	return true, nil
 }
 
-// lag returns how many records the vhost has not read yet.
+// lag returns how many records the vhost has not read yet. It does not wait for room in the
+// log.
 func (v *vhost) lag() (records int64) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for at, next := range v.next {
+	v.next.mu.Lock()
+	defer v.next.mu.Unlock()
+	for at, next := range v.next.all {
 		if end, err := v.bridge.o.Broker.Stable(at.Topic, at.Partition); err == nil {
 			records += max(end-next, 0)
 		}
 	}
 	return records
+}
+
+// offsets are offsets of partitions.
+type offsets struct {
+	mu  sync.Mutex
+	all map[broker.Place]int64 // guarded by mu
+}
+
+func (o *offsets) reset(all map[broker.Place]int64) {
+	o.mu.Lock()
+	o.all = all
+	o.mu.Unlock()
+}
+
+func (o *offsets) get(at broker.Place) (offset int64, known bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	offset, known = o.all[at]
+	return offset, known
+}
+
+// set sets the offset of a partition; -1 forgets it.
+func (o *offsets) set(at broker.Place, offset int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if offset < 0 {
+		delete(o.all, at)
+	} else {
+		o.all[at] = offset
+	}
 }
