@@ -119,8 +119,11 @@ func (r *reader) scan(topic string, at broker.Place, next int64, f broker.Fetche
 				if r.size >= mostWork {
 					return errFull
 				}
+				if err := r.take(topic, at, rec); err != nil {
+					return err
+				}
 				next = rec.Offset + 1
-				return r.take(topic, at, rec)
+				return nil
 			})
 			if errors.Is(err, errFull) {
 				return next, nil
