@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -541,7 +542,10 @@ func TestCut(t *testing.T) {
 // records after it come.
 func TestRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := started(t, mem.New())
+		var lines strings.Builder
+		w := open(t, mem.New())
+		w.o.Log = slog.New(slog.NewTextHandler(&lines, nil))
+		w.Start()
 		sensors, err := w.broker.CreateTopic(t.Context(), "sensors", 1, map[string]string{"max.message.bytes": "12000000"})
 		if err != nil {
 			t.Fatal(err)
@@ -560,6 +564,9 @@ func TestRefused(t *testing.T) {
 		w.expect("q", "2", "3")
 		w.counted(`weir_bridge_records_refused_total{reason="full"}`, 1)
 		w.counted(`weir_bridge_records_refused_total{reason="invalid"}`, 1)
+		if got := lines.String(); strings.Count(got, "level=WARN") != 1 || !strings.Contains(got, "key=sensors.q ") {
+			t.Errorf("the log says %q", got)
+		}
 	})
 }
 

@@ -36,10 +36,11 @@ func newCounters(set *metrics.Set) *counters {
 	return n
 }
 
-// outcomes counts what became of records. It returns the first that was refused for what
-// it is, nil if none was.
-func (c *counters) outcomes(all []error) (refused error) {
-	for _, err := range all {
+// outcomes counts what became of records. It returns the number of the first that was
+// refused for what it is, -1 if none was.
+func (c *counters) outcomes(all []error) (refused int) {
+	refused = -1
+	for i, err := range all {
 		switch {
 		case err == nil:
 			c.published.Inc()
@@ -48,8 +49,8 @@ func (c *counters) outcomes(all []error) (refused error) {
 			c.full.Inc()
 		default:
 			c.refused.Inc()
-			if refused == nil {
-				refused = err
+			if refused < 0 {
+				refused = i
 			}
 		}
 	}

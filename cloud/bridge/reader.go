@@ -261,8 +261,8 @@ func (r *reader) submit() error {
 		some, w = cut(w)
 		parts.left.Add(1)
 		r.vhost.submit(some, func(outcomes []error, err error) {
-			if refused := r.bridge.counters.outcomes(outcomes); refused != nil {
-				r.bridge.o.Log.Warn("a record cannot be in a queue", "vhost", r.name, "err", refused)
+			if i := r.bridge.counters.outcomes(outcomes); i >= 0 {
+				r.bridge.o.Log.Warn("a record cannot be in a queue", "vhost", r.name, "key", some.Publications[i].Key, "err", outcomes[i])
 			}
 			parts.done(err)
 		})
