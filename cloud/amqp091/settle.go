@@ -116,6 +116,9 @@ func (ch *channel) settle(tag uint64, multiple bool, v queue.Verdict) error {
 	}
 	if v != queue.Accept {
 		if err := ch.settleable(all); err != nil {
+			c.mu.Lock()
+			ch.unsettled.restore(all) // they go back when the connection ends
+			c.mu.Unlock()
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/weirmq/weir/cloud/access"
+	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/listener"
@@ -249,5 +250,55 @@ func TestStreamACLs(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Error("a consumer goes on without its ACL")
+	}
+}
+
+// TestStreamRefusesNack: refusing a delivery of a stream queue closes the connection, and
+// what it would have settled in work queues goes back.
+func TestStreamRefusesNack(t *testing.T) {
+	d := openStreamDoor(t, false)
+	if _, err := d.broker.CreateTopic(t.Context(), "sensors", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	d.append("sensors", "0")
+	other := d.channel(d.client("guest"))
+	declareQueue(t, other, "q", nil)
+	declareQueue(t, other, "sensors", streamArguments)
+	publish(t, other, "q", "a")
+	r := d.opened()
+	r.send(1, &wire.BasicQos{PrefetchCount: 10})
+	r.expect(1, wire.IDBasicQosOk)
+	r.send(1, &wire.BasicConsume{Queue: "q", ConsumerTag: "work"})
+	r.expect(1, wire.IDBasicConsumeOk)
+	r.expect(1, wire.IDBasicDeliver)
+	var first wire.Builder
+	first.Add("x-stream-offset", wire.Text("first"))
+	from, err := first.Table()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.send(1, &wire.BasicConsume{Queue: "sensors", ConsumerTag: "stream", Arguments: from})
+	r.expect(1, wire.IDBasicConsumeOk)
+	r.expect(1, wire.IDBasicDeliver)
+	r.send(1, &wire.BasicNack{DeliveryTag: 2, Multiple: true})
+	if m, ok := r.expect(0, wire.IDConnectionClose).(*wire.ConnectionClose); !ok || m.ReplyCode != uint16(wire.NotImplemented) {
+		t.Errorf("the nack is answered with %+v", m)
+	}
+	r.send(0, &wire.ConnectionCloseOk{})
+	r.ended()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		m, ok, err := other.Get("q", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok {
+			if string(m.Body) != "a" || !m.Redelivered {
+				t.Errorf("got %+v", m)
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("a message of the work queue stays leased")
+		}
 	}
 }
