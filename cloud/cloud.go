@@ -300,7 +300,7 @@ func (n *Node) openAMQP(listeners []listener.Listener) error {
 
 // topicOf returns what finds the topic for a message that is published to amq.topic, nil
 // if none gets it.
-func (n *Node) topicOf() func(context.Context, string) (string, error) {
+func (n *Node) topicOf() func(context.Context, string, streamqueue.May) (string, error) {
 	switch n.o.AMQPTopics {
 	case TopicsExisting:
 		return n.topics.Existing

@@ -26,15 +26,13 @@ func (ch *channel) publish(m *wire.BasicPublish) error {
 		return err
 	}
 	p := queue.Publication{Exchange: m.Exchange, Key: m.RoutingKey, Properties: raw, Body: ch.in.Body()}
-	if m.Exchange == properties.TopicExchange {
-		if p.Topic, err = c.topicOf(m.RoutingKey); err != nil {
-			return c.failed(err, "")
-		}
-	}
 	s := sent{ch: ch, mandatory: m.Mandatory}
 	reply := m.Exchange == "" && strings.HasPrefix(m.RoutingKey, replyPrefix)
 	if ch.tx != nil && !reply {
 		return ch.tx.publish(c, p, s)
+	}
+	if err := c.addTopic(&p); err != nil {
+		return err
 	}
 	c.mu.Lock()
 	if ch.confirms != nil {
@@ -47,14 +45,17 @@ func (ch *channel) publish(m *wire.BasicPublish) error {
 	return c.add(p, s)
 }
 
-// topicOf returns the topic that gets what is published to amq.topic with a routing key,
-// "" if none does or the client may not write to it.
-func (c *conn) topicOf(key string) (string, error) {
-	topic, err := c.s.o.TopicOf(c.ctx, key)
-	if err != nil || topic == "" || !c.rights.Topic(auth.Write, c.host(), topic) {
-		return "", err
+// addTopic adds the topic that gets a message for amq.topic, if one does and the client may
+// write to it.
+func (c *conn) addTopic(p *queue.Publication) (err error) {
+	if p.Exchange != properties.TopicExchange {
+		return nil
 	}
-	return topic, nil
+	p.Topic, err = c.s.o.TopicOf(c.ctx, p.Key, func(op auth.Operation, topic string) bool { return c.rights.Topic(op, c.host(), topic) })
+	if err != nil {
+		return c.failed(err, "")
+	}
+	return nil
 }
 
 // maxExchanges is how many exchanges a connection remembers.

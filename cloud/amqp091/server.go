@@ -16,6 +16,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/access"
 	"github.com/weirmq/weir/cloud/amqp091/wire"
+	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
@@ -31,8 +32,8 @@ type Options struct {
 	Access    *access.Access                            // what clients may do
 
 	// TopicOf returns a topic that gets what is published to amq.topic with a routing key, ""
-	// if none does; default: none does.
-	TopicOf func(ctx context.Context, key string) (string, error)
+	// if none does; may reports whether the publisher may do op to a topic; default: none does.
+	TopicOf func(ctx context.Context, key string, may func(op auth.Operation, topic string) bool) (string, error)
 
 	Penalties  *budget.Penalties // of addresses with wrong secrets; default: its own
 	Sessions   *login.Sessions   // of all doors; default: its own
@@ -83,7 +84,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.AnswerBytes = cmp.Or(o.AnswerBytes, 64<<20)
 	o.PendingBytes = cmp.Or(o.PendingBytes, 16<<20)
 	if o.TopicOf == nil {
-		o.TopicOf = func(context.Context, string) (string, error) { return "", nil }
+		o.TopicOf = func(context.Context, string, func(auth.Operation, string) bool) (string, error) { return "", nil }
 	}
 	if o.Now == nil {
 		o.Now = time.Now

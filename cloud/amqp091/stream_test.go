@@ -38,8 +38,9 @@ func openStreamDoor(t *testing.T, authorize bool) *streamDoor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := broker.New(broker.Options{Self: broker.Node{ID: 1, Name: "a"}, Partitions: 1})
-	s := shard.New(shard.Options{Log: quiet, Queues: queue.Options{Topics: streamqueue.New(streamqueue.Options{Broker: b}).Calls()}})
+	b := broker.New(broker.Options{Self: broker.Node{ID: 1, Name: "a"}, Partitions: 1, AutoCreate: true})
+	topics := streamqueue.New(streamqueue.Options{Broker: b, MaxTopics: 10})
+	s := shard.New(shard.Options{Log: quiet, Queues: queue.Options{Topics: topics.Calls()}})
 	if err := s.Open(t.Context(), commitlog.Options{Bucket: mem.New(), Node: "a", Log: quiet}); err != nil {
 		t.Fatal(err)
 	}
@@ -48,6 +49,7 @@ func openStreamDoor(t *testing.T, authorize bool) *streamDoor {
 	d.server, err = New(Options{
 		Listeners: []listener.Listener{{Listener: nl, Name: "default", SASL: []string{login.Plain}, Guests: true}},
 		Queues:    b.Queues,
+		TopicOf:   topics.Ensured,
 		Access: access.New(access.Options{Broker: b, Users: func() *auth.Auth { return s.Users },
 			Quotas: func() *quota.Quotas { return s.Quotas }, Authorize: authorize}),
 		LoginPause: time.Millisecond, Log: quiet,

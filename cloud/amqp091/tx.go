@@ -67,6 +67,11 @@ func (ch *channel) txCommit() error {
 		return refused(wire.PreconditionFailed, "channel is not transactional")
 	}
 	c := ch.c
+	for i := range t.publications { // not before: a rollback must not leave a new topic
+		if err := c.addTopic(&t.publications[i]); err != nil {
+			return err
+		}
+	}
 	ch.tx = new(transaction)
 	b := c.s.bursts.get()
 	b.c, b.ordered = c, true

@@ -57,13 +57,13 @@ func publish(r *request) (any, error) {
 	if err := declaration.Properties(body.Properties, r.user); err != nil {
 		return nil, err
 	}
+	if p.Properties, err = body.Properties.Append(nil); err != nil {
+		return nil, badRequest("%v", err)
+	}
 	if p.Exchange == properties.TopicExchange {
 		if p.Topic, err = r.topicOf(vhost, p.Key); err != nil {
 			return nil, err
 		}
-	}
-	if p.Properties, err = body.Properties.Append(nil); err != nil {
-		return nil, badRequest("%v", err)
 	}
 	outcomes, err := submit(r.Context(), e, vhost, queue.Work{Publications: []queue.Publication{p}})
 	if err != nil {
@@ -99,11 +99,8 @@ func (r *request) mayPublish(e *queue.Engine, vhost string, p *queue.Publication
 // topicOf returns the topic that gets what is published to amq.topic with a routing key,
 // "" if none does or the client may not write to it.
 func (r *request) topicOf(vhost, key string) (string, error) {
-	topic, err := r.s.o.TopicOf(r.Context(), key)
-	if err != nil || topic == "" || !r.in(vhost).Topic(auth.Write, r.host(), topic) {
-		return "", err
-	}
-	return topic, nil
+	rights, host := r.in(vhost), r.host()
+	return r.s.o.TopicOf(r.Context(), key, func(op auth.Operation, topic string) bool { return rights.Topic(op, host, topic) })
 }
 
 // submit makes work durable.

@@ -35,8 +35,8 @@ type Options struct {
 	Listeners   func() []Listener   // of this node; nil: none are known
 
 	// TopicOf returns a topic that gets what is published to amq.topic with a routing key, ""
-	// if none does; nil: none does.
-	TopicOf func(ctx context.Context, key string) (string, error)
+	// if none does; may reports whether the publisher may do op to a topic; nil: none does.
+	TopicOf func(ctx context.Context, key string, may func(op auth.Operation, topic string) bool) (string, error)
 
 	Node    string                            // name of this node
 	Cluster func() string                     // name of the cluster; nil: it has none
@@ -76,7 +76,7 @@ func New(o Options) *Server {
 		o.Connections = func() []Connection { return nil }
 	}
 	if o.TopicOf == nil {
-		o.TopicOf = func(context.Context, string) (string, error) { return "", nil }
+		o.TopicOf = func(context.Context, string, func(auth.Operation, string) bool) (string, error) { return "", nil }
 	}
 	if o.Listeners == nil {
 		o.Listeners = func() []Listener { return nil }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/amqp091/wire"
+	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/cloud/txn"
@@ -160,6 +161,37 @@ func TestPublishWithoutTopic(t *testing.T) {
 	}
 }
 
+// anything allows a publisher everything.
+func anything(auth.Operation, string) bool { return true }
+
+// TestRouteRights: a message for amq.topic goes to a topic only if its publisher may write to
+// it, and no topic is made by one who may not make it and write to it.
+func TestRouteRights(t *testing.T) {
+	n := newNode(t, func(o *broker.Options) { o.AutoCreate = true })
+	n.create("sensors", 1)
+	n.topics.o.MaxTopics = 2
+	for _, c := range []struct {
+		may             []auth.Operation
+		existing, other string
+	}{
+		{nil, "", ""},
+		{[]auth.Operation{auth.Create}, "", ""},
+		{[]auth.Operation{auth.Write}, "sensors", ""},
+		{[]auth.Operation{auth.Write, auth.Create}, "sensors", "other"},
+	} {
+		may := func(op auth.Operation, _ string) bool { return slices.Contains(c.may, op) }
+		if got, err := n.topics.Existing(t.Context(), "sensors.x", may); got != c.existing || err != nil {
+			t.Errorf("with %v: topic %q, %v", c.may, got, err)
+		}
+		if got, err := n.topics.Ensured(t.Context(), "other.x", may); got != c.other || err != nil {
+			t.Errorf("with %v: new topic %q, %v", c.may, got, err)
+		}
+		if _, err := n.broker.Topic("other"); (err == nil) != (c.other != "") {
+			t.Errorf("with %v: the topic: %v", c.may, err)
+		}
+	}
+}
+
 // TestRoute: a message for amq.topic goes to the topic of its first word if there is one,
 // or if it may be made.
 func TestRoute(t *testing.T) {
@@ -168,13 +200,13 @@ func TestRoute(t *testing.T) {
 		n.create("sensors", 1)
 		n.topics.o.MaxTopics = 2
 		for key, want := range map[string]string{"sensors.pump.7": "sensors", "sensors": "sensors", "other.x": "", "": "", ".sensors": "", "__consumer_offsets.x": "", "$SYS.x": ""} {
-			if got, err := n.topics.Existing(t.Context(), key); got != want || err != nil {
+			if got, err := n.topics.Existing(t.Context(), key, anything); got != want || err != nil {
 				t.Errorf("key %q: topic %q, %v, want %q", key, got, err, want)
 			}
 		}
 		made := map[bool]string{true: "other"}[auto]
 		for _, c := range [][2]string{{"sensors.pump.7", "sensors"}, {"__x.y", ""}, {"weir/x", ""}, {"other.x", made}, {"third.x", ""}, {"other.y", made}} {
-			if got, err := n.topics.Ensured(t.Context(), c[0]); got != c[1] || err != nil {
+			if got, err := n.topics.Ensured(t.Context(), c[0], anything); got != c[1] || err != nil {
 				t.Errorf("key %q, if topics are made %v: topic %q, %v, want %q", c[0], auto, got, err, c[1])
 			}
 		}
