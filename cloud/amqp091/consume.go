@@ -75,8 +75,8 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 	if info.Settings.SingleActive && m.Exclusive {
 		return c.failed(queue.ErrConsumed, name)
 	}
-	if ch.c.consumers() >= maxConsumers {
-		return refused(wire.NotAllowed, "reached maximum (%d) of consumers per connection", maxConsumers)
+	if err := c.hasRoom(info.Settings.Stream); err != nil {
+		return err
 	}
 	if info.Settings.Stream {
 		return ch.consumeStream(m, &info, tag)
@@ -100,17 +100,36 @@ func (ch *channel) knows(tag string) bool {
 	return ch.consumers[tag] != nil || ch.reply != nil && ch.reply.tag == tag
 }
 
-// maxConsumers is how many consumers a connection can have.
-const maxConsumers = 10_000
+// How many consumers a connection can have, and how many of them of stream queues: each of
+// these holds messages of its own.
+const (
+	maxConsumers       = 10_000
+	maxStreamConsumers = 100
+)
 
-// consumers returns how many consumers the connection has.
-func (c *conn) consumers() (n int) {
+// hasRoom returns an error if the connection can have no further consumer.
+func (c *conn) hasRoom(stream bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	all, streams := 0, 0
 	for _, ch := range c.channels {
-		n += len(ch.consumers)
+		all += len(ch.consumers)
+		if !stream {
+			continue
+		}
+		for _, k := range ch.consumers {
+			if k.stream {
+				streams++
+			}
+		}
 	}
-	return n
+	switch {
+	case all >= maxConsumers:
+		return refused(wire.NotAllowed, "reached maximum (%d) of consumers per connection", maxConsumers)
+	case streams >= maxStreamConsumers:
+		return refused(wire.NotAllowed, "reached maximum (%d) of consumers of stream queues per connection", maxStreamConsumers)
+	}
+	return nil
 }
 
 // begin begins a consumer of a work queue. Its deliveries follow the answer.

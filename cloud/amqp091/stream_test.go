@@ -182,6 +182,29 @@ func TestStreamQuota(t *testing.T) {
 	}
 }
 
+// TestStreamConsumers: a connection can have so many consumers of stream queues, and others
+// besides.
+func TestStreamConsumers(t *testing.T) {
+	d := openStreamDoor(t, false)
+	ch := d.channel(d.client("guest"))
+	declareQueue(t, ch, "q", nil)
+	declareQueue(t, ch, "sensors", streamArguments)
+	r := d.opened()
+	r.send(1, &wire.BasicQos{PrefetchCount: 1})
+	r.expect(1, wire.IDBasicQosOk)
+	for range maxStreamConsumers {
+		r.send(1, &wire.BasicConsume{Queue: "sensors"})
+		r.expect(1, wire.IDBasicConsumeOk)
+	}
+	r.send(1, &wire.BasicConsume{Queue: "q"})
+	r.expect(1, wire.IDBasicConsumeOk)
+	r.send(1, &wire.BasicConsume{Queue: "sensors"})
+	m, ok := r.expect(0, wire.IDConnectionClose).(*wire.ConnectionClose)
+	if want := "NOT_ALLOWED - reached maximum (100) of consumers of stream queues per connection"; !ok || m.ReplyText != want {
+		t.Errorf("one consumer more: %+v", m)
+	}
+}
+
 // TestStreamACLs: where topics need ACLs, so do stream queues: READ, WRITE and for
 // a new topic CREATE to declare one, READ to consume, as long as that lasts.
 func TestStreamACLs(t *testing.T) {

@@ -120,7 +120,7 @@ func (c *Consumer) Take(into []Delivery, most int) []Delivery {
 	wasFull := len(c.held) >= consumerMessages/2 || c.size >= c.most/2
 	into = append(into, c.held[:n]...)
 	for i := range c.held[:n] {
-		c.size -= len(c.held[i].Body)
+		c.size -= c.held[i].size()
 	}
 	rest := copy(c.held, c.held[n:])
 	clear(c.held[rest:])
@@ -169,7 +169,7 @@ func (c *Consumer) give(d Delivery) (first, ok bool) {
 		return false, false
 	}
 	c.held = append(c.held, d)
-	c.size += len(d.Body)
+	c.size += d.size()
 	return len(c.held) == 1, true
 }
 

@@ -51,6 +51,48 @@ func TestLargeMessages(t *testing.T) {
 	})
 }
 
+// TestLargeProperties: what a consumer holds is bounded as well if the messages are all
+// properties.
+func TestLargeProperties(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serve(t, mem.New())
+		s.declare("q", nil)
+		var headers wire.Builder
+		headers.Add("large", wire.Text(string(bytes.Repeat([]byte{'x'}, 600<<10))))
+		table, err := headers.Table()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := wire.Properties{Flags: wire.HasHeaders, Headers: table}
+		raw, err := p.Append(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const messages = 12
+		for range messages {
+			if outcomes, err := s.submit(Work{Publications: []Publication{{Key: "q", Properties: raw}}}); err != nil || outcomes[0] != nil {
+				t.Fatal(outcomes, err)
+			}
+		}
+		c := s.consume("q", 0)
+		for range messages {
+			synctest.Wait()
+			c.mu.Lock()
+			if n := len(c.held); n > 4 {
+				t.Errorf("%d messages of 600 KB are held", n)
+			}
+			c.mu.Unlock()
+			c.next()
+		}
+		c.mu.Lock()
+		if c.size != 0 {
+			t.Errorf("%d bytes of no messages are held", c.size)
+		}
+		c.mu.Unlock()
+		s.end()
+	})
+}
+
 // TestMostLeased: a consumer without a window goes on when it settles, after it had as
 // many messages as one can have.
 func TestMostLeased(t *testing.T) {

@@ -87,5 +87,10 @@ type Delivery struct {
 	Time          int64  // when it was published: milliseconds since 1970
 }
 
+// size returns how many bytes the message has.
+func (d *Delivery) size() int {
+	return len(d.Exchange) + len(d.Key) + len(d.Properties) + len(d.Body)
+}
+
 // Redelivered reports whether the message may have been delivered before.
 func (d *Delivery) Redelivered() bool { return d.Count > 0 }
