@@ -26,6 +26,12 @@ type figures struct {
 	ready, unsettled int64
 }
 
+// below reports whether one of the counts is lower than it was.
+func (f *figures) below(was *queue.Counts) bool {
+	return f.Published < was.Published || f.Delivered < was.Delivered || f.NoAck < was.NoAck || f.Got < was.Got ||
+		f.Redelivered < was.Redelivered || f.Accepted < was.Accepted
+}
+
 // moment is figures and when they were so.
 type moment struct {
 	at time.Time
@@ -47,7 +53,7 @@ func (r *rates) since(of subject, now moment) moment {
 	defer r.mu.Unlock()
 	r.sweep(now.at)
 	k := r.known[of]
-	if k == nil || now.Published < k[1].Published || now.Accepted < k[1].Accepted { // of an earlier owner
+	if k == nil || now.below(&k[1].Counts) { // of an earlier owner
 		r.known[of] = &[2]moment{1: now}
 		return now
 	}

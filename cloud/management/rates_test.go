@@ -3,6 +3,8 @@ package management
 import (
 	"testing"
 	"time"
+
+	"github.com/weirmq/weir/cloud/queue"
 )
 
 // stat returns a member of message_stats, and its rate.
@@ -71,6 +73,27 @@ func TestRates(t *testing.T) {
 	n.ask(201, "PUT", "/api/queues/%2F/q", "")
 	if c, r := stat(t, n.get("/api/queues/%2F/q"), "get"); c != 0 || r != 0 {
 		t.Errorf("another queue of the name: %v, %v", c, r)
+	}
+}
+
+// TestRatesOfNewOwner: when any count is lower than before, another node counts, and no rate
+// is negative.
+func TestRatesOfNewOwner(t *testing.T) {
+	at := time.Unix(1_800_000_000, 0)
+	for name, lower := range map[string]func(*queue.Counts){
+		"published": func(c *queue.Counts) { c.Published-- }, "delivered": func(c *queue.Counts) { c.Delivered-- },
+		"without acknowledgement": func(c *queue.Counts) { c.NoAck-- }, "got": func(c *queue.Counts) { c.Got-- },
+		"redelivered": func(c *queue.Counts) { c.Redelivered-- }, "accepted": func(c *queue.Counts) { c.Accepted-- },
+	} {
+		var r rates
+		before := moment{at, figures{Counts: queue.Counts{Published: 5, Delivered: 5, NoAck: 5, Got: 5, Redelivered: 5, Accepted: 5}}}
+		r.since(subject{"/", 7}, before)
+		now := before
+		now.at = at.Add(time.Minute)
+		lower(&now.Counts)
+		if got := r.since(subject{"/", 7}, now); got != now {
+			t.Errorf("%s is lower: compared with %+v", name, got)
+		}
 	}
 }
 
