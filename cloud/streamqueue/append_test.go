@@ -249,5 +249,50 @@ func TestCommitted(t *testing.T) {
 		}
 		k.expect(want...)
 		next.expect(want...)
+		n.consume("orders", 0, queue.Offset{From: queue.FromLast}).expect(want[len(want)-1])
 	}
+}
+
+// TestLastIsNoMarker: the last record is one that is delivered, though markers and an aborted
+// transaction follow it; without one a consumer gets what follows.
+func TestLastIsNoMarker(t *testing.T) {
+	n := newNode(t)
+	n.declare("orders")
+	topic, err := n.broker.Topic("orders")
+	if err != nil {
+		t.Fatal(err)
+	}
+	txns, err := n.broker.Transactions("tx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	transact := func(commit bool, values ...string) {
+		t.Helper()
+		p, err := txns.InitProducerID(t.Context(), txn.InitRequest{ID: "tx", Timeout: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		n.broker.AppendTransactional(context.Background(), broker.Append{Topic: topic.ID, Batch: recordtest.Transactional(p.ID, p.Epoch, 0, values...)},
+			broker.Transaction{ID: "tx", Implicit: true}, func(_ int64, err error) { done <- err })
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if _, err := txns.End(t.Context(), txn.EndRequest{ID: "tx", Producer: p, Commit: commit}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := func() *client { return n.consume("orders", 0, queue.Offset{From: queue.FromLast}) }
+	transact(false, "a", "b", "c")
+	none := last()
+	transact(true, "0", "1")
+	none.expect("0", "1")
+	last().expect("1")
+	for range 3 {
+		transact(false, "a", "b", "c")
+	}
+	k := last()
+	k.expect("1")
+	n.append(topic, 0, 0, "2")
+	k.expect("2")
 }

@@ -67,7 +67,7 @@ func (r *reader) seek(ctx context.Context, partition int32, from queue.Offset) (
 	case queue.FromFirst:
 		return start, nil
 	case queue.FromLast:
-		return max(stable-1, start), nil
+		return r.last(ctx, partition, start, stable)
 	case queue.FromOffset:
 		return max(from.At, start), nil
 	case queue.FromTime:
@@ -81,6 +81,66 @@ func (r *reader) seek(ctx context.Context, partition int32, from queue.Offset) (
 		return offset, nil
 	}
 	return stable, nil
+}
+
+// last returns the offset of the last record before stable that is delivered, stable if there
+// is none. What is directly before stable may be the marker of a transaction, or aborted.
+func (r *reader) last(ctx context.Context, partition int32, start, stable int64) (int64, error) {
+	for step := int64(1); ; step *= 2 {
+		from := max(stable-step, start)
+		found, err := r.lastBehind(ctx, partition, from, stable)
+		if err != nil || found >= start { // a batch may have deleted records
+			return found, err
+		}
+		if from <= start {
+			return stable, nil
+		}
+	}
+}
+
+// lastBehind returns the offset of the last record before stable that is delivered, of the
+// batches that have offsets from from on; -1 if there is none.
+func (r *reader) lastBehind(ctx context.Context, partition int32, from, stable int64) (found int64, err error) {
+	found = -1
+	for from < stable {
+		f, err := r.t.o.Broker.FetchCommitted(ctx, r.topic.ID, partition, from, fetchBytes)
+		switch {
+		case errors.Is(err, broker.ErrOffsetOutOfRange) && from < f.Start:
+			from = f.Start // retention deleted what is before
+			continue
+		case err != nil:
+			return -1, err
+		case len(f.Batches) == 0:
+			return found, nil
+		}
+		from, err = lastOf(&f, stable, &found)
+		f.Lease.Release()
+		if err != nil {
+			return -1, err
+		}
+	}
+	return found, nil
+}
+
+// lastOf sets found to the last record before stable that is delivered, if there is one. It
+// returns the offset behind what was fetched.
+func lastOf(f *broker.Fetched, stable int64, found *int64) (next int64, err error) {
+	for _, data := range f.Batches {
+		b := record.Batch(data)
+		next = b.NextOffset()
+		if b.Control() || aborted(f.Aborted, b) {
+			continue
+		}
+		if err := b.Each(maxInflated, func(r *record.Record) error {
+			if r.Offset < stable {
+				*found = r.Offset
+			}
+			return nil
+		}); err != nil {
+			return 0, fmt.Errorf("decode a batch: %w", err)
+		}
+	}
+	return next, nil
 }
 
 // read returns messages of the first partition from turn on that has some.
@@ -135,11 +195,11 @@ func (r *reader) readPartition(ctx context.Context, partition int32, most int) (
 		err = c.add(&f)
 		f.Lease.Release()
 		r.positions[partition] = max(c.next, at)
+		if len(c.messages) > 0 {
+			return c.messages, nil // what cannot be read is behind them, and comes up again
+		}
 		if err != nil {
 			return nil, err
-		}
-		if len(c.messages) > 0 {
-			return c.messages, nil
 		}
 	}
 }
@@ -151,7 +211,7 @@ type chunk struct {
 	most      int
 	messages  []queue.Delivery
 	bytes     int
-	next      int64 // the offset behind what was looked at
+	next      int64 // the offset behind what is done
 }
 
 // errFull ends the walk through a batch.
@@ -171,8 +231,11 @@ func (c *chunk) add(f *broker.Fetched) error {
 				if len(c.messages) >= c.most || c.bytes >= readBytes {
 					return errFull
 				}
+				if err := c.append(r); err != nil {
+					return err
+				}
 				c.next = r.Offset + 1
-				return c.append(r)
+				return nil
 			})
 			if errors.Is(err, errFull) {
 				return nil
