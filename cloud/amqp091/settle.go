@@ -115,10 +115,7 @@ func (ch *channel) settle(tag uint64, multiple bool, v queue.Verdict) error {
 		return refused(wire.PreconditionFailed, "unknown delivery tag %d", tag)
 	}
 	if v != queue.Accept {
-		if err := ch.settleable(all); err != nil {
-			c.mu.Lock()
-			ch.unsettled.restore(all) // they go back when the connection ends
-			c.mu.Unlock()
+		if err := ch.settleable(all, "basic.nack and basic.reject"); err != nil {
 			return err
 		}
 	}
@@ -140,6 +137,9 @@ func (ch *channel) recover(requeue bool, answer wire.Method) error {
 	c.mu.Lock()
 	all := ch.unsettled.takeAll()
 	c.mu.Unlock()
+	if err := ch.settleable(all, "basic.recover"); err != nil {
+		return err
+	}
 	c.settle(queue.Release, all)
 	ch.credit(all)
 	if answer == nil {

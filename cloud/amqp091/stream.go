@@ -78,11 +78,15 @@ func (k *consumer) throttle(all []queue.Delivery) {
 }
 
 // settleable returns an error if deliveries of a stream queue would be settled in another
-// way than with an acknowledgement.
-func (ch *channel) settleable(all []lease) error {
+// way than with an acknowledgement. All that were taken are then back: they are given back
+// when the connection ends.
+func (ch *channel) settleable(all []lease, method string) error {
 	for i := range all {
 		if k := all[i].from; k != nil && k.stream {
-			return refused(wire.NotImplemented, "basic.nack and basic.reject not supported by stream queues %s", ch.c.of(declaration.AQueue, k.queue))
+			ch.c.mu.Lock()
+			ch.unsettled.restore(all)
+			ch.c.mu.Unlock()
+			return refused(wire.NotImplemented, "%s not supported by stream queues %s", method, ch.c.of(declaration.AQueue, k.queue))
 		}
 	}
 	return nil

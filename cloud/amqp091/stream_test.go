@@ -278,9 +278,19 @@ func TestStreamACLs(t *testing.T) {
 	}
 }
 
-// TestStreamRefusesNack: refusing a delivery of a stream queue closes the connection, and
-// what it would have settled in work queues goes back.
-func TestStreamRefusesNack(t *testing.T) {
+// TestStreamRefuses: giving back a delivery of a stream queue closes the connection, and what
+// it would have settled in work queues goes back.
+func TestStreamRefuses(t *testing.T) {
+	for text, m := range map[string]wire.Method{
+		"NOT_IMPLEMENTED - basic.nack and basic.reject not supported by stream queues queue 'sensors' in vhost '/'": &wire.BasicNack{DeliveryTag: 2, Multiple: true},
+		"NOT_IMPLEMENTED - basic.recover not supported by stream queues queue 'sensors' in vhost '/'":               &wire.BasicRecover{Requeue: true},
+	} {
+		testStreamRefuses(t, m, text)
+	}
+}
+
+func testStreamRefuses(t *testing.T, refused wire.Method, text string) {
+	t.Helper()
 	d := openStreamDoor(t, false)
 	if _, err := d.broker.CreateTopic(t.Context(), "sensors", 1, nil); err != nil {
 		t.Fatal(err)
@@ -305,9 +315,9 @@ func TestStreamRefusesNack(t *testing.T) {
 	r.send(1, &wire.BasicConsume{Queue: "sensors", ConsumerTag: "stream", Arguments: from})
 	r.expect(1, wire.IDBasicConsumeOk)
 	r.expect(1, wire.IDBasicDeliver)
-	r.send(1, &wire.BasicNack{DeliveryTag: 2, Multiple: true})
-	if m, ok := r.expect(0, wire.IDConnectionClose).(*wire.ConnectionClose); !ok || m.ReplyCode != uint16(wire.NotImplemented) {
-		t.Errorf("the nack is answered with %+v", m)
+	r.send(1, refused)
+	if m, ok := r.expect(0, wire.IDConnectionClose).(*wire.ConnectionClose); !ok || m.ReplyText != text {
+		t.Errorf("answered with %+v", m)
 	}
 	r.send(0, &wire.ConnectionCloseOk{})
 	r.ended()
