@@ -35,7 +35,7 @@ func cloud() map[string]Family {
 		"weir_bridge_records_published_total": {Counter, "Records of topics that are durable in work queues, counted once in each vhost."},
 		"weir_bridge_records_read_total":      {Counter, "Records of topics that were read to see whether work queues want them."},
 		"weir_bridge_records_refused_total":   {Counter, "Records that a work queue refused, by reason: it is full, or they cannot be messages."},
-		"weir_bridge_values_lost_total":       {Counter, "Headers of records that a message of a work queue cannot have, by why."},
+		"weir_bridge_values_lost_total":       {Counter, "Headers of records that a message of a work queue cannot have, by loss."},
 
 		"weir_bucket_bytes_total":     {Counter, "Bytes of objects that were created in the bucket, or read from it."},
 		"weir_bucket_request_seconds": {Histogram, "How long a call of the bucket took, tries after a failure included."},
@@ -102,7 +102,7 @@ func cloud() map[string]Family {
 
 		"weir_standby_copy_age_seconds": {Gauge, "How old the copy of what the owner knows is that a standby answers from, or how long it has had none; 0 while the node does not stand by."},
 
-		"weir_stream_values_lost_total": {Counter, "Values of records and messages that stream queues could not pass on, by reason."},
+		"weir_stream_values_lost_total": {Counter, "Values of records and messages that stream queues could not pass on, by loss."},
 
 		"weir_sync_append_bytes_total":    {Counter, "Bytes of record batches that gateways sent."},
 		"weir_sync_appends_total":         {Counter, "Record batches that gateways sent."},

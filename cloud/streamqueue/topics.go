@@ -35,7 +35,7 @@ func New(o Options) *Topics {
 	}
 	t := &Topics{o: o, lost: make(map[properties.Loss]*metrics.Counter)}
 	for _, l := range properties.Losses() {
-		t.lost[l] = o.Metrics.NewCounter(fmt.Sprintf("weir_stream_values_lost_total{why=%q}", l))
+		t.lost[l] = o.Metrics.NewCounter(fmt.Sprintf("weir_stream_values_lost_total{loss=%q}", l))
 	}
 	return t
 }
