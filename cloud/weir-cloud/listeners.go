@@ -158,7 +158,7 @@ func (s settings) checkKafka(l listener.Settings) error {
 // mechanism that AMQP's clients do not have.
 func (s settings) checkAMQP(l listener.Settings) error {
 	if err := configs.CheckListener("listener", l.Listen, l.Authenticated() || s.amqpAnonymous,
-		"set sasl or client-ca, or set --amqp-anonymous to let everyone use all queues"); err != nil {
+		"set sasl or client-ca, or set --amqp-anonymous to let everyone use all queues and topics"); err != nil {
 		return err
 	}
 	for _, m := range l.SASL {

@@ -69,7 +69,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.StringVar(&s.tokens.Issuer, "kafka-oauth-issuer", "", "`name` of the issuer that a token must have")
 	fs.StringVar(&s.tokens.Audience, "kafka-oauth-audience", "", "`name` of the audience that a token must have")
 	fs.StringArrayVar(&s.amqp, "amqp", []string{cloud.Off}, "TCP `listener` for clients of AMQP 0-9-1, which speak to RabbitMQ as well: an address such as 127.0.0.1:5672, or keys as for --kafka, or off. Repeat it for several listeners")
-	fs.BoolVar(&s.amqpAnonymous, "amqp-anonymous", false, "let anybody who can reach an --amqp listener without sasl and client-ca use all queues, with any name and password")
+	fs.BoolVar(&s.amqpAnonymous, "amqp-anonymous", false, "let anybody who can reach an --amqp listener without sasl and client-ca use all queues, with any name and password, and through stream queues and amq.topic create, read and write all topics, unless --kafka-authorize is set")
 	fs.StringVar(&s.amqpTopics, "amqp-topics", cloud.Off, "`which` topics get what AMQP clients publish to amq.topic, besides the queues that are bound: existing, those named by the first word of a routing key, as gateways choose them; create, those that do not exist yet too; or off")
 	fs.StringArrayVar(&s.management, "management", []string{cloud.Off}, "TCP `listener` for tools that use RabbitMQ's management HTTP API, such as rabbitmqadmin: an address such as 127.0.0.1:15672, or keys as for --kafka, or off. Users log in by password")
 	fs.StringVar(&s.http.Listen, "http", "127.0.0.1:8080", "TCP `address` for browsers, health, metrics and weirctl, or off. All but health and metrics needs a credential (weirctl admin)")
