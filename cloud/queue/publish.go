@@ -73,7 +73,7 @@ func (e *Engine) Submit(vhost string, w Work, done func(outcomes []error, err er
 		}
 		return
 	}
-	h.published(outcomes)
+	h.published(outcomes, parcels)
 	rejected := h.addVerdicts(parcels, &w)
 	e.mu.Unlock()
 	if ackFlying(e.o.Mutations) {
@@ -95,18 +95,22 @@ func (h *host) submitAfter(p *parcel, w *Work, outcomes []error, done func([]err
 		finish(done, outcomes, err)
 		return
 	}
-	h.published(outcomes)
+	h.published(outcomes, nil)
 	rejected := h.addVerdicts([]*parcel{p}, w)
 	e.mu.Unlock()
 	e.submit([]*parcel{p}, rejected, outcomes, done)
 }
 
-// published counts what clients have published. The caller holds Engine.mu.
-func (h *host) published(outcomes []error) {
+// published counts what clients have published, but for what the topics of the parcels have
+// yet to answer for. The caller holds Engine.mu.
+func (h *host) published(outcomes []error, parcels []*parcel) {
 	for _, err := range outcomes {
 		if err == nil {
 			h.counts.Published++
 		}
+	}
+	for _, p := range parcels {
+		h.counts.Published -= p.out.accepted()
 	}
 }
 

@@ -85,12 +85,35 @@ func (p *parcel) dispatch(done func(error)) {
 		part = all(parts, done)
 	}
 	if len(o.published) > 0 {
-		e.o.Topics.Append(o.published, func(errs []error) { part(o.refuse(errs)) })
+		e.o.Topics.Append(o.published, func(errs []error) { part(p.answered(errs)) })
 	}
 	if len(o.own) > 0 && !e.tasks.run(func() { part(p.persist(e.ctx)) }) {
 		part(ErrClosed)
 	}
 	p.sendSlot(part)
+}
+
+// answered acts on the answers of topics. It returns an error if this node does not serve
+// them any more.
+func (p *parcel) answered(errs []error) error {
+	if err := p.out.refuse(errs); err != nil {
+		return err
+	}
+	e := p.host.engine
+	e.mu.Lock()
+	p.host.counts.Published += p.out.accepted()
+	e.mu.Unlock()
+	return nil
+}
+
+// accepted returns how many publications go to topics, and are not refused.
+func (o *outgoing) accepted() (n int64) {
+	for i, place := range o.places {
+		if o.outcomes[place] == nil && (i == 0 || o.places[i-1] != place) {
+			n++
+		}
+	}
+	return n
 }
 
 // publish makes durable in topics what clients have published, before the slot.

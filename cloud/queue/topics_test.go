@@ -113,10 +113,17 @@ func TestPublishToStream(t *testing.T) {
 	s.declare("queue", nil)
 	s.bind("amq.fanout", "stream", "")
 	s.bind("amq.fanout", "queue", "")
+	published := func(want int64) {
+		t.Helper()
+		if got, err := s.Counts(DefaultVhost); got.Published != want || err != nil {
+			t.Errorf("%d publishes are counted, want %d: %v", got.Published, want, err)
+		}
+	}
 	done := s.start(Work{Publications: []Publication{
 		{Exchange: "amq.fanout", Key: "k", Body: []byte("both")}, {Key: "stream", Body: []byte("one")}, {Key: "nobody", Body: []byte("none")},
 	}})
 	call := <-topics.asked
+	published(0)
 	c := s.consume("queue", 0)
 	c.settle(Accept, c.expect("both")...)
 	select {
@@ -128,6 +135,7 @@ func TestPublishToStream(t *testing.T) {
 	if outcomes := <-done; outcomes[0] != nil || outcomes[1] != nil || !errors.Is(outcomes[2], ErrUnroutable) {
 		t.Errorf("outcomes %v", outcomes)
 	}
+	published(2)
 	if got, want := topics.bodies(), []string{"stream both", "stream one"}; !slices.Equal(got, want) {
 		t.Errorf("the topic has %q, want %q", got, want)
 	}
@@ -141,6 +149,7 @@ func TestPublishToStream(t *testing.T) {
 	if outcomes := <-done; !errors.Is(outcomes[0], ErrClosed) {
 		t.Errorf("outcome when the topic is served elsewhere: %v", outcomes)
 	}
+	published(3) // of the last two works "other" only
 }
 
 // TestPublishToTopic: a publication can name a topic that gets it, whether a queue does or
