@@ -9,20 +9,21 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
-
-	"github.com/weirmq/weir/e2e/harness"
 )
 
 // retrying publishes numbered messages behind an exchange that looks for duplicates, each
 // until it is confirmed.
 type retrying struct {
 	mu        sync.Mutex
-	confirmed []bool
+	confirmed []bool // by the number of a message
+	ended     bool   // there are no new messages
+	flying    int    // messages that this connection has sent and that are not confirmed
 	sent      int
 }
 
-// left returns the numbers of up to n messages that are not confirmed.
-func (p *retrying) left(n int) (all []int) {
+// next returns the numbers of n messages that are not confirmed, new ones among them; at
+// the end, of those that are left.
+func (p *retrying) next(n int) (all []int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, ok := range p.confirmed {
@@ -30,24 +31,32 @@ func (p *retrying) left(n int) (all []int) {
 			all = append(all, i)
 		}
 	}
+	for !p.ended && len(all) < n {
+		all = append(all, len(p.confirmed))
+		p.confirmed = append(p.confirmed, false)
+	}
 	return all
 }
 
+// do does something with the lock.
+func (p *retrying) do(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f()
+}
+
 // TestDuplicatesKill: a publisher sends again what was not confirmed when the node was
-// killed. Each message is in the queue once.
+// killed. Each message is in the queue once. It has new ones until the last kill, so that
+// a node is not killed after all was confirmed.
 func TestDuplicatesKill(t *testing.T) {
-	const messages, kills = 4_000, 4
-	port, err := harness.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := fmt.Sprintf("127.0.0.1:%d", port)
+	const kills = 4
+	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	c := cloud(t, "--amqp", address)
 	url := "amqp://guest:guest@" + address + "/"
 	rng := newRand(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
-	p := &retrying{confirmed: make([]bool, messages)}
+	p := &retrying{}
 	var publisher sync.WaitGroup
 	publisher.Go(func() {
 		forever(ctx, func(int) error {
@@ -61,13 +70,19 @@ func TestDuplicatesKill(t *testing.T) {
 	for range kills {
 		timer := time.NewTimer(time.Duration(100+rng.IntN(400)) * time.Millisecond)
 		<-timer.C
+		within(t, 30*time.Second, "messages wait for their confirms", func() (flying bool) {
+			p.do(func() { flying = p.flying > 0 })
+			return flying
+		})
 		c.Cloud.Kill()
 		if err := c.StartCloud(); err != nil {
 			t.Fatal(err)
 		}
 	}
+	p.do(func() { p.ended = true })
 	publisher.Wait()
-	if left := p.left(messages); len(left) > 0 {
+	messages := len(p.confirmed)
+	if left := p.next(messages); len(left) > 0 {
 		t.Fatalf("%d messages were not confirmed", len(left))
 	}
 	t.Logf("%d messages were sent %d times", messages, p.sent)
@@ -84,18 +99,20 @@ func (p *retrying) publish(ctx context.Context, url string) error {
 		return err
 	}
 	defer conn.Close()
+	defer p.do(func() { p.flying = 0 })
 	for {
-		left := p.left(100)
-		if len(left) == 0 {
+		all := p.next(100)
+		if len(all) == 0 {
 			return nil
 		}
 		waits := make(map[int]*amqp.DeferredConfirmation)
-		for _, i := range left {
+		for _, i := range all {
 			p.sent++
 			waits[i], err = ch.PublishWithDeferredConfirm("seen", "", false, false, amqp.Publishing{Body: fmt.Append(nil, i), Headers: amqp.Table{"x-deduplication-header": int32(i)}})
 			if err != nil {
 				return err
 			}
+			p.do(func() { p.flying++ })
 		}
 		for i, w := range waits {
 			limit, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -104,14 +121,16 @@ func (p *retrying) publish(ctx context.Context, url string) error {
 			if err != nil || !ok {
 				return fmt.Errorf("message %d is not confirmed: %w", i, errors.Join(err, context.Cause(ctx)))
 			}
-			p.mu.Lock()
-			p.confirmed[i] = true
-			p.mu.Unlock()
+			p.do(func() {
+				p.confirmed[i] = true
+				p.flying--
+			})
 		}
 	}
 }
 
-// open declares the exchange and a queue behind it.
+// open declares the exchange and a queue behind it. The exchange knows more messages than are
+// sent again.
 func (p *retrying) open(url string) (*amqp.Connection, *amqp.Channel, error) {
 	conn, err := amqp.DialConfig(url, amqp.Config{Dial: amqp.DefaultDial(5 * time.Second)})
 	if err != nil {
@@ -119,7 +138,7 @@ func (p *retrying) open(url string) (*amqp.Connection, *amqp.Channel, error) {
 	}
 	ch, err := conn.Channel()
 	if err == nil {
-		err = ch.ExchangeDeclare("seen", "x-message-deduplication", true, false, false, false, amqp.Table{"x-cache-size": int32(len(p.confirmed))})
+		err = ch.ExchangeDeclare("seen", "x-message-deduplication", true, false, false, false, amqp.Table{"x-cache-size": int32(4_000)})
 	}
 	if err == nil {
 		_, err = ch.QueueDeclare("unique", true, false, false, false, nil)
