@@ -53,7 +53,7 @@ export WEIR_HDFS_JARS ?= $(HDFS)
 export WEIR_CLIENTS ?= $(CLIENTS)
 export WEIR_NFPM ?= $(NFPM)
 
-.PHONY: build demo deb image test check fuzz bench e2e soak clean services clients
+.PHONY: build demo deb image test check fuzz bench e2e soak clean services clients soak-clients
 
 build:
 	@mkdir -p $(BIN)
@@ -102,7 +102,7 @@ e2e: build services clients $(NFPM)
 	@$(REPORT)
 	set -o pipefail; go test $(TAGS) -json -count=1 -timeout 20m ./e2e/... | bin/report
 
-soak: build services clients
+soak: build services clients soak-clients $(NFPM)
 	WEIR_SOAK=1 go test $(TAGS) -count=1 -timeout 60m -v ./storage/journal/model
 	WEIR_SOAK=1 go test $(TAGS) -count=1 -timeout 60m ./storage/open
 	WEIR_SOAK=1 go test $(TAGS) -count=1 -timeout 60m -run '^TestAbsence$$' ./edge/wal
@@ -142,9 +142,11 @@ $(HDFS)/.complete: storage/hdfs/hdfstest/pom.xml
 	  || { rm -rf $(HDFS); echo "NOTE: Hadoop could not be fetched; the HDFS tests will be skipped"; }
 
 # Clients of other languages for the end-to-end tests: Kafka's own (90 jars, 200 MB), those
-# of npm, one of which is compiled (about two minutes), and one of PyPI; RabbitMQ's.
+# of npm, one of which is compiled (about two minutes), and one of PyPI; RabbitMQ's. Those
+# that only make soak uses are apart.
 clients: $(CLIENTS)/java/.complete $(CLIENTS)/javascript/.complete $(CLIENTS)/python/.complete $(CLIENTS)/mqtt/.complete \
-  $(CLIENTS)/amqp-java/.complete $(CLIENTS)/amqp-javascript/.complete
+  $(CLIENTS)/amqp-java/.complete
+soak-clients: $(CLIENTS)/amqp-javascript/.complete
 $(CLIENTS)/java/.complete: $(shell find e2e/clients/java -type f)
 	@echo "fetching Kafka's clients (once)"
 	@rm -rf $(@D) && mkdir -p $(@D)
@@ -163,12 +165,13 @@ $(CLIENTS)/mqtt/.complete: e2e/clients/mqtt/package.json e2e/clients/mqtt/packag
 	@cd $(@D) && npm ci --no-audit --no-fund >npm.log 2>&1 && touch $@ \
 	  || { tail -5 npm.log; echo "NOTE: MQTT.js could not be fetched; its tests will be skipped"; }
 
-# RabbitMQ's Java client, and two of npm.
+# RabbitMQ's Java client.
 $(CLIENTS)/amqp-java/.complete: $(shell find e2e/clients/amqp/java -type f)
 	@rm -rf $(@D) && mkdir -p $(@D)
 	@mvn -q -B -f e2e/clients/amqp/java/pom.xml -Dout=$(@D)/build package dependency:copy-dependencies -DoutputDirectory=$(@D)/lib \
 	  && touch $@ || { rm -rf $(@D); echo "NOTE: RabbitMQ's Java client could not be built; its tests will be skipped"; }
 
+# Two clients of RabbitMQ of npm.
 $(CLIENTS)/amqp-javascript/.complete: e2e/clients/amqp/javascript/package.json e2e/clients/amqp/javascript/package-lock.json
 	@rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D)
 	@cd $(@D) && npm ci --no-audit --no-fund >npm.log 2>&1 && touch $@ \

@@ -99,15 +99,15 @@ func run(t *testing.T, cmd *exec.Cmd) string {
 
 func last(s string, n int) string { return s[max(0, len(s)-n):] }
 
-// built is a folder that `make clients` makes.
+// built is a folder that `make clients` makes, or `make soak-clients`.
 func built(t *testing.T, name string) string {
 	t.Helper()
 	dir := filepath.Join(os.Getenv("WEIR_CLIENTS"), name)
 	if _, err := os.Stat(filepath.Join(dir, ".complete")); err != nil {
 		if os.Getenv("WEIR_REQUIRE_SERVICES") != "" {
-			t.Fatalf("the %s clients are not there (make clients): %v", name, err)
+			t.Fatalf("the %s clients are not there (make clients soak-clients): %v", name, err)
 		}
-		t.Skipf("SKIPPED: the %s clients are not there (make clients): %v", name, err)
+		t.Skipf("SKIPPED: the %s clients are not there (make clients soak-clients): %v", name, err)
 	}
 	return dir
 }
