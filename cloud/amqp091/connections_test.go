@@ -26,7 +26,7 @@ func TestConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	publish(t, ch, "q", "one")
-	<-deliveries
+	next(t, deliveries)
 	all := d.server.Connections()
 	if len(all) != 1 {
 		t.Fatalf("%+v", all)

@@ -112,6 +112,21 @@ func declareQueue(t testing.TB, ch *amqp.Channel, name string, arguments amqp.Ta
 	}
 }
 
+// next returns the next message of a consumer.
+func next(t testing.TB, in <-chan amqp.Delivery) amqp.Delivery {
+	t.Helper()
+	select {
+	case m, ok := <-in:
+		if !ok {
+			t.Fatal("the consumer has ended")
+		}
+		return m
+	case <-time.After(20 * time.Second):
+		t.Fatal("no message came")
+		panic("not reached")
+	}
+}
+
 // publish publishes bodies to a queue, durable on return.
 func publish(t testing.TB, ch *amqp.Channel, to string, bodies ...string) {
 	t.Helper()
@@ -290,7 +305,7 @@ func TestRound(t *testing.T) {
 	}
 	var got []string
 	for range 3 {
-		m := <-in
+		m := next(t, in)
 		got = append(got, string(m.Body))
 		if string(m.Body) == "b" {
 			if err := m.Ack(false); err != nil {
@@ -298,7 +313,7 @@ func TestRound(t *testing.T) {
 			}
 		}
 	}
-	got = append(got, string((<-in).Body))
+	got = append(got, string(next(t, in).Body))
 	if !slices.Equal(got, []string{"a", "b", "c", "d"}) {
 		t.Errorf("got %v", got)
 	}

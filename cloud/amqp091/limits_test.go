@@ -52,7 +52,7 @@ func TestUnread(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range messages {
-		<-in
+		next(t, in)
 	}
 }
 

@@ -100,7 +100,7 @@ func TestConsumerOfRevokedUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	publish(t, bobs, "q", "a")
-	got := <-deliveries
+	got := next(t, deliveries)
 	if string(got.Body) != "a" {
 		t.Errorf("got %q", got.Body)
 	}

@@ -39,7 +39,7 @@ func TestZeroTTL(t *testing.T) {
 		}
 		for _, body := range []string{"first", "second"} {
 			send(body)
-			m := <-got
+			m := next(t, got)
 			if string(m.Body) != body || m.Redelivered {
 				t.Fatalf("%s: delivered %s, redelivered is %v", queue, m.Body, m.Redelivered)
 			}

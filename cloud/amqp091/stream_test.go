@@ -118,7 +118,7 @@ func TestStream(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range int64(4) {
-			m := <-in
+			m := next(t, in)
 			if string(m.Body) != string('0'+rune(i)) || m.Headers["x-stream-offset"] != i || m.RoutingKey != "sensors.a.b" || m.Redelivered {
 				t.Fatalf("message %d is %q with %v and routing key %q", i, m.Body, m.Headers, m.RoutingKey)
 			}
@@ -170,14 +170,14 @@ func TestStreamQuota(t *testing.T) {
 	if err := ch.Qos(10, 0, false); err != nil {
 		t.Fatal(err)
 	}
+	began := time.Now()
 	in, err := ch.Consume("sensors", "tag", false, false, false, false, amqp.Table{"x-stream-offset": "first"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-in
-	began := time.Now()
+	next(t, in)
 	d.append("sensors", "y")
-	if m := <-in; string(m.Body) != "y" || time.Since(began) < 300*time.Millisecond {
+	if m := next(t, in); string(m.Body) != "y" || time.Since(began) < 300*time.Millisecond {
 		t.Errorf("%q came after %v, though 150 kB came before at 100 kB/s", m.Body, time.Since(began))
 	}
 }
@@ -205,26 +205,33 @@ func TestStreamConsumers(t *testing.T) {
 	}
 }
 
+// addUser adds a user who may do all to queues.
+func (d *streamDoor) addUser(name string) {
+	d.t.Helper()
+	c, err := auth.NewCredential(auth.SCRAMSHA256, name)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if err := d.users.SetCredentials(d.t.Context(), name, c); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := d.users.SetVhostPermissions(d.t.Context(), auth.VhostPermissions{User: name, Vhost: "/", Configure: ".*", Write: ".*", Read: ".*"}); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// allow returns an ACL for the topic "sensors".
+func allow(user string, op auth.Operation) auth.ACL {
+	return auth.ACL{Resource: auth.Resource{Type: auth.Topic, Pattern: auth.Literal, Name: "sensors"},
+		Rule: auth.Rule{Principal: auth.Principal(user), Host: auth.Any, Operation: op, Permission: auth.Allow}}
+}
+
 // TestStreamACLs: where topics need ACLs, so do stream queues: READ, WRITE and for
 // a new topic CREATE to declare one, READ to consume, as long as that lasts.
 func TestStreamACLs(t *testing.T) {
 	d := openStreamDoor(t, true)
-	for _, name := range []string{"ann", "bob"} {
-		c, err := auth.NewCredential(auth.SCRAMSHA256, name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := d.users.SetCredentials(t.Context(), name, c); err != nil {
-			t.Fatal(err)
-		}
-		if err := d.users.SetVhostPermissions(t.Context(), auth.VhostPermissions{User: name, Vhost: "/", Configure: ".*", Write: ".*", Read: ".*"}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	allow := func(user string, op auth.Operation) auth.ACL {
-		return auth.ACL{Resource: auth.Resource{Type: auth.Topic, Pattern: auth.Literal, Name: "sensors"},
-			Rule: auth.Rule{Principal: auth.Principal(user), Host: auth.Any, Operation: op, Permission: auth.Allow}}
-	}
+	d.addUser("ann")
+	d.addUser("bob")
 	grant := func(all ...auth.ACL) {
 		t.Helper()
 		if err := d.users.AddACLs(t.Context(), all...); err != nil {
@@ -242,11 +249,12 @@ func TestStreamACLs(t *testing.T) {
 		_, err := ch.QueueDeclare("sensors", true, false, false, false, streamArguments)
 		return err
 	}
-	consume := func(ch *amqp.Channel) error {
+	var in <-chan amqp.Delivery // of the last one that consumes
+	consume := func(ch *amqp.Channel) (err error) {
 		if err := ch.Qos(1, 0, false); err != nil {
 			return err
 		}
-		_, err := ch.Consume("sensors", "tag", false, false, false, false, nil)
+		in, err = ch.Consume("sensors", "tag", false, false, false, false, nil)
 		return err
 	}
 	grant(allow("ann", auth.Read))
@@ -274,7 +282,10 @@ func TestStreamACLs(t *testing.T) {
 			t.Errorf("consumer %s was cancelled", tag)
 		}
 	case <-time.After(10 * time.Second):
-		t.Error("a consumer goes on without its ACL")
+		t.Fatal("a consumer goes on without its ACL")
+	}
+	if m, ok := <-in; ok { // it is closed when the consumer was cancelled
+		t.Errorf("%q was delivered without an ACL", m.Body)
 	}
 }
 
