@@ -61,14 +61,13 @@ func (m *Manager) judge(at Place, member string, all []Acknowledgement, start in
 				return
 			}
 			p.rows(first, last, func(l lease) {
-				r := l.verdict(v, settings.Deliveries)
+				r := l.outcome(v, settings.Deliveries)
 				u.Changes = append(u.Changes, r)
 				if d, ok := l.deadRow(v, r, &settings); ok {
 					dead = append(dead, d)
 				}
-				p.count(&l, v, settings.Deliveries)
 			})
-			p.change(first, last, func(l lease) (lease, bool) { l.ending = true; return l, true })
+			p.change(first, last, func(l lease) (lease, bool) { l.ending, l.verdict = true, v; return l, true })
 		})
 	}
 	return p, u, dead, nil
@@ -118,8 +117,8 @@ func (p *partition) acquiredBy(member string, first, last int64) bool {
 	return at > last
 }
 
-// verdict returns what becomes of the records of a lease.
-func (l *lease) verdict(v Verdict, deliveries int) state.Run {
+// outcome returns what becomes of the records of a lease.
+func (l *lease) outcome(v Verdict, deliveries int) state.Run {
 	r := state.Run{First: l.first, Last: l.last, Done: v != Release || l.count >= deliveries}
 	if !r.Done {
 		r.Count = min(l.count, state.MaxCount)
@@ -141,18 +140,21 @@ func (m *Manager) settle(p *partition, u state.Updated, dead []deadRow, done fun
 	})
 }
 
-// end ends the leases of records, whose entry is durable; after an error they are acquired
-// as before.
+// end ends the leases of records, whose entry is durable, and counts them; after an error
+// they are acquired as before.
 func (m *Manager) end(p *partition, changes []state.Run, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, c := range changes {
 		p.change(c.First, c.Last, func(l lease) (lease, bool) {
-			if l.ending {
-				l.ending = false
-				return l, err != nil && l.count > 0
+			if !l.ending {
+				return l, true
 			}
-			return l, true
+			if err == nil {
+				p.count(&l, c.Done)
+			}
+			l.ending, l.verdict = false, Gap
+			return l, err != nil && l.count > 0
 		})
 	}
 	p.wake()

@@ -76,12 +76,16 @@ func (m *Manager) settleDead(p *partition, u state.Updated, dead []deadRow, done
 	topic, err := m.deadLetterTopic(p, settings.DeadLetters)
 	m.sayUsable(p.place.Group, settings.DeadLetters, err)
 	if err != nil {
-		m.mu.Lock()
-		for _, d := range dead {
-			p.uncopied += d.last - d.first + 1
-		}
-		m.mu.Unlock()
-		m.settle(p, u, nil, done)
+		m.settle(p, u, nil, func(err error) {
+			if err == nil {
+				m.mu.Lock()
+				for _, d := range dead {
+					p.uncopied += d.last - d.first + 1
+				}
+				m.mu.Unlock()
+			}
+			done(err)
+		})
 		return
 	}
 	m.mu.Lock()

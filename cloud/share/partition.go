@@ -24,15 +24,15 @@ type partition struct {
 	copied, uncopied             int64
 }
 
-// count counts the records of a lease that ends with a verdict.
-func (p *partition) count(l *lease, v Verdict, deliveries int) {
+// count counts the records of a lease that has ended; done reports whether they are.
+func (p *partition) count(l *lease, done bool) {
 	n := l.last - l.first + 1
 	switch {
-	case v == Accept:
+	case l.verdict == Accept:
 		p.accepted += n
-	case v == Reject:
+	case l.verdict == Reject:
 		p.rejected += n
-	case v == Release && l.count >= deliveries:
+	case l.verdict == Release && done:
 		p.archived += n
 	}
 }
@@ -43,7 +43,8 @@ type lease struct {
 	count       int    // which delivery it is; 0: there are no records that could be delivered
 	member      string // that has acquired them
 	until       time.Time
-	ending      bool // an entry that ends the lease is on its way
+	ending      bool    // an entry that ends the lease is on its way
+	verdict     Verdict // with which, if ending; Gap if there was none
 }
 
 // end forgets the leases.
@@ -122,7 +123,7 @@ func (p *partition) add(l lease) {
 }
 
 func (l *lease) alike(o *lease) bool {
-	return l.count == o.count && l.member == o.member && l.until.Equal(o.until) && l.ending == o.ending
+	return l.count == o.count && l.member == o.member && l.until.Equal(o.until) && l.ending == o.ending && l.verdict == o.verdict
 }
 
 // change replaces the leases of the records from first to last, row by row; with false

@@ -68,13 +68,12 @@ func (m *Manager) ending(p *partition, match func(*lease) bool) (state.Updated, 
 	settings := m.o.Settings(p.place.Group).withDefaults()
 	for i := range p.leases {
 		if l := &p.leases[i]; !l.ending && match(l) {
-			l.ending = true
-			r := l.verdict(Release, settings.Deliveries)
+			l.ending, l.verdict = true, Release
+			r := l.outcome(Release, settings.Deliveries)
 			u.Changes = append(u.Changes, r)
 			if d, ok := l.deadRow(Release, r, &settings); ok {
 				dead = append(dead, d)
 			}
-			p.count(l, Release, settings.Deliveries)
 		}
 	}
 	return u, dead, len(u.Changes) > 0

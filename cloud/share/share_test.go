@@ -453,3 +453,48 @@ func TestUsage(t *testing.T) {
 		usage(Usage{Lag: 1})
 	})
 }
+
+// TestCountsDurable: records count as done when that is durable, not when it is tried.
+func TestCountsDurable(t *testing.T) {
+	for name, usable := range map[string]string{"": "", "dlq.t": "true", "dlq.u": "false"} {
+		s := earliest
+		s.Deliveries, s.DeadLetters = 1, name
+		run(t, 0, s, func(w *world) {
+			if topic, ok := w.log.Topic(name); ok {
+				w.want(w.log.AlterTopic(w.t.Context(), topic.ID, map[string]string{DeadLetterEnable: usable}), nil)
+			}
+			w.append(recordtest.Batch("a", "b", "c", "d", "e", "f"))
+			w.acquire("m", 0)
+			w.want(w.ack("m", 0, 2, Accept, Reject, Release), nil)
+			before, log := w.Manager, w.log
+			counts := func() [4]int64 {
+				before.mu.Lock()
+				defer before.mu.Unlock()
+				p := before.groups["g"][topicPart{w.topic, 0}]
+				return [4]int64{p.accepted, p.rejected, p.archived, p.uncopied}
+			}
+			want := [4]int64{1, 1, 1, 0}
+			if usable == "false" {
+				want[3] = 2
+			}
+			if got := counts(); got != want {
+				t.Errorf("%q: %v, want %v", name, got, want)
+			}
+			w.open()
+			for o, v := range map[int64]Verdict{3: Accept, 4: Reject} {
+				done := make(chan error, 1)
+				before.Acknowledge(w.place(), "m", []Acknowledgement{{o, o, []Verdict{v}}}, func(err error) { done <- err })
+				if err := <-done; !gone(err) {
+					t.Errorf("%q: the verdict was taken: %v", name, err)
+				}
+			}
+			time.Sleep(2 * time.Second) // the leases end
+			synctest.Wait()
+			if got := counts(); got != want {
+				t.Errorf("%q: %v after what failed, want %v", name, got, want)
+			}
+			_ = log.Close() // it is fenced
+			w.want(before.Close(), nil)
+		})
+	}
+}
