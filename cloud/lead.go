@@ -74,7 +74,7 @@ func (n *Node) lead(ctx context.Context, self cluster.Node, epoch uint64) (err e
 	if err != nil {
 		return err
 	}
-	own := n.newOwned()
+	own := n.newOwned(self.ID)
 	err = own.Open(ctx, commitlog.Options{
 		Bucket: n.bucket, Shard: onlyShard, Node: n.o.Node, Info: info, Epoch: epoch, Linger: n.o.Linger, Upkeep: n.o.Upkeep, Log: n.o.Log,
 		Beside:   []string{fleet.AuthorityKey},
@@ -152,14 +152,14 @@ func (n *Node) bridgeLag() float64 {
 	return 0
 }
 
-// newOwned makes the machines of the shard that this node is about to own.
-func (n *Node) newOwned() *owned {
+// newOwned makes the machines of the shard that this node is about to own. number is its own.
+func (n *Node) newOwned(number int32) *owned {
 	changed := settings.New()
 	return &owned{Shard: shard.New(shard.Options{
 		Log:      n.o.Log,
 		Settings: changed,
 		Groups:   group.Options{Timeouts: broker.GroupTimeouts(changed)},
-		Shares:   share.Options{Settings: broker.ShareSettings(changed)},
+		Shares:   share.Options{Settings: broker.ShareSettings(changed, number)},
 		Txns:     txn.Options{Ended: n.broker.TransactionEnded},
 		Fleet:    fleet.Options{CA: n.ca},
 		Users:    auth.Options{SuperUsers: n.o.SuperUsers, Changed: n.dropUser},

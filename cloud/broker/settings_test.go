@@ -128,7 +128,7 @@ func TestAlterTopic(t *testing.T) {
 func TestShareSettings(t *testing.T) {
 	s := settings.New()
 	s.Serve(machinetest.New(s))
-	of := ShareSettings(s)
+	of := ShareSettings(s, 7)
 	if got := of("g"); got != (share.Settings{}) {
 		t.Errorf("%+v", got)
 	}
@@ -147,6 +147,13 @@ func TestShareSettings(t *testing.T) {
 		if got := of("g"); got != want {
 			t.Errorf("%s: %+v, want %+v", value, got, want)
 		}
+	}
+	node := settings.Resource{Kind: settings.Node, Name: "7"}
+	if err := s.Alter(t.Context(), node, func(old map[string]string) error { old["message.max.bytes"] = "2000"; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if got := of("g").BatchBytes; got != 2000 {
+		t.Errorf("a batch may have %d bytes", got)
 	}
 	for _, bad := range []string{"", "never", "by_duration:", "by_duration:P", "by_duration:PT", "by_duration:PT0S", "by_duration:-PT1S", "by_duration:P99999999999D"} {
 		if err := CheckGroup(map[string]string{shareReset: bad}); !errors.Is(err, ErrInvalidConfig) {

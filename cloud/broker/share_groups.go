@@ -233,8 +233,8 @@ func parseReset(v string) (s share.Settings, ok bool) {
 }
 
 // ShareSettings returns a function that returns the settings of a share group, for
-// share.Options.
-func ShareSettings(s *settings.Settings) func(group string) share.Settings {
+// share.Options. node is the number of this one, which has defaults of topics.
+func ShareSettings(s *settings.Settings, node int32) func(group string) share.Settings {
 	return func(group string) share.Settings {
 		values := s.Of(settings.Resource{Kind: settings.Group, Name: group})
 		if len(values) == 0 {
@@ -252,6 +252,11 @@ func ShareSettings(s *settings.Settings) func(group string) share.Settings {
 		result.Lock = time.Duration(number(shareLock)) * time.Millisecond
 		result.Deliveries, result.Locks = int(number(shareDeliveries)), int(number(shareLocks))
 		result.DeadLetters, result.CopyDead = values[shareDeadLetters], values[shareCopyDead] == "true"
+		if result.DeadLetters != "" {
+			if n, err := strconv.Atoi(TopicDefaults(s, node)[maxMessageBytes]); err == nil { // else it is not set
+				result.BatchBytes = n
+			}
+		}
 		return result
 	}
 }

@@ -74,7 +74,7 @@ func open(t testing.TB, o setup) *door {
 		Log:      quiet,
 		Settings: dynamic,
 		Groups:   group.Options{ConsumerHeartbeat: o.pulse, Timeouts: broker.GroupTimeouts(dynamic)},
-		Shares:   share.Options{Settings: broker.ShareSettings(dynamic)},
+		Shares:   share.Options{Settings: broker.ShareSettings(dynamic, 7)},
 		Txns:     txn.Options{Ended: func(how txn.Ending) { b.TransactionEnded(how) }},
 		Users:    auth.Options{SuperUsers: []string{"User:root"}, Changed: changed},
 		Quotas:   quota.Options{Now: o.now},

@@ -59,14 +59,15 @@ type letters struct {
 	topic   logstate.Topic // where they go
 	source  string         // name of the topic that they come from
 	copy    bool           // with key, value and headers of the record
+	limit   int            // bytes of a batch
 	update  state.Updated
 	builder *record.Builder
 }
 
-// How many bytes of dead letters go into one slot, and the largest record that is copied.
+// How many bytes are read at once, and the most in one batch of dead letters.
 const (
-	letterBytes = 1 << 20
-	copiedBytes = 3 << 20
+	readBytes   = 1 << 20
+	letterBytes = 3 << 20
 )
 
 // settleDead is settle for an update that makes dead letters of records. It takes as many
@@ -101,7 +102,7 @@ func (m *Manager) settleDead(p *partition, u state.Updated, dead []deadRow, done
 		defer m.pending.Done()
 		m.copies <- struct{}{}
 		defer func() { <-m.copies }()
-		l := letters{m: m, p: p, topic: topic, copy: settings.CopyDead, builder: record.NewBuilder(record.None)}
+		l := letters{m: m, p: p, topic: topic, copy: settings.CopyDead, limit: batchBytes(topic, &settings), builder: record.NewBuilder(record.None)}
 		if t, ok := m.log.TopicByID(p.place.Topic); ok {
 			l.source = t.Name
 		}
@@ -111,6 +112,15 @@ func (m *Manager) settleDead(p *partition, u state.Updated, dead []deadRow, done
 		}
 		done(err)
 	}()
+}
+
+// batchBytes returns how many bytes a batch in a topic for dead letters may have.
+func batchBytes(t logstate.Topic, s *Settings) int {
+	limit, err := strconv.Atoi(t.Configs["max.message.bytes"])
+	if err != nil {
+		limit = s.BatchBytes // the topic does not say
+	}
+	return min(limit, letterBytes)
 }
 
 // deadLetterTopic returns the topic for the dead letters of a partition, or why it cannot
@@ -168,7 +178,7 @@ func (l *letters) write(u state.Updated, dead []deadRow) error {
 func (l *letters) row(d deadRow) (rest state.Run, err error) {
 	m, from := l.m, d.first
 	for from <= d.last {
-		f, err := m.log.Fetch(m.ctx, l.p.place.Topic, l.p.place.Partition, from, letterBytes)
+		f, err := m.log.Fetch(m.ctx, l.p.place.Topic, l.p.place.Partition, from, readBytes)
 		if errors.Is(err, commitlog.ErrOffsetOutOfRange) && f.Start > from {
 			l.done(from, min(f.Start-1, d.last))
 			from = f.Start // retention has removed records
@@ -209,10 +219,7 @@ func (l *letters) batch(b record.Batch, from *int64, d deadRow) error {
 			}
 			l.done(*from, r.Offset)
 			*from = r.Offset + 1
-			if l.builder.Size() < letterBytes {
-				return nil
-			}
-			return l.submit()
+			return nil
 		})
 		if err != nil {
 			return fmt.Errorf("copy dead letters: %w", err)
@@ -236,7 +243,8 @@ func (l *letters) done(first, last int64) {
 	l.update.Changes = append(l.update.Changes, state.Run{First: first, Last: last, Done: true})
 }
 
-// add adds the dead letter of a record.
+// add adds the dead letter of a record, in a batch of its own if it does not fit behind the
+// others. A record that is too large for a batch is not copied.
 func (l *letters) add(r *record.Record, d deadRow) error {
 	at := l.p.place
 	letter := record.Record{Timestamp: l.m.o.Now().UnixMilli(), Headers: []record.Header{
@@ -247,15 +255,27 @@ func (l *letters) add(r *record.Record, d deadRow) error {
 		{Key: headerDeliveries, Value: strconv.AppendInt(nil, int64(d.count), 10)},
 		{Key: headerMessage, Value: []byte(d.message)},
 	}}
-	size := len(r.Key) + len(r.Value)
-	for i := range r.Headers {
-		size += len(r.Headers[i].Key) + len(r.Headers[i].Value)
-	}
-	if l.copy && size <= copiedBytes && len(r.Headers)+len(letter.Headers) <= record.MaxHeaders {
-		letter.Key, letter.Value = r.Key, r.Value
+	size := sizeOf(&letter)
+	if whole := size + sizeOf(r); l.copy && record.HeaderSize+whole <= l.limit && len(r.Headers)+len(letter.Headers) <= record.MaxHeaders {
+		letter.Key, letter.Value, size = r.Key, r.Value, whole
 		letter.Headers = append(letter.Headers, r.Headers...)
 	}
+	if l.builder.Len() > 0 && l.builder.Size()+size > l.limit {
+		if err := l.submit(); err != nil {
+			return err
+		}
+	}
 	return l.builder.Append(&letter)
+}
+
+// sizeOf returns the most bytes that a record takes in a batch.
+func sizeOf(r *record.Record) int {
+	const fields = 5 * 8
+	n := fields + len(r.Key) + len(r.Value)
+	for i := range r.Headers {
+		n += 10 + len(r.Headers[i].Key) + len(r.Headers[i].Value)
+	}
+	return n
 }
 
 // submit makes what was collected durable, and waits for it.

@@ -120,6 +120,16 @@ func TestDeadLettersBare(t *testing.T) {
 	})
 }
 
+// acquireAll has a member acquire so many records.
+func (w *world) acquireAll(member string, records int64) {
+	w.t.Helper()
+	for records > 0 {
+		for _, d := range w.acquire(member, 0) {
+			records -= d.Last - d.First + 1
+		}
+	}
+}
+
 // TestDeadLettersMany: dead letters that do not fit into a slot take several.
 func TestDeadLettersMany(t *testing.T) {
 	s := earliest
@@ -129,14 +139,10 @@ func TestDeadLettersMany(t *testing.T) {
 		for range 6 {
 			w.append(full(w, large))
 		}
-		w.append(full(w, strings.Repeat("y", copiedBytes)))
+		w.append(full(w, strings.Repeat("y", 1<<20)))
 		w.append(recordtest.Batch("a", "b"))
 		w.transaction(7, 1, true, "c") // and a marker
-		for n := int64(0); n < 10; {
-			for _, d := range w.acquire("m", 0) {
-				n += d.Last - d.First + 1
-			}
-		}
+		w.acquireAll("m", 10)
 		w.want(w.ack("m", 0, 9, Reject), nil)
 		all := w.letters("dlq.t")
 		if len(all) != 10 {
@@ -156,6 +162,63 @@ func TestDeadLettersMany(t *testing.T) {
 			w.t.Errorf("%+v", o)
 		}
 	})
+}
+
+// TestDeadLettersLimit: a batch of dead letters is not larger than the topic allows, and a
+// record for which it would have to be is not copied.
+func TestDeadLettersLimit(t *testing.T) {
+	const limit = 2000
+	for _, own := range []bool{true, false} {
+		s := earliest
+		s.DeadLetters, s.CopyDead = "dlq.t", true
+		if !own {
+			s.BatchBytes = limit
+		}
+		run(t, 0, s, func(w *world) {
+			if topic, _ := w.log.Topic("dlq.t"); own {
+				w.want(w.log.AlterTopic(w.t.Context(), topic.ID, map[string]string{DeadLetterEnable: "true", "max.message.bytes": strconv.Itoa(limit)}), nil)
+			}
+			const large = 7 // its number
+			for i := range 20 {
+				size := 300
+				if i == large {
+					size = limit
+				}
+				w.append(full(w, strings.Repeat("x", size)))
+			}
+			w.acquireAll("m", 20)
+			w.want(w.ack("m", 0, 19, Reject), nil)
+			all := w.letters("dlq.t")
+			if len(all) != 20 {
+				w.t.Fatalf("%d dead letters", len(all))
+			}
+			for i, l := range all {
+				if !strings.Contains(l, fmt.Sprintf(" offset:%d ", i)) || strings.HasPrefix(l, "k=x") != (i != large) {
+					w.t.Errorf("letter %d: %.80q", i, l)
+				}
+			}
+			if n := w.largest("dlq.t"); n > limit || n < limit/2 {
+				w.t.Errorf("the largest batch has %d bytes, the limit is %d", n, limit)
+			}
+		})
+	}
+}
+
+// largest returns the size of the largest batch in a topic.
+func (w *world) largest(topic string) (size int) {
+	w.t.Helper()
+	t, _ := w.log.Topic(topic)
+	_, end, err := w.log.Bounds(t.ID, 0)
+	w.want(err, nil)
+	for at := int64(0); at < end; {
+		f, err := w.log.Fetch(w.t.Context(), t.ID, 0, at, 1<<20)
+		w.want(err, nil)
+		for _, b := range f.Batches {
+			size, at = max(size, len(b)), record.Batch(b).NextOffset()
+		}
+		f.Lease.Release()
+	}
+	return size
 }
 
 // syncBuffer is a buffer for several goroutines.

@@ -51,12 +51,14 @@ type Settings struct {
 
 	DeadLetters string // the topic to which records are copied that are done without success; "": none
 	CopyDead    bool   // with key, value and headers; else only where from and why
+	BatchBytes  int    // the most in a batch of that topic if it has no max.message.bytes itself; 1 MiB and 12 bytes
 }
 
 func (s Settings) withDefaults() Settings {
 	s.Lock = cmp.Or(s.Lock, 30*time.Second)
 	s.Deliveries = cmp.Or(s.Deliveries, 5)
 	s.Locks = cmp.Or(s.Locks, 2_000)
+	s.BatchBytes = cmp.Or(s.BatchBytes, 1<<20+12)
 	return s
 }
 
