@@ -13,6 +13,36 @@ import (
 	"github.com/weirmq/weir/e2e/harness"
 )
 
+// richQueue returns a channel on which the queue "rich" is declared, which has priorities and
+// gets what devices publish.
+func richQueue(t *testing.T, address string) *amqp.Channel {
+	t.Helper()
+	conn, err := amqp.Dial("amqp://guest:guest@" + address + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	ch, err := conn.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ch.QueueDeclare("rich", true, false, false, false, amqp.Table{"x-max-priority": int32(9)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := ch.QueueBind("rich", "sensors.#", "amq.topic", false, nil); err != nil {
+		t.Fatal(err)
+	}
+	return ch
+}
+
+// userProperties returns arguments of mosquitto_pub: names and values in turns.
+func userProperties(all ...string) (args []string) {
+	for i := 0; i < len(all); i += 2 {
+		args = append(args, "-D", "PUBLISH", "user-property", all[i], all[i+1])
+	}
+	return args
+}
+
 // TestRichMessages: what a device says of a message in MQTT 5 acts in a queue: its user
 // properties x-delay and x-priority, and its expiry. The rest is there for the consumer.
 func TestRichMessages(t *testing.T) {
@@ -27,21 +57,7 @@ func TestRichMessages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := amqp.Dial("amqp://guest:guest@" + address + "/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	ch, err := conn.Channel()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := ch.QueueDeclare("rich", true, false, false, false, amqp.Table{"x-max-priority": int32(9)}); err != nil {
-		t.Fatal(err)
-	}
-	if err := ch.QueueBind("rich", "sensors.#", "amq.topic", false, nil); err != nil {
-		t.Fatal(err)
-	}
+	ch := richQueue(t, address)
 	publish := func(body string, more ...string) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -51,16 +67,10 @@ func TestRichMessages(t *testing.T) {
 			t.Fatalf("%v: %v\n%s", args, err, out)
 		}
 	}
-	property := func(all ...string) (args []string) {
-		for i := 0; i < len(all); i += 2 {
-			args = append(args, "-D", "PUBLISH", "user-property", all[i], all[i+1])
-		}
-		return args
-	}
 	began := time.Now()
-	publish("late", append(property("x-delay", "4000"), "-D", "PUBLISH", "message-expiry-interval", "60")...)
+	publish("late", append(userProperties("x-delay", "4000"), "-D", "PUBLISH", "message-expiry-interval", "60")...)
 	publish("low")
-	publish("high", append(property("x-priority", "7", "unit", "bar"), "-D", "PUBLISH", "content-type", "text/plain", "-D", "PUBLISH", "response-topic", "answers/1",
+	publish("high", append(userProperties("x-priority", "7", "unit", "bar"), "-D", "PUBLISH", "content-type", "text/plain", "-D", "PUBLISH", "response-topic", "answers/1",
 		"-D", "PUBLISH", "correlation-data", "c1")...)
 	within(t, 30*time.Second, "two messages that are not delayed", func() bool {
 		q, err := ch.QueueDeclarePassive("rich", true, false, false, false, nil)

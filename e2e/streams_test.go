@@ -39,6 +39,74 @@ func streamChannel(url, name string) (*amqp.Connection, *amqp.Channel, error) {
 	return conn, ch, nil
 }
 
+// bindTopic declares a queue and binds it to amq.topic.
+func bindTopic(t *testing.T, ch *amqp.Channel, queue, key string) {
+	t.Helper()
+	if _, err := ch.QueueDeclare(queue, true, false, false, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := ch.QueueBind(queue, key, "amq.topic", false, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// confirmed publishes a message and waits for its confirm.
+func confirmed(t *testing.T, ch *amqp.Channel, exchange, key string, m amqp.Publishing) {
+	t.Helper()
+	if err := ch.Confirm(false); err != nil {
+		t.Fatal(err)
+	}
+	limit, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	f, err := ch.PublishWithDeferredConfirmWithContext(limit, exchange, key, false, false, m)
+	if err == nil {
+		_, err = f.WaitContext(limit)
+	}
+	if err != nil || !f.Acked() {
+		t.Fatalf("publish %s: %v", m.Body, err)
+	}
+}
+
+// toKafka produces a record.
+func toKafka(t *testing.T, client *kgo.Client, r *kgo.Record) {
+	t.Helper()
+	if err := client.ProduceSync(t.Context(), r).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// poll returns the values and the keys of so many records.
+func poll(t *testing.T, client *kgo.Client, records int) (values, keys []string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for len(values) < records {
+		fetches := client.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			t.Fatalf("after %q: %v", values, err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			values, keys = append(values, string(r.Value)), append(keys, string(r.Key))
+		})
+	}
+	return values, keys
+}
+
+// delivered returns the next message of a consumer.
+func delivered(t *testing.T, in <-chan amqp.Delivery) amqp.Delivery {
+	t.Helper()
+	select {
+	case m, ok := <-in:
+		if !ok {
+			t.Fatal("the consumer has ended")
+		}
+		return m
+	case <-time.After(20 * time.Second):
+		t.Fatal("no message came")
+		panic("not reached")
+	}
+}
+
 // TestStreamQueues: a stream queue and Kafka's clients share a topic, in both directions,
 // and what is published to amq.topic reaches it.
 func TestStreamQueues(t *testing.T) {
@@ -50,9 +118,7 @@ func TestStreamQueues(t *testing.T) {
 	}
 	defer kafka.Close()
 	reading := &kgo.Record{Topic: "sensors", Key: []byte("sensors/pump/7"), Value: []byte("from Kafka"), Headers: []kgo.RecordHeader{{Key: "content-type", Value: []byte("text/plain")}}}
-	if err := kafka.ProduceSync(t.Context(), reading).FirstErr(); err != nil {
-		t.Fatal(err)
-	}
+	toKafka(t, kafka, reading)
 	conn, ch, err := streamChannel("amqp://guest:guest@"+c.Cloud.Addr["amqp"]+"/", "sensors")
 	if err != nil {
 		t.Fatal(err)
@@ -62,43 +128,21 @@ func TestStreamQueues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ch.QueueDeclare("bound", true, false, false, false, nil); err != nil {
-		t.Fatal(err)
-	}
-	if err := ch.QueueBind("bound", "sensors.#", "amq.topic", false, nil); err != nil {
-		t.Fatal(err)
-	}
-	if m := <-in; string(m.Body) != "from Kafka" || m.RoutingKey != "sensors.pump.7" || m.ContentType != "text/plain" || m.Headers["x-stream-offset"] != int64(0) {
+	bindTopic(t, ch, "bound", "sensors.#")
+	if m := delivered(t, in); string(m.Body) != "from Kafka" || m.RoutingKey != "sensors.pump.7" || m.ContentType != "text/plain" || m.Headers["x-stream-offset"] != int64(0) {
 		t.Errorf("the record came as %q with routing key %q, type %q and headers %v", m.Body, m.RoutingKey, m.ContentType, m.Headers)
 	}
-	if err := ch.Confirm(false); err != nil {
-		t.Fatal(err)
-	}
 	for _, p := range []struct{ exchange, key, body string }{{"", "sensors", "to the queue"}, {"amq.topic", "sensors.pump.8", "to amq.topic"}, {"amq.topic", "unknown.pump", "to nobody"}} {
-		f, err := ch.PublishWithDeferredConfirmWithContext(t.Context(), p.exchange, p.key, false, false, amqp.Publishing{Body: []byte(p.body), MessageId: "7"})
-		if err != nil || !f.Wait() {
-			t.Fatalf("publish %s: %v", p.body, err)
-		}
+		confirmed(t, ch, p.exchange, p.key, amqp.Publishing{Body: []byte(p.body), MessageId: "7"})
 	}
-	var values, keys []string
-	for len(values) < 3 {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		fetches := kafka.PollFetches(ctx)
-		cancel()
-		if err := fetches.Err(); err != nil {
-			t.Fatalf("after %q: %v", values, err)
-		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			values, keys = append(values, string(r.Value)), append(keys, string(r.Key))
-		})
-	}
+	values, keys := poll(t, kafka, 3)
 	slices.Sort(values)
 	if want := []string{"from Kafka", "to amq.topic", "to the queue"}; !slices.Equal(values, want) || !slices.Contains(keys, "sensors/pump/8") {
 		t.Errorf("Kafka's client got %q with keys %q", values, keys)
 	}
 	var bodies []string
 	for range 2 {
-		m := <-in
+		m := delivered(t, in)
 		if m.MessageId != "7" {
 			t.Errorf("%s has the message id %q", m.Body, m.MessageId)
 		}
@@ -109,9 +153,7 @@ func TestStreamQueues(t *testing.T) {
 		t.Errorf("the stream queue delivered %q", bodies)
 	}
 	second := &kgo.Record{Topic: "sensors", Key: []byte("sensors/pump/9"), Value: []byte("again from Kafka")}
-	if err := kafka.ProduceSync(t.Context(), second).FirstErr(); err != nil {
-		t.Fatal(err)
-	}
+	toKafka(t, kafka, second)
 	for _, want := range []string{"to amq.topic", "again from Kafka"} { // and not once more through the topic
 		within(t, 10*time.Second, "queue bound has "+want, func() bool {
 			m, ok, err := ch.Get("bound", true)
