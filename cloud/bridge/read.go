@@ -111,7 +111,7 @@ func (r *reader) scan(topic string, at broker.Place, next int64, f broker.Fetche
 			return next, nil
 		}
 		r.scanned += len(b)
-		if !b.Control() && !aborted(f.Aborted, b) {
+		if f.Committed(b) {
 			err := b.Each(logstate.MaxInflated, func(rec *record.Record) error {
 				if rec.Offset < next {
 					return nil
@@ -135,19 +135,6 @@ func (r *reader) scan(topic string, at broker.Place, next int64, f broker.Fetche
 		next = b.NextOffset()
 	}
 	return next, nil
-}
-
-// aborted reports whether a batch belongs to an aborted transaction.
-func aborted(all []broker.Aborted, b record.Batch) bool {
-	if !b.Transactional() {
-		return false
-	}
-	for _, a := range all {
-		if a.Producer == b.ProducerID() && a.First <= b.BaseOffset() && b.BaseOffset() <= a.Last {
-			return true
-		}
-	}
-	return false
 }
 
 // take adds a record to the Work if it may reach a queue.

@@ -8,7 +8,6 @@ import (
 	"github.com/weirmq/weir/cloud/share/state"
 	"github.com/weirmq/weir/cloud/stopwatch"
 	"github.com/weirmq/weir/storage/commitlog"
-	logstate "github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -154,7 +153,7 @@ func (t *take) all(durable *state.Partition, found commitlog.Fetched) {
 			t.skip(durable, base-1)
 		}
 		switch last := b.NextOffset() - 1; {
-		case b.Control() || aborted(found.Aborted, b):
+		case !found.Committed(b):
 			t.skip(durable, last)
 		default:
 			if t.acquire(durable, last) {
@@ -165,19 +164,6 @@ func (t *take) all(durable *state.Partition, found commitlog.Fetched) {
 			}
 		}
 	}
-}
-
-// aborted reports whether a batch belongs to an aborted transaction.
-func aborted(all []logstate.Aborted, b record.Batch) bool {
-	if !b.Transactional() {
-		return false
-	}
-	for _, a := range all {
-		if a.Producer == b.ProducerID() && a.First <= b.BaseOffset() && b.BaseOffset() <= a.Last {
-			return true
-		}
-	}
-	return false
 }
 
 // acquire acquires what is available up to last, and reports whether there was any.

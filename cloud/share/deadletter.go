@@ -255,8 +255,8 @@ func (l *letters) add(r *record.Record, d deadRow) error {
 		{Key: headerDeliveries, Value: strconv.AppendInt(nil, int64(d.count), 10)},
 		{Key: headerMessage, Value: []byte(d.message)},
 	}}
-	size := sizeOf(&letter)
-	if whole := size + sizeOf(r); l.copy && record.HeaderSize+whole <= l.limit && len(r.Headers)+len(letter.Headers) <= record.MaxHeaders {
+	size := letter.MostBytes()
+	if whole := size + r.MostBytes(); l.copy && record.HeaderSize+whole <= l.limit && len(r.Headers)+len(letter.Headers) <= record.MaxHeaders {
 		letter.Key, letter.Value, size = r.Key, r.Value, whole
 		letter.Headers = append(letter.Headers, r.Headers...)
 	}
@@ -266,16 +266,6 @@ func (l *letters) add(r *record.Record, d deadRow) error {
 		}
 	}
 	return l.builder.Append(&letter)
-}
-
-// sizeOf returns the most bytes that a record takes in a batch.
-func sizeOf(r *record.Record) int {
-	const fields = 5 * 8
-	n := fields + len(r.Key) + len(r.Value)
-	for i := range r.Headers {
-		n += 10 + len(r.Headers[i].Key) + len(r.Headers[i].Value)
-	}
-	return n
 }
 
 // submit makes what was collected durable, and waits for it.

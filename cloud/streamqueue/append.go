@@ -103,7 +103,7 @@ func (a *appending) add(i int, m *queue.StreamMessage) error {
 	r.Timestamp = m.Time
 	at := place{m.Topic, record.Partition(r.Key, to.Partitions)}
 	b := a.batches[at]
-	if b != nil && b.builder.Size()+sizeOf(&r) > min(to.limit, appendBytes) {
+	if b != nil && b.builder.Size()+r.MostBytes() > min(to.limit, appendBytes) {
 		b = nil
 	}
 	if b == nil {
@@ -116,16 +116,6 @@ func (a *appending) add(i int, m *queue.StreamMessage) error {
 	}
 	b.messages = append(b.messages, i)
 	return nil
-}
-
-// sizeOf returns the most bytes that a record takes in a batch.
-func sizeOf(r *record.Record) int {
-	const fields = 5 * 8
-	n := fields + len(r.Key) + len(r.Value)
-	for i := range r.Headers {
-		n += 10 + len(r.Headers[i].Key) + len(r.Headers[i].Value)
-	}
-	return n
 }
 
 // send appends a batch. The log keeps the order of the batches of a partition.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/broker"
@@ -128,7 +127,7 @@ func lastOf(f *broker.Fetched, stable int64, found *int64) (next int64, err erro
 	for _, data := range f.Batches {
 		b := record.Batch(data)
 		next = b.NextOffset()
-		if b.Control() || aborted(f.Aborted, b) {
+		if !f.Committed(b) {
 			continue
 		}
 		if err := b.Each(maxInflated, func(r *record.Record) error {
@@ -223,7 +222,7 @@ func (c *chunk) add(f *broker.Fetched) error {
 	at := c.r.positions[c.partition]
 	for _, data := range f.Batches {
 		b := record.Batch(data)
-		if !b.Control() && !aborted(f.Aborted, b) {
+		if f.Committed(b) {
 			err := b.Each(maxInflated, func(r *record.Record) error {
 				if r.Offset < at {
 					return nil
@@ -247,13 +246,6 @@ func (c *chunk) add(f *broker.Fetched) error {
 		c.next = b.NextOffset()
 	}
 	return nil
-}
-
-// aborted reports whether a batch belongs to an aborted transaction.
-func aborted(all []broker.Aborted, b record.Batch) bool {
-	return b.Transactional() && slices.ContainsFunc(all, func(a broker.Aborted) bool {
-		return a.Producer == b.ProducerID() && a.First <= b.BaseOffset() && b.BaseOffset() <= a.Last
-	})
 }
 
 // append adds a record as a message.

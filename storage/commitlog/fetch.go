@@ -80,6 +80,17 @@ func (l *Log) fetch(ctx context.Context, key state.Place, offset int64, maxBytes
 	}
 }
 
+// Committed reports whether readers of committed records get one of the batches: it is no
+// marker, and belongs to no aborted transaction.
+func (f *Fetched) Committed(b record.Batch) bool {
+	if b.Control() || !b.Transactional() {
+		return !b.Control()
+	}
+	return !slices.ContainsFunc(f.Aborted, func(a state.Aborted) bool {
+		return a.Producer == b.ProducerID() && a.First <= b.BaseOffset() && b.BaseOffset() <= a.Last
+	})
+}
+
 // decided removes the batches behind the last stable offset, and sets Aborted. A
 // transaction begins with a batch: none lies on both sides of the last stable offset.
 func (f *Fetched) decided(v view, offset int64) {

@@ -23,6 +23,12 @@ type Record struct {
 	Headers   []Header
 }
 
+// MostBytes returns the most bytes that the record takes in a batch that is not compressed.
+func (r *Record) MostBytes() int {
+	const deltas = 5 + 1 + 10 + 5 // its length, attributes, and the deltas of time and offset
+	return deltas + int(bodySize(r))
+}
+
 // MaxHeaders is the largest number of headers that a record may have. Kafka
 // names no limit; without one, 2 bytes on the wire become 40 in memory.
 const MaxHeaders = 16384

@@ -34,11 +34,11 @@ var queueArguments = []struct {
 	{"x-overflow", workQueues, readOverflow},
 	{"x-queue-mode", workQueues, readQueueMode},
 	{"x-queue-version", workQueues, checkNatural},
-	{"x-single-active-consumer", workQueues, readSingleActive},
+	{"x-single-active-consumer", workQueues, func(v wire.Value, s *state.Settings) string { return boolean(v, &s.SingleActive) }},
 	{"x-queue-type", allQueues, readQueueType},
 	{"x-delivery-limit", workQueues, readDeliveryLimit},
-	{"x-message-deduplication", workQueues, readDeduplication},
-	{"x-message-groups", workQueues, readGroups},
+	{"x-message-deduplication", workQueues, func(v wire.Value, s *state.Settings) string { return boolean(v, &s.Deduplicate) }},
+	{"x-message-groups", workQueues, func(v wire.Value, s *state.Settings) string { return boolean(v, &s.Groups) }},
 	{"x-queue-master-locator", workQueues, nil},
 	{"x-queue-leader-locator", allQueues, nil},
 	{"x-quorum-initial-group-size", workQueues, nil},
@@ -120,6 +120,16 @@ func millis(v wire.Value, into *time.Duration) string {
 	return ""
 }
 
+// boolean reads a boolean.
+func boolean(v wire.Value, into *bool) string {
+	set, ok := v.Bool()
+	if !ok {
+		return unacceptable(v)
+	}
+	*into = set
+	return ""
+}
+
 // unacceptable is RabbitMQ's text for a value of the wrong type.
 func unacceptable(v wire.Value) string { return fmt.Sprintf("{unacceptable_type,%v}", v.Kind()) }
 
@@ -191,38 +201,11 @@ func readQueueMode(v wire.Value, _ *state.Settings) string {
 	return oneOf(v, fmt.Sprintf("\"unsupported queue mode '%v'\"", v), "default", "lazy")
 }
 
-func readSingleActive(v wire.Value, s *state.Settings) string {
-	set, ok := v.Bool()
-	if !ok {
-		return unacceptable(v)
-	}
-	s.SingleActive = set
-	return ""
-}
-
 // readQueueType accepts classic and quorum, whose queues are all the same here, and stream.
 func readQueueType(v wire.Value, s *state.Settings) string {
 	text, _ := v.Bytes()
 	s.Stream = string(text) == streamType
 	return oneOf(v, fmt.Sprintf("\"unsupported queue type '%v'\"", v), "classic", "quorum", streamType)
-}
-
-func readDeduplication(v wire.Value, s *state.Settings) string {
-	set, ok := v.Bool()
-	if !ok {
-		return unacceptable(v)
-	}
-	s.Deduplicate = set
-	return ""
-}
-
-func readGroups(v wire.Value, s *state.Settings) string {
-	set, ok := v.Bool()
-	if !ok {
-		return unacceptable(v)
-	}
-	s.Groups = set
-	return ""
 }
 
 func readDeliveryLimit(v wire.Value, s *state.Settings) string {
