@@ -387,6 +387,11 @@ func TestReadmeHasTheMetrics(t *testing.T) {
 	d := open(t, setup{})
 	topic := d.newTopic(t, "a", 1, nil)
 	d.committed(t, "g", topic)
+	m := &sharer{wire: d.dial(t), topic: topic, member: "m"}
+	ask[*kmsg.ShareGroupHeartbeatResponse](m.wire, shares("s", "m", "a"))
+	q := m.fetchRequest()
+	q.GroupID = kmsg.StringPtr("s")
+	m.fetch(q)
 	_ = ask[*kmsg.ApiVersionsResponse](d.dial(t), &kmsg.ApiVersionsRequest{Version: 2})
 	for d.strangers.Peer("").TryTake(shortRequest) != nil { // until the pool is short
 	}
