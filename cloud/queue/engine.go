@@ -88,7 +88,7 @@ func New(o Options) *Engine {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	o.Mutations = begun(o.Mutations)
+	o.Mutations = o.Mutations.begun()
 	e := &Engine{o: o, opened: make(chan struct{}), turn: make(chan struct{}, 1), state: state.New(),
 		hosts: make(map[weir.TopicID]*host), wishes: make(map[string]*declarer), flying: make(map[string]*batch)}
 	e.ctx, e.cancel = context.WithCancel(context.Background())

@@ -14,5 +14,5 @@ func highFloor(Mutations) bool  { return false }
 func ackFlying(Mutations) bool  { return false }
 func noFilter(Mutations) bool   { return false }
 
-func begun(m Mutations) Mutations      { return m }
+func (m Mutations) begun() Mutations   { return m }
 func earlySeen(Mutations, string) bool { return false }

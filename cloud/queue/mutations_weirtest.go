@@ -18,7 +18,7 @@ type Mutations struct {
 }
 
 // begun returns the mutations of a new engine.
-func begun(m Mutations) Mutations {
+func (m Mutations) begun() Mutations {
 	m.seen = make(map[string]bool)
 	return m
 }
