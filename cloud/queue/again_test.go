@@ -118,18 +118,8 @@ func TestHeldFromTopic(t *testing.T) {
 	s.declare("queue", nil)
 	s.bind("amq.topic", "stream", "#")
 	s.bind("amq.topic", "queue", "#")
-	var headers wire.Builder
-	headers.Add("x-delay", wire.Int32(1))
-	table, err := headers.Table()
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := (&wire.Properties{Flags: wire.HasHeaders, Headers: table}).Append(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	outcomes, err := s.submit(Work{
-		Publications: []Publication{{Exchange: "amq.topic", Key: "k", Properties: raw, Body: []byte("1"), Delayed: true}},
+		Publications: []Publication{{Exchange: "amq.topic", Key: "k", Properties: withHeader(t, "x-delay", wire.Int32(1)), Body: []byte("1"), Delayed: true}},
 		Positions:    []Position{{Reader: "r", Position: state.Position{Offset: 1}, After: 1}},
 	})
 	if err != nil || outcomes[0] != nil {

@@ -13,6 +13,22 @@ import (
 	"github.com/weirmq/weir/storage/mem"
 )
 
+// withHeader returns the properties of a message that has one header.
+func withHeader(t *testing.T, name string, v wire.Value) []byte {
+	t.Helper()
+	var b wire.Builder
+	b.Add(name, v)
+	headers, err := b.Table()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := (&wire.Properties{Flags: wire.HasHeaders, Headers: headers}).Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
 // grouped makes publications to a queue: each is its body, which begins with its group and a
 // "-", or with neither.
 func grouped(t *testing.T, queue string, bodies ...string) (w Work) {
@@ -20,15 +36,7 @@ func grouped(t *testing.T, queue string, bodies ...string) (w Work) {
 	for _, body := range bodies {
 		p := Publication{Key: queue, Body: []byte(body)}
 		if group, _, found := strings.Cut(body, "-"); found {
-			var b wire.Builder
-			b.Add(headerGroup, wire.Text(group))
-			headers, err := b.Table()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if p.Properties, err = (&wire.Properties{Flags: wire.HasHeaders, Headers: headers}).Append(nil); err != nil {
-				t.Fatal(err)
-			}
+			p.Properties = withHeader(t, headerGroup, wire.Text(group))
 		}
 		w.Publications = append(w.Publications, p)
 	}
@@ -103,16 +111,7 @@ func TestGroups(t *testing.T) {
 // TestGroupsOfTopics: what was published to amq.topic is in the group of its record's key,
 // else of its routing key.
 func TestGroupsOfTopics(t *testing.T) {
-	var b wire.Builder
-	b.Add(headerRecordKey, wire.Text("pump"))
-	headers, err := b.Table()
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyed, err := (&wire.Properties{Flags: wire.HasHeaders, Headers: headers}).Append(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	keyed := withHeader(t, headerRecordKey, wire.Text("pump"))
 	for _, c := range []struct {
 		m     message
 		group string

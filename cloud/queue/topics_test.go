@@ -270,17 +270,7 @@ func TestDelayToStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.bind("later", "stream", "")
-	var headers wire.Builder
-	headers.Add("x-delay", wire.Int32(1))
-	table, err := headers.Table()
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := (&wire.Properties{Flags: wire.HasHeaders, Headers: table}).Append(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if outcomes := <-s.start(Work{Publications: []Publication{{Exchange: "later", Properties: raw, Body: []byte("1")}}}); outcomes[0] != nil {
+	if outcomes := <-s.start(Work{Publications: []Publication{{Exchange: "later", Properties: withHeader(t, "x-delay", wire.Int32(1)), Body: []byte("1")}}}); outcomes[0] != nil {
 		t.Fatal(outcomes)
 	}
 	call := <-topics.asked
