@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,7 +19,6 @@ import (
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/commitlog/identity"
-	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
 )
@@ -40,14 +38,8 @@ type world struct {
 // twoShards returns the bucket of a new cluster with two shards.
 func twoShards(t testing.TB) *mem.Bucket {
 	t.Helper()
-	c := identity.Cluster{ID: "AAAAAAAAAAAAAAAAAAAAAA", Format: 2, Slices: 1024, Shards: 2}
-	c.CRC = fmt.Sprintf("%08x", crc.Sum(fmt.Appendf(nil, "%s %d %d %d", c.ID, c.Format, c.Slices, c.Shards)))
-	raw, err := json.Marshal(c)
-	if err != nil {
-		t.Fatal(err)
-	}
 	bucket := mem.New()
-	if err := bucket.Create(t.Context(), identity.Key, raw); err != nil {
+	if _, err := identity.Open(t.Context(), bucket, 2); err != nil {
 		t.Fatal(err)
 	}
 	return bucket

@@ -1,28 +1,19 @@
 package queue
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"testing"
 
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/commitlog/identity"
-	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/mem"
 )
 
 // twoShards returns the bucket of a new cluster with two shards.
 func twoShards(t *testing.T) *mem.Bucket {
 	t.Helper()
-	c := identity.Cluster{ID: "AAAAAAAAAAAAAAAAAAAAAA", Format: 2, Slices: 1024, Shards: 2}
-	c.CRC = fmt.Sprintf("%08x", crc.Sum(fmt.Appendf(nil, "%s %d %d %d", c.ID, c.Format, c.Slices, c.Shards)))
-	raw, err := json.Marshal(c)
-	if err != nil {
-		t.Fatal(err)
-	}
 	bucket := mem.New()
-	if err := bucket.Create(t.Context(), identity.Key, raw); err != nil {
+	if _, err := identity.Open(t.Context(), bucket, 2); err != nil {
 		t.Fatal(err)
 	}
 	return bucket

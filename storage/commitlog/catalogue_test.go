@@ -330,6 +330,9 @@ func TestCluster(t *testing.T) {
 	if _, err := Open(ctx, options(b, func(o *Options) { o.Shard = 1 })); err == nil {
 		t.Error("opened a shard that the cluster does not have")
 	}
+	if _, err := Open(ctx, options(b, func(o *Options) { o.Shards = 5 })); !errors.Is(err, identity.ErrShards) {
+		t.Errorf("opened a cluster of one shard as one of five: %v", err)
+	}
 	for raw, want := range map[string]error{
 		`{"id":"x","format":3,"shards":1}`: state.ErrFormat,
 		`{"id":"x","format":1,"shards":0}`: state.ErrCorrupt,

@@ -33,7 +33,7 @@ func (deaf) Apply(journal.Position, []journal.Entry) error { return nil }
 func raw(t *testing.T, entries ...journal.Entry) *mem.Bucket {
 	t.Helper()
 	b := mem.New()
-	if _, err := identity.Open(context.Background(), b); err != nil {
+	if _, err := identity.Open(context.Background(), b, 0); err != nil {
 		t.Fatal(err)
 	}
 	j, err := journal.Open(context.Background(), journal.Options{Bucket: b}, deaf{})

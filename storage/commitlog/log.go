@@ -108,8 +108,11 @@ func openWith(ctx context.Context, o Options, lost func(what string)) (*Log, err
 		tolerate = func(err error) { lost(err.Error()) }
 		l.state.Tolerate = tolerate
 	}
-	if l.cluster, err = identity.Open(ctx, o.Bucket); err != nil {
+	if l.cluster, err = identity.Open(ctx, o.Bucket, o.Shards); err != nil {
 		return nil, fmt.Errorf("open commit log: %w", err)
+	}
+	if o.Shards > 0 && o.Shards != l.cluster.Shards {
+		l.log.Warn("another node has created the cluster meanwhile, with another number of shards, which holds", "shards", l.cluster.Shards, "wanted", o.Shards)
 	}
 	storage.SetLevel(o.Bucket, l.cluster.Format)
 	if int64(o.Shard) >= int64(l.cluster.Shards) {

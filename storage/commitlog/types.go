@@ -44,6 +44,7 @@ type Needed = upkeep.Needed
 type Options struct {
 	Bucket   storage.Bucket
 	Shard    uint32
+	Shards   int             // of a new cluster, and those that an existing one must have, shard 0 included; 0: one, and any number
 	Node     string          // this node's name, put into the claim
 	Info     []byte          // opaque, put into the claim: how other nodes reach this one
 	Epoch    uint64          // epoch to claim, if not 0: Open returns ErrFenced if it is claimed already

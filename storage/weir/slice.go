@@ -8,6 +8,26 @@ const Slices = 1024
 // Slice is the number of a slice, 0 to Slices-1.
 type Slice uint16
 
+// MaxShards is the largest number of shards that a cluster can be created with: shard 0
+// and one for each slice.
+const MaxShards = 1 + Slices
+
+// Map says for each slice which shard has it.
+type Map [Slices]uint32
+
+// FirstMap returns the map of a new cluster. With one shard that has all slices. With
+// more, shard 0 is the catalogue and has none; the others have them in turns.
+func FirstMap(shards int) Map {
+	var m Map
+	if shards < 2 {
+		return m
+	}
+	for i := range m {
+		m[i] = uint32(1 + i%(shards-1))
+	}
+	return m
+}
+
 // SliceOf is the slice of a partition. Those of one topic lie in a row.
 func SliceOf(topic TopicID, partition int32) Slice {
 	return Slice((fnv1a(fnvStart, topic[:]) + uint32(partition)) % Slices)

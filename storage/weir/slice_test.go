@@ -28,3 +28,30 @@ func TestSlices(t *testing.T) {
 		t.Error("this is not FNV-1a")
 	}
 }
+
+// TestFirstMap: one shard has everything; of more, shard 0 has nothing, and the others
+// have as many slices each, but for one.
+func TestFirstMap(t *testing.T) {
+	if FirstMap(1) != (Map{}) {
+		t.Error("with one shard a slice is not in shard 0")
+	}
+	for _, shards := range []int{2, 3, 5, 9, MaxShards} {
+		m := FirstMap(shards)
+		slices := make([]int, shards)
+		for _, shard := range m {
+			slices[shard]++
+		}
+		least := Slices / (shards - 1)
+		if slices[0] != 0 {
+			t.Errorf("of %d shards, shard 0 has %d slices", shards, slices[0])
+		}
+		for shard, n := range slices[1:] {
+			if n != least && n != least+1 {
+				t.Errorf("of %d shards, shard %d has %d slices", shards, shard+1, n)
+			}
+		}
+	}
+	if m := FirstMap(5); m[0] != 1 || m[1] != 2 || m[4] != 1 || m[1023] != 4 {
+		t.Errorf("the map of a cluster at rest has changed: %d %d %d %d", m[0], m[1], m[4], m[1023])
+	}
+}

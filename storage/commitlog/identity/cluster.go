@@ -30,7 +30,7 @@ type Cluster struct {
 	ID     string `json:"id"`               // 22 characters, as Kafka's
 	Format int    `json:"format"`           // level of everything in the bucket
 	Slices int    `json:"slices,omitempty"` // weir.Slices; at level 1 it is not written
-	Shards int    `json:"shards"`           // when the cluster was created; the current map of slices is in the log
+	Shards int    `json:"shards"`           // when the cluster was created; the map of slices then was weir.FirstMap
 	CRC    string `json:"crc,omitempty"`    // of the other fields as created; from level 2 on
 }
 
@@ -156,11 +156,25 @@ func raise(ctx context.Context, b storage.Bucket, from, level int, needs string)
 	return nil
 }
 
-// Open reads the object `cluster`, or creates it. Of several nodes that
-// find a bucket empty one creates it and the others read it. A crash before
-// that leaves nothing, after it a cluster without a log.
-func Open(ctx context.Context, b storage.Bucket) (Cluster, error) {
+// ErrShards: the cluster has another number of shards than was asked for.
+var ErrShards = errors.New("the number of shards of a cluster cannot be changed yet")
+
+// Open reads the object `cluster`, or creates it with that number of shards, which
+// includes shard 0: see weir.FirstMap. With 0 shards any number will do, and a new
+// cluster has one. Of several nodes that find a bucket empty one creates the object, and
+// the others read it, even if the number there is not theirs: they compare. A crash
+// before that leaves nothing, after it a cluster without a log.
+//
+// Errors: ErrShards for an existing cluster with another number; ErrFormat, ErrCorrupt,
+// and the bucket's.
+func Open(ctx context.Context, b storage.Bucket, shards int) (Cluster, error) {
+	if shards < 0 || shards > weir.MaxShards {
+		return Cluster{}, fmt.Errorf("%d shards: a cluster has 1 to %d", shards, weir.MaxShards)
+	}
 	c, found, err := ReadCluster(ctx, b)
+	if err == nil && found && shards > 0 && shards != c.Shards {
+		err = fmt.Errorf("%w (by `weirctl shards split`): it was created with %s, and %s are asked for", ErrShards, described(c.Shards), described(shards))
+	}
 	if found || err != nil {
 		return c, err
 	}
@@ -174,7 +188,7 @@ func Open(ctx context.Context, b storage.Bucket) (Cluster, error) {
 		}
 		return c, err
 	}
-	c = newCluster()
+	c = newCluster(cmp.Or(shards, 1))
 	raw, err := json.Marshal(c)
 	if err != nil {
 		return Cluster{}, fmt.Errorf("encode object %s: %w", Key, err)
@@ -193,10 +207,19 @@ func Open(ctx context.Context, b storage.Bucket) (Cluster, error) {
 	}
 }
 
-func newCluster() Cluster {
+// described tells a number of shards as people chose it: shard 0 does not count if there
+// are others.
+func described(shards int) string {
+	if shards == 1 {
+		return "one shard"
+	}
+	return fmt.Sprintf("%d shards besides the catalogue", shards-1)
+}
+
+func newCluster(shards int) Cluster {
 	var id [16]byte
 	rand.Read(id[:])
-	c := Cluster{ID: base64.RawURLEncoding.EncodeToString(id[:]), Format: format, Slices: weir.Slices, Shards: 1}
+	c := Cluster{ID: base64.RawURLEncoding.EncodeToString(id[:]), Format: format, Slices: weir.Slices, Shards: shards}
 	c.CRC = c.sum()
 	return c
 }
@@ -245,10 +268,10 @@ func Differs(i *state.Identity, c Cluster, there []state.Sum) (problems []error)
 	return problems
 }
 
-// Began reports whether a log was ever begun in the bucket. Objects that are created
-// once, before the log begins, must then exist: they must not be created again.
+// Began reports whether the log of a shard was ever begun in the bucket. Objects that are
+// created once, before any log begins, must then exist: they must not be created again.
 func Began(ctx context.Context, b storage.Bucket) (bool, error) {
-	keys, err := b.List(ctx, "0000/", "", 1)
+	keys, err := b.List(ctx, "0", "", 1) // of any of the first 1000 shards: they begin together
 	if err != nil {
 		return false, fmt.Errorf("look for a log: %w", err)
 	}
@@ -271,7 +294,7 @@ func Repair(ctx context.Context, b storage.Bucket, c Cluster, named bool, known 
 		if err := b.Delete(ctx, Key); err != nil {
 			return err
 		}
-		c = newCluster()
+		c = newCluster(1)
 		if known != nil {
 			c.ID = known.Cluster
 			tell(fmt.Sprintf("object %s: made again as the log knows it", Key))

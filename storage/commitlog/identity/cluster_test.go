@@ -14,6 +14,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/storagetest"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // A bucket that was raised above what this program knows is not led, and the
@@ -104,10 +105,61 @@ func TestGoldenCluster(t *testing.T) {
 	}
 }
 
+// The number of shards is chosen once. Who asks for another one is told, and who asks for
+// none gets what there is.
+func TestShards(t *testing.T) {
+	b := mem.New()
+	for _, bad := range []int{-1, weir.MaxShards + 1} {
+		if _, err := Open(t.Context(), b, bad); err == nil {
+			t.Errorf("created a cluster with %d shards", bad)
+		}
+	}
+	c, err := Open(t.Context(), b, 5)
+	if err != nil || c.Shards != 5 {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	for _, same := range []int{0, 5} {
+		if again, err := Open(t.Context(), b, same); err != nil || again != c {
+			t.Errorf("asked for %d shards: %+v, %v", same, again, err)
+		}
+	}
+	for _, other := range []int{1, 4} {
+		if _, err := Open(t.Context(), b, other); !errors.Is(err, ErrShards) || !strings.Contains(err.Error(), "4 shards besides the catalogue") {
+			t.Errorf("asked for %d shards: %v", other, err)
+		}
+	}
+}
+
+// Of two nodes that create a cluster at once with different numbers, the first one wins,
+// and the other one sees what there is.
+func TestShardsOfTwoNodes(t *testing.T) {
+	b := mem.New()
+	f := storagetest.NewFaults(b, 1)
+	defer f.Close()
+	f.Plan(func(c storagetest.Call) storagetest.Outcome {
+		if c.Verb == storagetest.Create {
+			must(b.Create(context.Background(), Key, []byte(`{"id":"AAAAAAAAAAAAAAAAAAAAAA","format":1,"shards":1}`)))
+		}
+		return storagetest.Outcome{}
+	})
+	if c, err := Open(t.Context(), f, 5); err != nil || c.Shards != 1 || c.ID != "AAAAAAAAAAAAAAAAAAAAAA" {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// The log of any shard shows that there was a cluster: the object is not created again.
+func TestBegan(t *testing.T) {
+	b := mem.New()
+	must(b.Create(t.Context(), "0003/epoch/00000000000000000001", nil))
+	if _, err := Open(t.Context(), b, 5); !errors.Is(err, storage.ErrMissing) {
+		t.Errorf("created a cluster over the log of a shard: %v", err)
+	}
+}
+
 // made makes a bucket a cluster.
 func made(t *testing.T, b storage.Bucket) {
 	t.Helper()
-	if _, err := Open(t.Context(), b); err != nil {
+	if _, err := Open(t.Context(), b, 0); err != nil {
 		t.Fatal(err)
 	}
 }
