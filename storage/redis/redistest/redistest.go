@@ -12,10 +12,9 @@ import (
 	"testing"
 )
 
-// Server is a Redis server on loopback that lives as long as the test that
-// started it.
+// Server is a Redis server that lives as long as the test that started it.
 type Server struct {
-	Address  string // 127.0.0.1:port
+	Address  string // host:port
 	Password string
 	Dir      string // where it keeps its append-only file
 	process  process
@@ -28,12 +27,19 @@ type Server struct {
 // WEIR_REQUIRE_SERVICES is 1.
 func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
+	return StartAt(t, "127.0.0.1", settings...)
+}
+
+// StartAt is Start for a server that listens at an address of this machine that is not
+// on loopback.
+func StartAt(t testing.TB, host string, settings ...string) *Server {
+	t.Helper()
 	program := find(t)
 
 	// Between the choice of a free port and its use it can be taken.
 	for try := 1; ; try++ {
-		s := &Server{Address: freeAddress(t), Password: rand.Text(), Dir: t.TempDir()}
-		host, port, _ := net.SplitHostPort(s.Address)
+		s := &Server{Address: freeAddress(t, host), Password: rand.Text(), Dir: t.TempDir()}
+		_, port, _ := net.SplitHostPort(s.Address)
 		s.process.command = append([]string{program, "--bind", host, "--port", port, "--dir", s.Dir,
 			"--requirepass", s.Password, "--appendonly", "yes", "--appendfsync", "always", "--save", ""}, settings...)
 		err := s.process.start(s.ready)
@@ -66,9 +72,9 @@ func find(t testing.TB) string {
 	return program
 }
 
-func freeAddress(t testing.TB) string {
+func freeAddress(t testing.TB, host string) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +119,7 @@ func (s *Server) URL(prefix string) string {
 func (s *Server) StartSentinel(t testing.TB) {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(s.Address)
-	address := freeAddress(t)
+	address := freeAddress(t, "127.0.0.1")
 	_, own, _ := net.SplitHostPort(address)
 	config := filepath.Join(t.TempDir(), "sentinel.conf") // Sentinel writes into it
 	text := fmt.Sprintf("bind %s\nport %s\nsentinel monitor weir %s %s 1\nsentinel auth-pass weir %s\n",

@@ -1,0 +1,157 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// admin is clients that create and delete the same few topics. There must be an order of
+// their calls, each between its question and its answer, in which the answers are right.
+type admin struct {
+	t     *testing.T
+	nodes *nodes
+	began time.Time
+
+	mu         sync.Mutex
+	operations []porcupine.Operation // guarded by mu
+}
+
+// change is a call for one topic.
+type change struct {
+	topic  string
+	create bool
+}
+
+// outcome is its answer. A call that was not answered may happen at any later time.
+type outcome struct{ done, unknown bool }
+
+// existence is one topic: there, or not.
+var existence = porcupine.Model{
+	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
+		by := make(map[string][]porcupine.Operation)
+		for _, o := range history {
+			name := o.Input.(change).topic
+			by[name] = append(by[name], o)
+		}
+		var all [][]porcupine.Operation
+		for _, some := range by {
+			all = append(all, some)
+		}
+		return all
+	},
+	Init: func() any { return false },
+	Step: func(state, input, output any) (bool, any) {
+		exists, in, out := state.(bool), input.(change), output.(outcome)
+		switch {
+		case out.unknown || out.done && exists != in.create:
+			return true, in.create
+		case out.done:
+			return false, exists
+		}
+		return exists == in.create, exists // refused: it exists already, or does not
+	},
+	DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v → %+v", input, output) },
+}
+
+func newAdmin(t *testing.T, n *nodes) *admin { return &admin{t: t, nodes: n, began: time.Now()} }
+
+func (a *admin) run(ctx context.Context) {
+	var all sync.WaitGroup
+	defer all.Wait()
+	for id := range 3 {
+		all.Go(func() { a.client(ctx, id) })
+	}
+}
+
+// client makes one call after the other. A call without an answer is the last of that
+// client in the history: the next one has another number.
+func (a *admin) client(ctx context.Context, id int) {
+	client := newClient(a.t, a.nodes, kgo.RequestRetries(0))
+	rng := rand.New(rand.NewPCG(uint64(id), 3))
+	for number := id; ctx.Err() == nil; pause(ctx, 50*time.Millisecond) {
+		in := change{fmt.Sprintf("made-%d", rng.IntN(3)), rng.IntN(2) == 0}
+		from := time.Since(a.began)
+		out, happened := a.ask(client, in)
+		to := int64(time.Since(a.began))
+		if !happened {
+			continue
+		}
+		if out.unknown {
+			to = math.MaxInt64
+		}
+		a.mu.Lock()
+		a.operations = append(a.operations, porcupine.Operation{ClientId: number, Input: in, Output: out, Call: int64(from), Return: to})
+		a.mu.Unlock()
+		if out.unknown {
+			number += 100
+		}
+	}
+}
+
+// ask makes a call, once. happened is false if the answer says that nothing was tried.
+func (a *admin) ask(client *kgo.Client, in change) (out outcome, happened bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	var code int16
+	var err error
+	if in.create {
+		req := kmsg.NewPtrCreateTopicsRequest()
+		req.TimeoutMillis = 5000
+		topic := kmsg.NewCreateTopicsRequestTopic()
+		topic.Topic, topic.NumPartitions, topic.ReplicationFactor = in.topic, 3, 1
+		req.Topics = append(req.Topics, topic)
+		var resp *kmsg.CreateTopicsResponse
+		if resp, err = req.RequestWith(ctx, client); err == nil {
+			code = resp.Topics[0].ErrorCode
+		}
+	} else {
+		req := kmsg.NewPtrDeleteTopicsRequest()
+		req.TimeoutMillis = 5000
+		topic := kmsg.NewDeleteTopicsRequestTopic()
+		topic.Topic = &in.topic
+		req.Topics, req.TopicNames = append(req.Topics, topic), []string{in.topic}
+		var resp *kmsg.DeleteTopicsResponse
+		if resp, err = req.RequestWith(ctx, client); err == nil {
+			code = resp.Topics[0].ErrorCode
+		}
+	}
+	failed := kerr.ErrorForCode(code)
+	switch {
+	case err != nil:
+		return outcome{unknown: true}, true
+	case failed == nil:
+		return outcome{done: true}, true
+	case errors.Is(failed, kerr.TopicAlreadyExists), errors.Is(failed, kerr.UnknownTopicOrPartition):
+		return outcome{}, true
+	case errors.Is(failed, kerr.NotController):
+		return outcome{}, false
+	}
+	return outcome{unknown: true}, true
+}
+
+func (a *admin) judge(context.Context) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	answered := 0
+	for _, o := range a.operations {
+		if !o.Output.(outcome).unknown {
+			answered++
+		}
+	}
+	result := porcupine.CheckOperationsTimeout(existence, a.operations, time.Minute)
+	a.t.Logf("admin: %d calls, %d of them answered: %v", len(a.operations), answered, result)
+	if result != porcupine.Ok || answered == 0 {
+		a.t.Errorf("creations and deletions of topics: %v", result)
+	}
+}

@@ -1,0 +1,110 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/e2e/harness"
+	"github.com/weirmq/weir/storage/redis/redistest"
+	"github.com/weirmq/weir/storage/s3/s3test"
+)
+
+func soak() bool { return os.Getenv("WEIR_SOAK") != "" }
+
+// seed is that of WEIR_SEED, or a new one.
+func seed(t *testing.T) uint64 {
+	t.Helper()
+	s := os.Getenv("WEIR_SEED")
+	if s == "" {
+		return uint64(time.Now().UnixNano())
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		t.Fatalf("WEIR_SEED: %v", err)
+	}
+	return n
+}
+
+// TestFaults: whatever goes wrong, nothing that was acknowledged is lost, doubled or out
+// of order.
+func TestFaults(t *testing.T) {
+	for _, kind := range []string{"redis", "file"} {
+		t.Run(kind, func(t *testing.T) { round(t, kind, faults()) })
+	}
+	if soak() {
+		for i := range 30 {
+			for _, kind := range []string{"redis", "file", "minio"} {
+				t.Run(fmt.Sprint(kind, i), func(t *testing.T) { round(t, kind, faults()) })
+			}
+		}
+	}
+}
+
+// newBucket starts the server of a bucket, if there is one, where cutBucket expects it.
+func newBucket(t *testing.T, kind string) (url string, flags []string) {
+	t.Helper()
+	switch kind {
+	case "file":
+		return "file:" + filepath.Join(t.TempDir(), "bucket"), nil
+	case "redis":
+		url = redistest.StartAt(t, bucketIP).NewBucket(t)
+	case "minio":
+		url = s3test.StartAt(t, bucketIP).NewBucket(t)
+	}
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("the secret of this test\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return url, []string{"--secret-file", secret}
+}
+
+// round runs all work on three nodes while each of the faults that fit the bucket is
+// injected once, in any order, then judges.
+func round(t *testing.T, kind string, all []fault) {
+	s := seed(t)
+	t.Logf("WEIR_SEED=%d", s)
+	rng := rand.New(rand.NewPCG(s, 0))
+	l := newLab(t, 4)
+	url, flags := newBucket(t, kind)
+	t.Cleanup(func() { checkBucket(t, url) }) // after the nodes have stopped
+	n := startNodes(t, l, url, 3, flags...)
+	work := works(t, n)
+	began := time.Now()
+	f := &field{nodes: n, rng: rng, log: func(format string, args ...any) {
+		t.Logf("%6.1f s: "+format, append([]any{time.Since(began).Seconds()}, args...)...)
+	}}
+	stop := runAll(t.Context(), work)
+	rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	for _, x := range all {
+		if x.needs != nil && !x.needs(kind) {
+			continue
+		}
+		pause(t.Context(), f.between(500*time.Millisecond, 4*time.Second))
+		x.inject(t.Context(), f)
+	}
+	pause(t.Context(), 3*time.Second)
+	f.log("nothing is wrong any more")
+	stop()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	for _, w := range work {
+		w.judge(ctx)
+	}
+}
+
+// checkBucket runs weirctl check.
+func checkBucket(t *testing.T, url string) {
+	out, stderr, err := harness.Run("weirctl", "check", url)
+	if err != nil {
+		t.Errorf("weirctl check %s: %v\n%s%s", url, err, out, stderr)
+		return
+	}
+	t.Logf("check: %s", strings.TrimSpace(out))
+}
