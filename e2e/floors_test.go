@@ -34,7 +34,7 @@ var floors = []struct {
 	{"cloud/share/state", 1}, {"cloud/share", 3},
 	{"edge", 5}, {"cloud", 5}, {"firmware-sim/device", 4.5}, {"firmware-sim/audit", 5},
 	{"edge/weir-edge", 6}, {"cloud/weir-cloud", 6}, {"cloud/weirctl", 6}, {"firmware-sim", 6},
-	{"e2e/harness", 6}, {"e2e", 6.5}, {"e2e/*", 6.5}, {"e2e/*/*", 6.5},
+	{"e2e/harness", 6}, {"e2e/linear", 6}, {"e2e", 6.5}, {"e2e/*", 6.5}, {"e2e/*/*", 6.5},
 	{"cloud/recent", 0.2}, {"cloud/payload", 0.2}, {"cloud/page", 4.2},
 }
 
@@ -55,6 +55,7 @@ var homes = map[string][]string{
 	"github.com/rabbitmq/amqp091-go":     {"cloud/amqp091", "cloud/amqp091/wire", "e2e", "e2e/*"}, // tests only
 	"github.com/go-jose/go-jose/v4":      {"cloud/auth/bearer"},
 	"github.com/twmb/franz-go/pkg/kgo":   {"firmware-sim/audit", "cloud/weirctl", "e2e", "e2e/*"},
+	"github.com/anishathalye/porcupine":  {"e2e/linear"},
 	"github.com/fxamacker/cbor/v2":       {"cloud/payload"},
 	"github.com/klauspost/compress":      {"storage/record"},
 	"github.com/pierrec/lz4/v4":          {"storage/record"},

@@ -72,7 +72,8 @@ func (n *nodes) add() *node {
 
 func (n *nodes) start(x *node) (*harness.Process, error) {
 	args := append([]string{"--data", filepath.Join(n.dir, x.name), "--node-id", x.name, "--bucket", n.bucket, "--takeover", "2s",
-		"--peer", x.host.ip + ":7401", "--sync", x.host.ip + ":7400", "--kafka", x.host.ip + ":9092", "--kafka-anonymous", "--http", "127.0.0.1:8080"}, n.flags...)
+		"--peer", x.host.ip + ":7401", "--sync", x.host.ip + ":7400", "--kafka", x.host.ip + ":9092", "--kafka-anonymous",
+		"--amqp", x.host.ip + ":5672", "--amqp-anonymous", "--http", "127.0.0.1:8080"}, n.flags...)
 	return harness.StartIn(x.host.namespace, n.dir, x.name, "weir-cloud", args...)
 }
 

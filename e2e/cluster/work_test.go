@@ -23,6 +23,9 @@ func works(t *testing.T, n *nodes) map[string]work {
 		"gateways": newGateways(t, n),
 		"producer": newProducer(t, n),
 		"admin":    newAdmin(t, n),
+		"line":     newLine(t, n),
+		"queue":    newQueue(t, n),
+		"share":    newShare(t, n),
 	}
 }
 
