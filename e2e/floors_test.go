@@ -49,6 +49,7 @@ var homes = map[string][]string{
 	"github.com/quic-go/quic-go":            {"sync/sender", "sync/receiver"},
 	"github.com/mochi-mqtt/server/v2":       {"edge/mqtt", "e2e/bench/peer"},
 	"github.com/twmb/franz-go/pkg/kmsg":     {"storage/record", "cloud/kafka", "e2e/linear"},
+	"github.com/twmb/franz-go/pkg/kadm":     {"e2e/linear"},
 	"github.com/twmb/franz-go/pkg/kversion": {"e2e/linear"},
 	"github.com/twmb/franz-go/pkg/kerr":     {"cloud/kafka"},
 	"github.com/twmb/franz-go/pkg/sasl":     {"cloud/weirctl"},
