@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"syscall"
 	"time"
@@ -19,8 +18,9 @@ type fault struct {
 // field is where faults happen.
 type field struct {
 	*nodes
-	rng *rand.Rand
-	log func(format string, args ...any)
+	store *store
+	rng   *rand.Rand
+	log   func(format string, args ...any)
 }
 
 func remote(bucket string) bool { return bucket != "file" }
@@ -33,6 +33,7 @@ func faults() []fault {
 		{name: "cut nodes", inject: cutNodes},
 		{name: "cut bucket", needs: remote, inject: cutBucket},
 		{name: "cut one way", inject: cutOneWay},
+		{name: "bucket busy", needs: func(bucket string) bool { return bucket == "minio" }, inject: busyBucket},
 		{name: "roll", inject: roll},
 		{name: "drain", inject: drain},
 		{name: "add", inject: add},
@@ -107,6 +108,15 @@ func cutBucket(ctx context.Context, f *field) {
 	f.lab.heal(x.host, bucketIP)
 }
 
+// busyBucket makes the bucket answer most requests of all nodes with 503.
+func busyBucket(ctx context.Context, f *field) {
+	length := f.between(2*time.Second, 8*time.Second)
+	f.log("the bucket refuses 8 of 10 requests for %v", length.Round(time.Millisecond))
+	f.store.failing.Store(80)
+	pause(ctx, length)
+	f.store.failing.Store(0)
+}
+
 // roll stops each node in good order and starts it again, one after the other.
 func roll(ctx context.Context, f *field) {
 	f.log("restart all nodes, one after the other")
@@ -143,5 +153,3 @@ func add(ctx context.Context, f *field) {
 	x := f.add()
 	f.log("added %s", x.name)
 }
-
-func (f fault) String() string { return fmt.Sprint(f.name) }

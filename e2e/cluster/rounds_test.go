@@ -5,15 +5,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/weirmq/weir/e2e/harness"
-	"github.com/weirmq/weir/storage/redis/redistest"
-	"github.com/weirmq/weir/storage/s3/s3test"
 )
 
 func soak() bool { return os.Getenv("WEIR_SOAK") != "" }
@@ -47,24 +44,6 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// newBucket starts the server of a bucket, if there is one, where cutBucket expects it.
-func newBucket(t *testing.T, kind string) (url string, flags []string) {
-	t.Helper()
-	switch kind {
-	case "file":
-		return "file:" + filepath.Join(t.TempDir(), "bucket"), nil
-	case "redis":
-		url = redistest.StartAt(t, bucketIP).NewBucket(t)
-	case "minio":
-		url = s3test.StartAt(t, bucketIP).NewBucket(t)
-	}
-	secret := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(secret, []byte("the secret of this test\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return url, []string{"--secret-file", secret}
-}
-
 // round runs all work on three nodes while each of the faults that fit the bucket is
 // injected once, in any order, then judges.
 func round(t *testing.T, kind string, all []fault) {
@@ -72,12 +51,12 @@ func round(t *testing.T, kind string, all []fault) {
 	t.Logf("WEIR_SEED=%d", s)
 	rng := rand.New(rand.NewPCG(s, 0))
 	l := newLab(t, 4)
-	url, flags := newBucket(t, kind)
-	t.Cleanup(func() { checkBucket(t, url) }) // after the nodes have stopped
-	n := startNodes(t, l, url, 3, flags...)
+	b := newStore(t, kind)
+	t.Cleanup(func() { checkBucket(t, b.url) }) // after the nodes have stopped
+	n := startNodes(t, l, b.url, 3, b.flags...)
 	work := works(t, n)
 	began := time.Now()
-	f := &field{nodes: n, rng: rng, log: func(format string, args ...any) {
+	f := &field{nodes: n, store: b, rng: rng, log: func(format string, args ...any) {
 		t.Logf("%6.1f s: "+format, append([]any{time.Since(began).Seconds()}, args...)...)
 	}}
 	stop := runAll(t.Context(), work)

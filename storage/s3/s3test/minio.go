@@ -9,15 +9,7 @@ import "testing"
 // WEIR_REQUIRE_SERVICES is 1.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	return StartAt(t, "127.0.0.1")
-}
-
-// StartAt is Start for a server that listens at an address of this machine that is not
-// on loopback.
-func StartAt(t testing.TB, host string) *Server {
-	t.Helper()
 	return program{
-		host:     host,
 		name:     "MinIO",
 		variable: "WEIR_MINIO",
 		file:     "minio",

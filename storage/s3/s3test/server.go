@@ -20,9 +20,10 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 )
 
-// Server is an S3 server that lives as long as the test that started it.
+// Server is an S3 server on loopback that lives as long as the test that
+// started it.
 type Server struct {
-	Endpoint string // http://address:port
+	Endpoint string // http://127.0.0.1:port
 	client   *minio.Client
 }
 
@@ -30,7 +31,6 @@ const user = "weir-test"
 
 // program is a server as it is built and started.
 type program struct {
-	host     string // address to listen at
 	name     string
 	variable string // of the environment: where it is
 	file     string // where it is by default, in ~/.cache/weir/bin
@@ -82,7 +82,7 @@ func (p program) find(t testing.TB) string {
 }
 
 func (p program) run(t testing.TB, path, password string) (*Server, error) {
-	listener, err := net.Listen("tcp", net.JoinHostPort(p.host, "0"))
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,6 @@ import "testing"
 func StartVersity(t testing.TB) *Server {
 	t.Helper()
 	return program{
-		host:     "127.0.0.1",
 		name:     "versitygw",
 		variable: "WEIR_VERSITYGW",
 		file:     "versitygw",
