@@ -62,6 +62,7 @@ var (
 
 	ErrUnknownTopic       = commitlog.ErrUnknownTopic
 	ErrTopicExists        = commitlog.ErrTopicExists
+	ErrTopicDeleting      = commitlog.ErrTopicDeleting
 	ErrInvalidTopic       = logstate.ErrInvalidTopic
 	ErrInvalidPartitions  = commitlog.ErrInvalidPartitions
 	ErrOffsetOutOfRange   = commitlog.ErrOffsetOutOfRange

@@ -15,6 +15,7 @@ import (
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/commitlog/check"
+	"github.com/weirmq/weir/storage/commitlog/identity"
 )
 
 // repaired is the answer of weirctl check --repair -o json.
@@ -58,7 +59,7 @@ func (c *call) repairBucket(ctx context.Context, url string) error {
 	if err := repairAuthority(ctx, bucket, secret, local, tell); err != nil {
 		return err
 	}
-	if err := repairLog(ctx, bucket, tell); err != nil {
+	if err := repairLogs(ctx, bucket, tell); err != nil {
 		return err
 	}
 	if answer.Check, err = examine(ctx, bucket, out); err != nil {
@@ -86,8 +87,21 @@ func repairAuthority(ctx context.Context, bucket storage.Bucket, secret []byte, 
 	return fleet.ReplaceAuthority(ctx, bucket, secret, time.Now())
 }
 
-// repairLog repairs the log, with the machines of a node.
-func repairLog(ctx context.Context, bucket storage.Bucket, tell func(string)) error {
+// repairLogs repairs the log of each shard. That of shard 0 comes first, as it repairs what
+// says how many there are.
+func repairLogs(ctx context.Context, bucket storage.Bucket, tell func(string)) error {
+	if err := repairLog(ctx, bucket, 0, tell); err != nil {
+		return err
+	}
+	c, _, err := identity.ReadCluster(ctx, bucket)
+	for shard := 1; err == nil && shard < c.Shards; shard++ {
+		err = repairLog(ctx, bucket, uint32(shard), tell)
+	}
+	return err
+}
+
+// repairLog repairs the log of a shard, with the machines of a node.
+func repairLog(ctx context.Context, bucket storage.Bucket, number uint32, tell func(string)) error {
 	quiet := slog.New(slog.DiscardHandler)
 	machines := shard.New(shard.Options{Log: quiet})
 	// The claim has this name only if no other claim can be read. A node finds that
@@ -98,7 +112,7 @@ func repairLog(ctx context.Context, bucket storage.Bucket, tell func(string)) er
 		return err
 	}
 	err = commitlog.Repair(ctx, commitlog.Options{
-		Bucket: bucket, Node: nobody.Name, Info: info, Log: quiet, Beside: []string{fleet.AuthorityKey},
+		Bucket: bucket, Shard: number, Node: nobody.Name, Info: info, Log: quiet, Beside: []string{fleet.AuthorityKey},
 		Machines: machines.Machines(),
 	}, tell)
 	return errors.Join(err, machines.Close())

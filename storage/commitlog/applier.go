@@ -62,7 +62,8 @@ func (l *Log) applyOwn(pos journal.Position, entries []journal.Entry) (n int, er
 			return n, fmt.Errorf("apply entry %d: %w", n, err)
 		}
 		switch entries[n].Kind {
-		case state.KindTopicCreated, state.KindTopicDeleted, state.KindTopicGrown, state.KindTopicAltered:
+		case state.KindTopicCreated, state.KindTopicDeleted, state.KindTopicGrown, state.KindTopicAltered,
+			state.KindTopicDeleting, state.KindTopicOpened, state.KindTopicDropped:
 			l.changes.Add(1)
 		}
 		n++

@@ -18,8 +18,8 @@ const maxConfigs = 64 << 10
 
 // CreateTopic adds a topic. It is durable on return.
 //
-// Errors: ErrTopicExists, with the topic that has the name; ErrInvalidTopic, also
-// when there is a topic whose name differs in dots and underscores only, as in
+// Errors: ErrTopicExists, with the topic that has the name; ErrTopicDeleting;
+// ErrInvalidTopic, also when there is a topic whose name differs in dots and underscores only, as in
 // Kafka; ErrInvalidPartitions.
 func (l *Log) CreateTopic(ctx context.Context, name string, partitions int32, configs map[string]string) (state.Topic, error) {
 	if partitions < 1 || partitions > state.MaxPartitions {
@@ -37,7 +37,8 @@ func (l *Log) CreateTopic(ctx context.Context, name string, partitions int32, co
 // CreateTopicIn adds a topic of one partition, without settings, whose partition lies in
 // a slice. It is durable on return.
 //
-// Errors: ErrTopicExists, with the topic that has the name; ErrInvalidTopic.
+// Errors: ErrTopicExists, with the topic that has the name; ErrTopicDeleting;
+// ErrInvalidTopic.
 func (l *Log) CreateTopicIn(ctx context.Context, slice weir.Slice, name string) (state.Topic, error) {
 	t := state.Topic{Name: name, Partitions: 1, Created: l.now().UnixMilli()}
 	// One id in weir.Slices will do.
@@ -53,7 +54,11 @@ func (l *Log) createTopic(ctx context.Context, t state.Topic, size int) (state.T
 		return state.Topic{}, err
 	}
 	return ask(ctx, l, size, func(b *builder) (state.Topic, error) {
-		if old := b.spec.topicNamed(t.Name); old != nil {
+		old := b.spec.topicNamed(t.Name)
+		if old != nil && b.spec.standing(old.ID).deleting {
+			return state.Topic{}, fmt.Errorf("%w: %q", ErrTopicDeleting, t.Name)
+		}
+		if old != nil {
 			return *old, fmt.Errorf("%w: %q", ErrTopicExists, t.Name)
 		}
 		if other := b.spec.alike(t.Name); other != "" {
@@ -121,7 +126,8 @@ func checkConfigs(configs map[string]string) (size int, err error) {
 }
 
 // DeleteTopic removes a topic with its records, and with the marks of streams
-// and the producers in it. It is durable on return.
+// and the producers in it. It is durable on return. With more than one shard it ends
+// what DeletingTopic began: the other shards must have dropped the topic.
 //
 // Errors: ErrUnknownTopic.
 func (l *Log) DeleteTopic(ctx context.Context, id weir.TopicID) error {
@@ -146,7 +152,7 @@ func (l *Log) GrowTopic(ctx context.Context, id weir.TopicID, partitions int32) 
 	_, err := ask(ctx, l, 0, func(b *builder) (struct{}, error) {
 		t := b.spec.topic(id)
 		switch {
-		case t == nil:
+		case t == nil || b.spec.standing(id).deleting:
 			return struct{}{}, fmt.Errorf("%w: %v", ErrUnknownTopic, id)
 		case partitions <= t.Partitions || partitions > state.MaxPartitions:
 			return struct{}{}, fmt.Errorf("%w: %d for topic %q, which has %d", ErrInvalidPartitions, partitions, t.Name, t.Partitions)
@@ -172,7 +178,7 @@ func (l *Log) AlterTopic(ctx context.Context, id weir.TopicID, configs map[strin
 	configs = maps.Clone(configs)
 	_, err = ask(ctx, l, size, func(b *builder) (struct{}, error) {
 		t := b.spec.topic(id)
-		if t == nil {
+		if t == nil || b.spec.standing(id).deleting {
 			return struct{}{}, fmt.Errorf("%w: %v", ErrUnknownTopic, id)
 		}
 		altered := *t
@@ -196,11 +202,12 @@ func (s *speculation) place(key state.Place) (*state.Topic, error) {
 	return t, nil
 }
 
-// Topic returns the topic of that name.
+// Topic returns the topic of that name. Like TopicByID and Topics it leaves out a topic
+// that is being deleted.
 func (l *Log) Topic(name string) (state.Topic, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if t := l.state.Names[name]; t != nil {
+	if t := l.state.Names[name]; t != nil && t.Deleting.IsZero() {
 		return t.Topic, true
 	}
 	return state.Topic{}, false
@@ -210,7 +217,7 @@ func (l *Log) Topic(name string) (state.Topic, bool) {
 func (l *Log) TopicByID(id weir.TopicID) (state.Topic, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if t := l.state.Topics[id]; t != nil {
+	if t := l.state.Topics[id]; t != nil && t.Deleting.IsZero() {
 		return t.Topic, true
 	}
 	return state.Topic{}, false
@@ -222,7 +229,9 @@ func (l *Log) Topics() []state.Topic {
 	defer l.mu.RUnlock()
 	topics := make([]state.Topic, 0, len(l.state.Topics))
 	for _, t := range l.state.Topics {
-		topics = append(topics, t.Topic)
+		if t.Deleting.IsZero() {
+			topics = append(topics, t.Topic)
+		}
 	}
 	slices.SortFunc(topics, func(a, b state.Topic) int { return cmp.Compare(a.Name, b.Name) })
 	return topics

@@ -21,6 +21,9 @@ var (
 	// ErrTopicExists: the name is taken.
 	ErrTopicExists = errors.New("topic exists")
 
+	// ErrTopicDeleting: the name is taken by a topic that is being deleted.
+	ErrTopicDeleting = errors.New("topic of that name is being deleted")
+
 	// ErrInvalidPartitions: not a number of partitions that a topic can have
 	// or grow to.
 	ErrInvalidPartitions = errors.New("invalid number of partitions")

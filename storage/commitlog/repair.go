@@ -23,11 +23,12 @@ const LostTopic = "weir.lost"
 // Repair makes a damaged bucket usable again, without what is missing or damaged. It
 // takes the shard over as the next owner, applies what is left of the log, gives up
 // records that cannot be read, and makes a checkpoint. It calls tell for each thing
-// that is missing or damaged and passed over, and for each Loss; losses are in
+// that is missing or damaged and passed over, and for each Loss; losses in shard 0 are in
 // LostTopic, too. o.Machines must be those of the node. Records that are given up are
 // lost for good: run Repair on a copy of the bucket, or if there is no copy. No node
 // should be running; one that is loses the shard. Repair claims the shard in the name
-// of the last owner, if there is one, else of o.Node.
+// of the last owner, if there is one, else of o.Node. With several shards, shard 0 comes
+// first.
 //
 // Errors: ErrFormat, and the bucket's. After an error Repair can be called again.
 func Repair(ctx context.Context, o Options, tell func(what string)) error {
@@ -84,9 +85,10 @@ func (l *Log) giveUp(loss upkeep.Loss) {
 	l.lost(loss.String())
 }
 
-// tellReaders appends the losses to LostTopic.
+// tellReaders appends the losses to LostTopic. The log of another shard than 0 cannot
+// create a topic.
 func (l *Log) tellReaders() error {
-	if len(l.losses) == 0 {
+	if len(l.losses) == 0 || l.shard > 0 {
 		return nil
 	}
 	t, err := l.CreateTopic(l.ctx, LostTopic, 1, nil)

@@ -1,9 +1,9 @@
 package commitlog
 
 import (
-	"github.com/weirmq/weir/storage/weir"
-
 	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // speculation is what the durable state will be once all slots in flight, and
@@ -24,6 +24,7 @@ type speculation struct {
 	marks     overlay[state.MarkKey, uint64]
 	buffers   overlay[state.BufferKey, weir.BufferState]
 	ids       overlay[struct{}, uint64]
+	standings overlay[weir.TopicID, standing]
 }
 
 // forgetUpTo forgets the differences of all slots up to and including slot.
@@ -35,6 +36,7 @@ func (s *speculation) forgetUpTo(slot uint64) {
 	s.marks.forgetUpTo(slot)
 	s.buffers.forgetUpTo(slot)
 	s.ids.forgetUpTo(slot)
+	s.standings.forgetUpTo(slot)
 }
 
 // topic returns the topic of that id, nil if there is none.
@@ -56,6 +58,25 @@ func (s *speculation) topicNamed(name string) *state.Topic {
 		return s.topic(t.ID)
 	}
 	return nil
+}
+
+// standing is where a topic stands between the catalogue and the other shards: see
+// state/opened.go.
+type standing struct {
+	opened   journal.Position // zero: it was not opened here
+	dropped  journal.Position // zero: it was not dropped here
+	deleting bool
+}
+
+func (s *speculation) standing(id weir.TopicID) standing {
+	if x, ok := s.standings.get(id); ok {
+		return x
+	}
+	x := standing{dropped: s.durable.Dropped[id]}
+	if t := s.durable.Topics[id]; t != nil {
+		x.opened, x.deleting = t.Opened, !t.Deleting.IsZero()
+	}
+	return x
 }
 
 // end is the offset that the next record of a partition gets.

@@ -42,9 +42,9 @@ type Report struct {
 
 // Check proves every rule of the log from the bytes at rest, in all shards: the
 // journal's rules, CRCs, records that decode, offsets without a hole, marks without a
-// gap, producers' sequences and transactions, a valid catalogue. It also proves that
-// each offset of each partition is where the log says, in a segment or a slot, and
-// nowhere else. It claims nothing and writes nothing, so it can run beside an owner;
+// gap, producers' sequences and transactions, a valid catalogue, which the topics of the
+// other shards agree with. It also proves that each offset of each partition is where the
+// log says, in a segment or a slot, and nowhere else. It claims nothing and writes nothing, so it can run beside an owner;
 // what is appended meanwhile may or may not be checked. Problems are also written to w,
 // if it is not nil.
 //
@@ -55,7 +55,7 @@ func Check(ctx context.Context, b storage.Bucket, w io.Writer) (Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	b = &impatient{Bucket: b, giveUp: cancel}
-	a := &auditor{bucket: b, where: "bucket"}
+	a := &auditor{bucket: b, where: "bucket", topics: make(map[weir.TopicID]int)}
 	if err := a.readCluster(ctx, b); err != nil {
 		return Report{}, fmt.Errorf("check: %w", err)
 	}
@@ -63,6 +63,11 @@ func Check(ctx context.Context, b storage.Bucket, w io.Writer) (Report, error) {
 	for shard := range uint32(max(a.cluster.Shards, 1)) {
 		if err := a.settled(ctx, b, shard); err != nil {
 			return a.report, fmt.Errorf("check shard %d: %w", shard, cmp.Or(context.Cause(ctx), err))
+		}
+		if shard > 0 {
+			a.across()
+		} else if a.whole {
+			a.catalogue = catalogue{a.state, a.last, a.began}
 		}
 		a.sound = a.report
 		if w != nil {
@@ -85,7 +90,7 @@ type Known struct {
 
 // Know reads a log to its end, for a repair: what is missing or damaged is passed over.
 func Know(ctx context.Context, b storage.Bucket, shard uint32) (Known, error) {
-	a := &auditor{bucket: b, where: "bucket"}
+	a := &auditor{bucket: b, where: "bucket", topics: make(map[weir.TopicID]int)}
 	if err := a.readCluster(ctx, b); err != nil {
 		return Known{}, err
 	}
@@ -161,6 +166,9 @@ type auditor struct {
 	known   journal.Recovered
 	whole   bool // the log was read to its end, or does not exist
 
+	catalogue catalogue
+	topics    map[weir.TopicID]int // partitions, in any shard
+
 	expected expected // batches of transactions that were not found yet
 	gone     bool     // an object that the state refers to is missing
 	shard    uint32
@@ -208,9 +216,12 @@ func (a *auditor) audit(ctx context.Context, b storage.Bucket, shard uint32) err
 	if err := a.placement(ctx); err != nil {
 		return err
 	}
-	a.report.Topics += len(a.state.Topics)
 	for _, t := range a.state.Topics {
-		a.report.Partitions += len(t.Parts)
+		if _, known := a.topics[t.ID]; !known {
+			a.report.Topics++
+		}
+		a.report.Partitions += max(len(t.Parts)-a.topics[t.ID], 0)
+		a.topics[t.ID] = max(len(t.Parts), a.topics[t.ID])
 	}
 	streams := make(map[weir.Stream]bool)
 	for name, g := range a.state.Gateways {

@@ -278,6 +278,32 @@ func Began(ctx context.Context, b storage.Bucket) (bool, error) {
 	return len(keys) > 0, nil
 }
 
+// createdShards returns how many shards a cluster was created with whose object is lost:
+// the log has the checksum of the object.
+func createdShards(ctx context.Context, b storage.Bucket, c Cluster, known *state.Identity) (int, error) {
+	sum, _ := known.Find(Key)
+	for c.Shards = 1; c.Shards <= weir.MaxShards; c.Shards++ {
+		c.CRC = c.sum()
+		raw, err := json.Marshal(c)
+		if err != nil {
+			return 0, err
+		}
+		if crc.Sum(raw) == sum {
+			return c.Shards, nil
+		}
+	}
+	return 1, oneShard(ctx, b) // it was created at level 1, when there was one shard
+}
+
+// oneShard returns an error if the log of another shard than 0 has begun.
+func oneShard(ctx context.Context, b storage.Bucket) error {
+	others, err := b.List(ctx, "0", "0001/", 1)
+	if err == nil && len(others) > 0 {
+		err = fmt.Errorf("%w: object %s is lost, and nothing says how many shards there are", state.ErrCorrupt, Key)
+	}
+	return err
+}
+
 // Repair replaces the object cluster, if it is missing or damaged, by what the log
 // says, and raises the level again.
 func Repair(ctx context.Context, b storage.Bucket, c Cluster, named bool, known *state.Identity, tell func(string)) error {
@@ -297,7 +323,12 @@ func Repair(ctx context.Context, b storage.Bucket, c Cluster, named bool, known 
 		c = newCluster(1)
 		if known != nil {
 			c.ID = known.Cluster
+			if c.Shards, err = createdShards(ctx, b, c, known); err != nil {
+				return err
+			}
 			tell(fmt.Sprintf("object %s: made again as the log knows it", Key))
+		} else if err := oneShard(ctx, b); err != nil {
+			return err
 		} else {
 			c.Format, c.Slices = 1, 0
 			tell(fmt.Sprintf("object %s: made again with a new id, %s: gateways and clients that know the old one see another cluster", Key, c.ID))

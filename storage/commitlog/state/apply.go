@@ -22,6 +22,9 @@ type State struct {
 	truncated   journal.Position  // all slots before it were deleted, but for those that serve as segments
 	Identity    *Identity         // nil: the log says nothing of the objects beside it
 
+	Dropped   map[weir.TopicID]journal.Position // topics that must not be opened again, and the position of the catalogue that says so
+	Catalogue journal.Position                  // the highest position of the catalogue that the log of another shard than 0 has
+
 	// Appended, if set, is given the batches of each run as they come. It is not set
 	// in recovery and in Check.
 	Appended func(key Place, base int64, data []byte)
@@ -49,6 +52,7 @@ func Empty() *State {
 	return &State{
 		Topics:      make(map[weir.TopicID]*TopicData),
 		Names:       make(map[string]*TopicData),
+		Dropped:     make(map[weir.TopicID]journal.Position),
 		Gateways:    make(map[string]*gateway),
 		Adopted:     make(map[string]weir.BufferID),
 		Segments:    make(map[SegmentID]int),
@@ -117,10 +121,41 @@ func (s *State) Apply(pos journal.Position, e journal.Entry) error {
 		}
 		return s.reserveProducerIDs(next)
 	}
+	return s.applyOpened(pos, e)
+}
+
+// applyOpened is Apply for entries of clusters with more than one shard.
+func (s *State) applyOpened(pos journal.Position, e journal.Entry) error {
+	switch e.Kind {
+	case KindTopicDeleting:
+		id, err := decodeTopicDeleting(e.Body)
+		if err != nil {
+			return err
+		}
+		return s.beginDeletion(pos, id)
+	case KindTopicOpened:
+		t, at, err := decodeTopicOpened(e.Body)
+		if err != nil {
+			return err
+		}
+		return s.openTopic(t, at)
+	case KindTopicDropped:
+		id, at, err := decodeTopicDropped(e.Body)
+		if err != nil {
+			return err
+		}
+		return s.dropTopic(id, at)
+	case KindDroppedForgotten:
+		ids, at, err := decodeDroppedForgotten(e.Body)
+		if err != nil {
+			return err
+		}
+		return s.forgetDropped(ids, at)
+	}
 	return s.applyUpkeep(pos, e)
 }
 
-// applyUpkeep is apply for entries that the log makes by itself.
+// applyUpkeep is Apply for entries that the log makes by itself.
 func (s *State) applyUpkeep(pos journal.Position, e journal.Entry) error {
 	switch e.Kind {
 	case KindInstalled:

@@ -8,7 +8,8 @@
 //
 //	entries.go, decoder.go    the bodies of entries (../FORMAT.md has the byte tables)
 //	apply.go                  an entry changes the state
-//	topics.go, partitions.go  the catalogue; runs at the end of a partition
+//	topics.go, opened.go      the catalogue, and what other shards have of it
+//	partitions.go             runs at the end of a partition
 //	pieces.go                 segments take the place of runs, and of older segments
 //	marks.go                  how far the streams of gateways are
 //	producers.go, aborted.go  idempotence and transactions

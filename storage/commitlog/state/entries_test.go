@@ -139,6 +139,10 @@ func FuzzDecodeEntry(f *testing.F) {
 	f.Add(KindTopicDeleted, EncodeTopicDeleted(weir.TopicID{1}))
 	f.Add(KindTopicGrown, EncodeTopicGrown(weir.TopicID{1}, 3))
 	f.Add(KindTopicAltered, EncodeTopicAltered(weir.TopicID{1}, map[string]string{"a": "b", "c": "d"}))
+	f.Add(KindTopicDeleting, EncodeTopicDeleting(weir.TopicID{1}))
+	f.Add(KindTopicOpened, EncodeTopicOpened(Topic{Name: "t", Partitions: 1, Configs: map[string]string{"a": "b"}}, journal.Position{Epoch: 2, Slot: 9}))
+	f.Add(KindTopicDropped, EncodeTopicDropped(weir.TopicID{1}, journal.Position{Epoch: 2, Slot: 9}))
+	f.Add(KindDroppedForgotten, EncodeDroppedForgotten([]weir.TopicID{{2}, {1}}, journal.Position{Epoch: 2, Slot: 9}))
 	f.Add(KindRun, runOf(3, recordtest.Batch("a"), *source("g", 1, 0, 1, 2), *source("h", 1, 4, 500, 70000)).Body)
 	f.Add(KindRun, runOf(0, recordtest.Produced(1, 2, 3, "a", "b")).Body)
 	f.Add(KindBufferRetired, EncodeBufferRetired("gateway", buffer(9)))
@@ -179,6 +183,18 @@ func recode(kind uint16, body []byte) ([]byte, error) {
 	case KindTopicAltered:
 		id, configs, err := decodeTopicAltered(body)
 		return EncodeTopicAltered(id, configs), err
+	case KindTopicDeleting:
+		id, err := decodeTopicDeleting(body)
+		return EncodeTopicDeleting(id), err
+	case KindTopicOpened:
+		topic, at, err := decodeTopicOpened(body)
+		return EncodeTopicOpened(topic, at), err
+	case KindTopicDropped:
+		id, at, err := decodeTopicDropped(body)
+		return EncodeTopicDropped(id, at), err
+	case KindDroppedForgotten:
+		ids, at, err := decodeDroppedForgotten(body)
+		return EncodeDroppedForgotten(ids, at), err
 	case KindRun:
 		r, err := DecodeRun(body)
 		if err != nil {

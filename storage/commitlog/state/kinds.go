@@ -17,8 +17,12 @@ const (
 	KindSwept         uint16 = 9
 	KindTopicAltered  uint16 = 10
 
-	// Of level 2. 11 to 18 are reserved: see reserved.
-	KindIdentity uint16 = 20
+	// Of level 2. 14 to 18 are reserved: see reserved.
+	KindTopicDeleting    uint16 = 11
+	KindTopicOpened      uint16 = 12
+	KindTopicDropped     uint16 = 13
+	KindDroppedForgotten uint16 = 19
+	KindIdentity         uint16 = 20
 
 	FirstMachineKind uint16 = 100
 
@@ -31,11 +35,8 @@ const (
 // reserved names a kind that level 2 has and this program cannot apply, "" for others.
 func reserved(kind uint16) string {
 	switch {
-	case kind >= 11 && kind <= 18:
-		return [...]string{
-			"topic is being deleted", "topic opened in a shard", "topic dropped from a shard", "slice map",
-			"shard added", "slices moved out", "slices imported", "pieces paged",
-		}[kind-11]
+	case kind >= 14 && kind <= 18:
+		return [...]string{"slice map", "shard added", "slices moved out", "slices imported", "pieces paged"}[kind-14]
 	case kind >= 170 && kind <= 173:
 		return "participant of a transaction"
 	case kind >= 180 && kind <= 199:

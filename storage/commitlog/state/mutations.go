@@ -10,3 +10,5 @@ type Mutations struct{}
 func keepNoTombs(Mutations) bool    { return false }
 func keepFirstRow(Mutations) bool   { return false }
 func forgottenIsNew(Mutations) bool { return false }
+func keepNoDropped(Mutations) bool  { return false }
+func openedNowhere(Mutations) bool  { return false }

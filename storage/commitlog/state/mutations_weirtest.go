@@ -8,8 +8,12 @@ type Mutations struct {
 	KeepNoTombs    bool // forget a retired buffer completely
 	KeepFirstRow   bool // keep the first row of a stream and topic instead of the newest
 	ForgottenIsNew bool // take an unknown buffer for a new one, however old its counter
+	KeepNoDropped  bool // forget that a topic was dropped
+	OpenedNowhere  bool // forget the position of the catalogue at which a topic was opened
 }
 
 func keepNoTombs(m Mutations) bool    { return m.KeepNoTombs }
 func keepFirstRow(m Mutations) bool   { return m.KeepFirstRow }
 func forgottenIsNew(m Mutations) bool { return m.ForgottenIsNew }
+func keepNoDropped(m Mutations) bool  { return m.KeepNoDropped }
+func openedNowhere(m Mutations) bool  { return m.OpenedNowhere }

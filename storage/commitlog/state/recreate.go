@@ -18,6 +18,9 @@ import (
 // recreatedName begins the name of such a topic; its id follows.
 const recreatedName = "recovered."
 
+// Recovered reports whether a repair has named the topic.
+func (t *Topic) Recovered() bool { return t.Name == recreatedName+t.ID.String() }
+
 // recreate makes a partition of which only records are known. The first of them begin
 // at base.
 func (s *State) recreate(key Place, base int64) *Partition {

@@ -46,8 +46,8 @@ func decodeState(body []byte) (*State, error) {
 }
 
 func (d *restorer) state() (*State, error) {
-	if d.version = d.Byte(); !d.Bad() && (d.version < 1 || d.version > closedVersion || d.version == 3) {
-		return nil, fmt.Errorf("%w: state of version %d, this program knows 1, %d and %d", ErrFormat, d.version, stateVersion, closedVersion)
+	if d.version = d.Byte(); !d.Bad() && (d.version < 1 || d.version > openedVersion || d.version == 3) {
+		return nil, fmt.Errorf("%w: state of version %d, this program knows 1, %d, %d and %d", ErrFormat, d.version, stateVersion, closedVersion, openedVersion)
 	}
 	s := d.s
 	s.ProducerIDs, s.Cleaned = d.Uvarint(), d.Uvarint()
@@ -69,9 +69,12 @@ func (d *restorer) state() (*State, error) {
 		s.Gateways[name], last = g, name
 	}
 	d.garbage()
-	if d.version == closedVersion {
+	if d.version == closedVersion || d.version == openedVersion && d.flag() {
 		s.Identity = d.identity()
 		d.must(!s.Identity.Anew)
+	}
+	if d.version == openedVersion {
+		d.opened()
 	}
 	if d.err != nil {
 		return nil, fmt.Errorf("state: %w", d.err)
@@ -142,7 +145,7 @@ func (d *restorer) topic() error {
 
 func (d *restorer) partition(p *Partition) {
 	p.Start = d.offset()
-	if d.version == closedVersion {
+	if d.version >= closedVersion {
 		bias := d.Uvarint()
 		d.must(bias <= math.MaxInt32)
 		p.Bias = int32(bias)

@@ -16,11 +16,14 @@ import (
 // can be compared with a replay.
 
 // stateVersion is the first byte of a state of format level 1, closedVersion that of
-// one of level 2, which has the identity of the objects beside the log. Version 1, the
-// oldest, had no transactions and no epochs; 3 was in no release.
+// one of level 2, which has the identity of the objects beside the log. openedVersion is
+// that of a state which also has topics opened from the catalogue of another shard, or
+// being deleted. Version 1, the oldest, had no transactions and no epochs; 3 was in no
+// release.
 const (
 	stateVersion  = 2
 	closedVersion = 4
+	openedVersion = 5
 )
 
 // Become replaces what the log says by what other holds. other must not be used
@@ -33,12 +36,15 @@ func (s *State) Become(other *State) {
 	}
 	s.Topics, s.Names, s.Gateways, s.ProducerIDs = other.Topics, other.Names, other.Gateways, other.ProducerIDs
 	s.Segments, s.Slots, s.Garbage, s.Cleaned, s.truncated = other.Segments, other.Slots, other.Garbage, other.Cleaned, other.truncated
-	s.Identity = other.Identity
+	s.Identity, s.Dropped, s.Catalogue = other.Identity, other.Dropped, other.Catalogue
 }
 
 // Before reports whether everything that the state refers to was made before pos.
 func (s *State) Before(pos journal.Position) bool {
 	for _, t := range s.Topics {
+		if !t.Deleting.IsZero() && !t.Deleting.Before(pos) {
+			return false
+		}
 		for _, p := range t.Parts {
 			if n := len(p.Index); n > 0 && !p.Index[n-1].Position().Before(pos) {
 				return false
@@ -60,7 +66,10 @@ func (s *State) Before(pos journal.Position) bool {
 // determines.
 func (s *State) Append(p []byte) []byte {
 	version := byte(stateVersion)
-	if s.Identity != nil {
+	switch {
+	case s.hasOpened():
+		version = openedVersion
+	case s.Identity != nil:
 		version = closedVersion
 	}
 	e := &encoder{p: append(p, version), version: version, truncated: s.truncated}
@@ -71,7 +80,8 @@ func (s *State) Append(p []byte) []byte {
 
 	e.number(len(s.Topics))
 	e.topics = make(map[weir.TopicID]int, len(s.Topics))
-	for i, id := range slices.SortedFunc(maps.Keys(s.Topics), compareTopics) {
+	order := sortedTopics(s.Topics)
+	for i, id := range order {
 		e.topics[id] = i
 		e.topic(s.Topics[id])
 	}
@@ -89,9 +99,18 @@ func (s *State) Append(p []byte) []byte {
 		}
 		last = id
 	}
-	if s.Identity != nil {
-		e.p = s.Identity.append(e.p)
+	if e.version < openedVersion {
+		if s.Identity != nil {
+			e.p = s.Identity.append(e.p)
+		}
+		return e.p
 	}
+	if s.Identity == nil {
+		e.p = append(e.p, 0)
+	} else {
+		e.p = s.Identity.append(append(e.p, 1))
+	}
+	e.opened(s, order)
 	return e.p
 }
 

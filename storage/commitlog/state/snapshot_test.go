@@ -33,7 +33,7 @@ func tidied(s *State) *State {
 	}
 	c.Topics, c.Names = make(map[weir.TopicID]*TopicData), make(map[string]*TopicData)
 	for id, t := range s.Topics {
-		copied := &TopicData{Topic: t.Topic}
+		copied := &TopicData{Topic: t.Topic, Opened: t.Opened, Deleting: t.Deleting}
 		for _, p := range t.Parts {
 			q := &Partition{Key: p.Key, Bias: p.Bias, Start: p.Start, End: p.End}
 			q.Pieces, q.Index = append(q.Pieces, p.Pieces...), append(q.Index, p.Index...)
@@ -89,6 +89,9 @@ func TestStateRoundTrip(t *testing.T) {
 		}
 		if !same(fork, w.s) || !bytes.Equal(fork.encode(), w.s.encode()) {
 			t.Fatalf("seed %d: the same entries made another state", seed)
+		}
+		if seed%4 == 3 && len(w.s.Dropped) == 0 || seed%4 == 1 && w.s.hasOpened() {
+			t.Errorf("seed %d: %d topics were dropped", seed, len(w.s.Dropped))
 		}
 		if !w.s.Before(journal.Position{Epoch: w.pos.Epoch, Slot: w.pos.Slot + 1}) {
 			t.Errorf("seed %d: the state is not before the end of its log", seed)
@@ -319,7 +322,8 @@ func FuzzDecodeState(f *testing.F) {
 	f.Add(goldenState().encode())
 	f.Add(Machines{}.Checkpoint(goldenState().Append))
 	f.Add(append([]byte{1}, Empty().encode()[1:]...))
-	for seed := range uint64(3) {
+	f.Add(goldenOpened().encode())
+	for seed := range uint64(4) {
 		w := newWanderer(seed)
 		w.walk(20)
 		f.Add(w.s.encode())

@@ -3,6 +3,7 @@ package state
 import (
 	"fmt"
 
+	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -24,7 +25,9 @@ type Topic struct {
 // TopicData is a topic with its data.
 type TopicData struct {
 	Topic
-	Parts []*Partition
+	Parts    []*Partition
+	Opened   journal.Position // of the catalogue at which this is known to be the topic; zero in the catalogue's own shard
+	Deleting journal.Position // of the entry that began the deletion; zero: it is not being deleted
 }
 
 func (t *TopicData) grow(partitions int32) {

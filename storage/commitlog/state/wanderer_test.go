@@ -25,12 +25,14 @@ type wanderer struct {
 	number  uint64 // of the last segment
 	marks   map[MarkKey]uint64
 	level   int // of the format
+	sharded bool
+	seen    journal.Position // of the catalogue
 }
 
 func newWanderer(seed uint64) *wanderer {
 	return &wanderer{
 		rng: rand.New(rand.NewPCG(seed, 2)), s: Empty(), pos: journal.Position{Epoch: 1, Slot: 1},
-		marks: make(map[MarkKey]uint64), level: 1 + int(seed%2),
+		marks: make(map[MarkKey]uint64), level: 1 + int(seed%2), sharded: seed%4 == 3,
 	}
 }
 
@@ -66,6 +68,8 @@ func (w *wanderer) entry(n int) (uint16, []byte) {
 	switch {
 	case w.level > 1 && w.s.Identity == nil:
 		return KindIdentity, EncodeIdentity(&Identity{Level: w.level, Cluster: "c", Sums: []Sum{{Key: "cluster", CRC: 7}}})
+	case w.sharded && w.rng.IntN(10) == 0:
+		return w.opened(t)
 	case t == nil || n < 4:
 		w.topics++
 		return KindTopicCreated, EncodeTopicCreated(Topic{
@@ -94,6 +98,43 @@ func (w *wanderer) entry(n int) (uint16, []byte) {
 		return KindSwept, EncodeSwept(w.pos.Epoch-1, w.oldest(), ids, w.level)
 	}
 	return KindRun, w.run(t.Parts[w.rng.IntN(len(t.Parts))])
+}
+
+// opened is an entry of a cluster with several shards. The shard is both the one of the
+// catalogue and one that follows it.
+func (w *wanderer) opened(t *TopicData) (uint16, []byte) {
+	w.seen.Slot += w.rng.Uint64N(3)
+	w.seen.Epoch += 1 - min(w.rng.Uint64N(5), 1)
+	at := journal.Position{Epoch: w.seen.Epoch + 1, Slot: w.seen.Slot}
+	switch n := w.rng.IntN(10); {
+	case t == nil || n < 2:
+		w.topics++
+		return KindTopicOpened, EncodeTopicOpened(Topic{ID: weir.TopicID{byte(w.rng.IntN(256)), byte(w.topics), 1}, Name: fmt.Sprint("o", w.topics), Partitions: 1 + w.rng.Int32N(4), Configs: map[string]string{}}, at)
+	case n < 4:
+		again := t.Topic
+		again.Partitions += w.rng.Int32N(3)
+		if w.rng.IntN(3) == 0 {
+			at = t.Opened // nothing changes
+			at.Slot++
+		}
+		again.Configs = map[string]string{"n": fmt.Sprint(n)}
+		return KindTopicOpened, EncodeTopicOpened(again, at)
+	case n < 6 && t.Deleting.IsZero():
+		return KindTopicDeleting, EncodeTopicDeleting(t.ID)
+	case n < 8 && len(w.s.Topics) > 2:
+		return KindTopicDropped, EncodeTopicDropped(t.ID, at)
+	case n < 9:
+		w.topics++
+		return KindTopicDropped, EncodeTopicDropped(weir.TopicID{byte(w.rng.IntN(256)), byte(w.topics), 2}, at)
+	default:
+		var ids []weir.TopicID
+		for _, id := range sortedTopics(w.s.Dropped) {
+			if w.s.Dropped[id].Before(at) && w.rng.IntN(3) == 0 {
+				ids = append(ids, id)
+			}
+		}
+		return KindDroppedForgotten, EncodeDroppedForgotten(ids, at)
+	}
 }
 
 // topic returns a topic chosen by the seed, nil if there is none.
