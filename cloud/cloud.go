@@ -1,9 +1,9 @@
 // Package cloud is a node. Gateways sync to it over QUIC, its state is in a bucket, and
 // applications read and write the streams through its doors.
 //
-// cloud.go opens the node and connects its parts, lead.go is what it does while it owns
-// the shard, standby.go what it keeps while another node does, uplink.go adapts the
-// broker for gateways.
+// cloud.go opens the node and connects its parts, owned.go has the shards that it owns,
+// lead.go is what it does while it owns one, standby.go what it keeps while another node
+// has the catalogue, uplink.go adapts the broker for gateways.
 package cloud
 
 import (
@@ -18,7 +18,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -29,7 +28,6 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/cloud/cluster"
-	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/kafka"
 	"github.com/weirmq/weir/cloud/listener"
@@ -117,10 +115,10 @@ type Node struct {
 	copies    *copies         // of the owner's state
 	own       []cluster.Door  // this node's doors, which it checks itself
 	pulse     pulse
-	metrics   *measure.Registry     // of what this node counts and knows
-	role      atomic.Value          // string
-	owned     atomic.Pointer[owned] // nil while this node does not own the shard
-	recent    *recent.Lines         // of the log
+	metrics   *measure.Registry // of what this node counts and knows
+	shards    shards
+	watching  chan struct{} // a token: held by what watches the doors
+	recent    *recent.Lines // of the log
 	ready     sync.Once
 	lock      *os.File
 	doors     []door
@@ -140,14 +138,13 @@ type door struct {
 func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	lines := new(recent.Lines)
 	o.Log = slog.New(lines.Handler(o.Log.Handler()))
-	n := &Node{o: o, recent: lines, metrics: measure.New(), unjudged: make(chan struct{}, maxUnjudged), logins: login.NewSessions(), conns: budget.NewConns(budget.ConnsOptions{Total: o.Limits.Connections, Log: o.Log})}
+	n := &Node{o: o, recent: lines, metrics: measure.New(), unjudged: make(chan struct{}, maxUnjudged), watching: make(chan struct{}, 1), logins: login.NewSessions(), conns: budget.NewConns(budget.ConnsOptions{Total: o.Limits.Connections, Log: o.Log})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
 		}
 	}()
 	n.copies = n.newCopies()
-	n.role.Store(console.RoleRecovering)
 	if err := n.lockData(); err != nil {
 		return nil, err
 	}
@@ -165,7 +162,7 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	if err != nil && !errors.Is(err, state.ErrFormat) {
 		return nil, fmt.Errorf("read the cluster's name: %w", err)
 	}
-	n.clusterID = known.ID
+	n.clusterID, n.shards = known.ID, newShards(max(1, known.Shards))
 	n.self = broker.Node{ID: cluster.NodeID(o.Node), Name: o.Node, Addresses: make(cluster.Addresses)}
 	if n.self.Host, err = os.Hostname(); err != nil {
 		return nil, fmt.Errorf("ask for the host's name: %w", err)
@@ -201,7 +198,7 @@ func (n *Node) listen() error {
 	if err != nil {
 		return err
 	}
-	n.broker = broker.New(broker.Options{Self: n.self, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics.Set})
+	n.broker = broker.New(broker.Options{Self: n.self, Shards: n.shards.count, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics.Set})
 	n.topics = streamqueue.New(streamqueue.Options{Broker: n.broker, MaxTopics: n.o.Limits.orDefault().Topics, Metrics: n.metrics.Set})
 	n.metrics.SetSources(n.sources())
 	n.metrics.NewGauge("weir_bridge_lag_records", n.bridgeLag)
@@ -364,8 +361,8 @@ func (n *Node) drop(gateway string) {
 	}
 }
 
-// Role returns owner, recovering or standby.
-func (n *Node) Role() string { return n.role.Load().(string) }
+// Role returns owner, recovering or standby: owner if this node owns any shard.
+func (n *Node) Role() string { return n.shards.role() }
 
 // Run serves until ctx ends, which is no error, or until this node has lost
 // its shard or a door fails, which is one.
@@ -383,10 +380,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	wg.Go(func() { n.metrics.Meter.Run(ctx, n.broker) })
 	wg.Go(func() { n.keepCopy(ctx) })
-	err := cluster.Run(ctx, cluster.Options{
-		Bucket: n.bucket, Self: n.self, Takeover: n.o.Takeover,
-		Ask: n.ask, Follow: n.follow, Fit: n.fit, Lead: n.lead, Counters: &n.peers.counters, Log: n.o.Log,
-	})
+	err := n.superviseAll(ctx)
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = errors.Join(cause, err)
 	}
@@ -395,6 +389,24 @@ func (n *Node) Run(ctx context.Context) error {
 	err = errors.Join(err, n.Close())
 	wg.Wait()
 	return err
+}
+
+// superviseAll leads the shards or stands by for them until ctx ends, or until one of
+// them ends the node.
+func (n *Node) superviseAll(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make([]error, n.shards.count)
+	var wg sync.WaitGroup
+	for id := range errs {
+		wg.Go(func() {
+			if errs[id] = n.supervise(ctx, uint32(id)); errs[id] != nil {
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // Reload checks now whether the listeners' certificates have changed, instead of at the

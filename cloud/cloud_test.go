@@ -149,10 +149,10 @@ func TestTwoNodes(t *testing.T) {
 	if err := second.admit("gw", nil); err != nil {
 		t.Errorf("a standby turns a gateway away instead of sending it on: %v", err)
 	}
-	if _, err := first.ask(t.Context(), second.self); err == nil {
+	if _, err := first.ask(t.Context(), 0, second.self); err == nil {
 		t.Error("a standby passes for an owner")
 	}
-	if sign, err := second.ask(t.Context(), first.self); err != nil || sign.Next.Epoch != 1 || sign.Next.Slot == 0 {
+	if sign, err := second.ask(t.Context(), 0, first.self); err != nil || sign.Next.Epoch != 1 || sign.Next.Slot == 0 {
 		t.Errorf("the owner: %+v, %v", sign, err)
 	}
 	if first.self.Address(cluster.Peer) == "" || first.self.Boot == "" || first.self.Boot == second.self.Boot {
@@ -161,12 +161,12 @@ func TestTwoNodes(t *testing.T) {
 	asHTTP := first.self
 	asHTTP.Addresses = maps.Clone(asHTTP.Addresses)
 	delete(asHTTP.Addresses, cluster.Peer) // as nodes of earlier versions claim
-	if sign, err := second.ask(t.Context(), asHTTP); err != nil || sign.Next != (journal.Position{}) {
+	if sign, err := second.ask(t.Context(), 0, asHTTP); err != nil || sign.Next != (journal.Position{}) {
 		t.Errorf("the owner over --http: %+v, %v", sign, err)
 	}
 	for _, other := range []broker.Node{{Name: "other", Addresses: cluster.Addresses{cluster.HTTP: {"": first.self.Address(cluster.HTTP)}}},
 		{Name: "other", Addresses: cluster.Addresses{cluster.Peer: {"": first.self.Address(cluster.Peer)}}}} {
-		if _, err := second.ask(t.Context(), other); err == nil || errors.Is(err, cluster.ErrRefused) {
+		if _, err := second.ask(t.Context(), 0, other); err == nil || errors.Is(err, cluster.ErrRefused) {
 			t.Errorf("one node passes for another: %v", err)
 		}
 	}
@@ -176,7 +176,7 @@ func TestTwoNodes(t *testing.T) {
 	}
 	second.says(t, "leading")
 	for _, gone := range []broker.Node{first.self, asHTTP} {
-		if _, err := second.ask(t.Context(), gone); !errors.Is(err, cluster.ErrRefused) {
+		if _, err := second.ask(t.Context(), 0, gone); !errors.Is(err, cluster.ErrRefused) {
 			t.Errorf("a node that is gone: %v", err)
 		}
 	}
@@ -205,11 +205,11 @@ func TestFenced(t *testing.T) {
 
 // TestAdmit: a node that is about to lead admits no gateway that it cannot check.
 func TestAdmit(t *testing.T) {
-	n := &Node{broker: broker.New(broker.Options{})}
+	n := &Node{broker: broker.New(broker.Options{}), shards: newShards(1)}
 	if err := n.admit("gw", nil); !errors.Is(err, join.ErrUnavailable) || errors.Is(err, join.ErrRevoked) {
 		t.Errorf("without an owner: %v", err)
 	}
-	n.owned.Store(&owned{Shard: shard.New(shard.Options{})})
+	n.shards.set(0, &owned{Shard: shard.New(shard.Options{})})
 	if err := n.admit("gw", nil); !errors.Is(err, join.ErrRevoked) {
 		t.Errorf("a gateway that is no member: %v", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/weirmq/weir/cloud/amqp091/wire"
@@ -201,20 +202,27 @@ func unknownQUIC() (packet, id []byte) {
 // busy machine does not look like a hung door.
 func (n *Node) doorTime() time.Duration { return max(n.takeover(), time.Second) }
 
-// fit returns an error if this node should not lead now.
-func (n *Node) fit(ctx context.Context) error {
+// fit returns an error if this node should not lead a shard now.
+func (n *Node) fit(ctx context.Context, id uint32) error {
 	err := cluster.AskDoors(ctx, n.doorTime()/3, n.own)
 	if err != nil {
-		n.role.Store(console.RoleStandby) // so that nobody waits for this node
+		n.shards.become(id, console.RoleStandby) // so that nobody waits for this node
 	} else {
-		n.role.Store(console.RoleRecovering)
+		n.shards.become(id, console.RoleRecovering)
 	}
 	return err
 }
 
 // watchDoors returns an error when this node should stop leading because of its
-// doors, nil when ctx ends.
-func (n *Node) watchDoors(ctx context.Context, self cluster.Node) error {
+// doors, nil when ctx ends. It is called for each shard, and only one call at a time does
+// anything.
+func (n *Node) watchDoors(ctx context.Context) error {
+	select {
+	case n.watching <- struct{}{}:
+		defer func() { <-n.watching }()
+	case <-ctx.Done():
+		return nil
+	}
 	path := filepath.Join(n.o.Data, silentFile)
 	began := time.Now()
 	if file, err := os.Stat(path); err != nil || time.Since(file.ModTime()) > rest {
@@ -222,7 +230,8 @@ func (n *Node) watchDoors(ctx context.Context, self cluster.Node) error {
 	}
 	w := cluster.DoorWatch{Takeover: n.doorTime(), Doors: n.own, Log: n.o.Log, May: func() bool {
 		standby := time.Since(time.Unix(0, n.peers.heard.Load())) < rest
-		return standby && time.Since(began) > rest && !self.Moved(rest)
+		moved := slices.ContainsFunc(n.shards.all(), func(own *owned) bool { return own.claim.Moved(rest) })
+		return standby && time.Since(began) > rest && !moved
 	}}
 	err := w.Run(ctx)
 	if err != nil {

@@ -11,21 +11,16 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/bridge"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
-	"github.com/weirmq/weir/cloud/group"
-	"github.com/weirmq/weir/cloud/queue"
-	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/cloud/shard"
-	"github.com/weirmq/weir/cloud/share"
-	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/commitlog/identity"
+	"github.com/weirmq/weir/storage/pause"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/receiver"
 )
@@ -34,11 +29,45 @@ func flock(f *os.File) error {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 }
 
-// onlyShard is the only shard so far.
-const onlyShard = 0
+// supervise leads a shard or stands by for it until ctx ends; then it returns nil. In a
+// cluster of one shard a node that has lost it ends, with an error. Of several it goes on
+// as a standby for that one: only if its doors do not answer it would harm all of them.
+func (n *Node) supervise(ctx context.Context, id uint32) error {
+	log := n.o.Log
+	if n.shards.count > 1 {
+		log = log.With("shard", id)
+	}
+	for {
+		err := cluster.Run(ctx, cluster.Options{
+			Bucket: n.bucket, Shard: id, Self: n.self, Takeover: n.o.Takeover, Counters: &n.peers.counters, Log: log,
+			Ask:    func(ctx context.Context, owner cluster.Node) (cluster.Sign, error) { return n.ask(ctx, id, owner) },
+			Follow: func(ctx context.Context, owner cluster.Node) { n.follow(ctx, id, owner) },
+			Fit:    func(ctx context.Context) error { return n.fit(ctx, id) },
+			Lead: func(ctx context.Context, self cluster.Node, epoch uint64) error {
+				return n.lead(ctx, id, self, epoch)
+			},
+		})
+		if err == nil || n.shards.count == 1 || errors.Is(err, cluster.ErrDoors) {
+			return err
+		}
+		n.shards.become(id, console.RoleStandby)
+		rest := n.takeover()
+		if !errors.Is(err, commitlog.ErrFenced) {
+			rest = max(rest, failedRest)
+		}
+		log.Error("this node does not serve a shard: it stands by for it, and tries again if no other node does", "err", err)
+		if pause.For(ctx, rest) != nil {
+			return nil
+		}
+	}
+}
 
-// follow makes this node a standby: its doors name the owner.
-func (n *Node) follow(ctx context.Context, owner cluster.Node) {
+// failedRest is how long a node does not try again to lead a shard that it could not
+// recover.
+const failedRest = 10 * time.Second
+
+// follow makes this node a standby of a shard: its doors name the owner.
+func (n *Node) follow(ctx context.Context, id uint32, owner cluster.Node) {
 	n.raceOwner(ctx, owner)
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -46,13 +75,17 @@ func (n *Node) follow(ctx context.Context, owner cluster.Node) {
 	if err != nil {
 		n.o.Log.Warn("cluster id not read: clients of this standby do not get it", "err", err)
 	}
-	n.broker.Follow(onlyShard, owner, c.ID)
-	n.role.Store(console.RoleStandby)
-	n.copies.follow()
-	if owner.Address(cluster.Peer) != "" && n.broker.Copy() == nil {
-		n.copies.Refresh(ctx) // a node is ready when its doors answer like the owner's
+	n.broker.Follow(id, owner, c.ID)
+	settled := n.shards.become(id, console.RoleStandby)
+	if id == catalogueShard {
+		n.copies.follow()
+		if owner.Address(cluster.Peer) != "" && n.broker.Copy() == nil {
+			n.copies.Refresh(ctx) // a node is ready when its doors answer like the owner's
+		}
 	}
-	n.sayReady()
+	if settled {
+		n.sayReady()
+	}
 }
 
 func (n *Node) sayReady() {
@@ -64,22 +97,18 @@ func (n *Node) sayReady() {
 	})
 }
 
-// lead claims the shard, recovers it and serves until ctx ends or the shard is lost.
+// lead claims a shard, recovers it and serves it until ctx ends or the shard is lost.
 // self goes into the claim.
-func (n *Node) lead(ctx context.Context, self cluster.Node, epoch uint64) (err error) {
-	n.role.Store(console.RoleRecovering)
-	n.broker.Follow(onlyShard, broker.Node{}, "") // nobody is redirected to the former owner
+func (n *Node) lead(ctx context.Context, id uint32, self cluster.Node, epoch uint64) (err error) {
+	n.shards.become(id, console.RoleRecovering)
+	n.broker.Follow(id, broker.Node{}, "") // nobody is redirected to the former owner
 	began := time.Now()
 	info, err := self.Info(n.level(ctx))
 	if err != nil {
 		return err
 	}
-	own := n.newOwned(self.ID)
-	err = own.Open(ctx, commitlog.Options{
-		Bucket: n.bucket, Shard: onlyShard, Node: n.o.Node, Info: info, Epoch: epoch, Linger: n.o.Linger, Upkeep: n.o.Upkeep, Log: n.o.Log,
-		Beside:   []string{fleet.AuthorityKey},
-		Defaults: func() map[string]string { return broker.TopicDefaults(own.Settings, self.ID) },
-	})
+	own := n.newOwned(id, self)
+	err = own.Open(ctx, n.logOptions(own, info, epoch))
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil
@@ -89,24 +118,36 @@ func (n *Node) lead(ctx context.Context, self cluster.Node, epoch uint64) (err e
 		return fmt.Errorf("recover the log: %w", err)
 	}
 	own.since = time.Now()
-	n.owned.Store(own) // before the broker leads: nothing is served without users
-	n.endCopy(own.Users)
-	own.bridge = bridge.New(bridge.Options{Broker: n.broker, Queues: own.Queues, Metrics: n.metrics.Set, Log: n.o.Log})
-	n.broker.Lead(own.Shard)
-	own.bridge.Start()
-	n.broker.SetCopy(nil)
-	n.role.Store(console.RoleOwner)
-	n.o.Log.Info("leading", "epoch", own.Log.Epoch(), "cluster", own.Log.ClusterID(), "recovered_in", time.Since(began).Round(time.Millisecond))
-	n.welcomeAdmins(ctx, own.Users, own.Log.Level())
-	if err := n.freshToken(ctx, own.Fleet); err != nil && ctx.Err() == nil {
-		n.o.Log.Warn("no join token made: weirctl join-token makes one", "err", err)
+	n.shards.set(id, own) // before the broker leads: nothing is served without users
+	if own.Users != nil {
+		n.endCopy(own.Users)
 	}
-	n.sayReady()
+	if own.Queues != nil {
+		own.bridge = bridge.New(bridge.Options{Broker: n.broker, Queues: own.Queues, Metrics: n.metrics.Set, Log: n.o.Log})
+	}
+	n.broker.Lead(own.Shard)
+	if own.bridge != nil {
+		own.bridge.Start()
+	}
+	if own.Users != nil {
+		n.broker.SetCopy(nil)
+	}
+	settled := n.shards.become(id, console.RoleOwner)
+	n.o.Log.Info("leading", n.about(id, "epoch", own.Log.Epoch(), "cluster", own.Log.ClusterID(), "recovered_in", time.Since(began).Round(time.Millisecond))...)
+	if own.Fleet != nil {
+		n.welcomeAdmins(ctx, own.Users, own.Log.Level())
+		if err := n.freshToken(ctx, own.Fleet); err != nil && ctx.Err() == nil {
+			n.o.Log.Warn("no join token made: weirctl join-token makes one", "err", err)
+		}
+	}
+	if settled {
+		n.sayReady()
+	}
 
-	lost := n.serve(ctx, own, self)
-	n.broker.Follow(own.ID, broker.Node{}, "")
-	n.owned.Store(nil)
-	if n.receiver != nil {
+	lost := n.serve(ctx, own)
+	n.broker.Follow(id, broker.Node{}, "")
+	n.shards.set(id, nil)
+	if n.receiver != nil && n.shards.count == 1 {
 		n.receiver.Handover("")
 	}
 	closed := own.Close()
@@ -114,6 +155,37 @@ func (n *Node) lead(ctx context.Context, self cluster.Node, epoch uint64) (err e
 		return lost // closing says the same once more
 	}
 	return closed
+}
+
+// about adds the number of a shard to what is logged of it, if the cluster has several.
+func (n *Node) about(id uint32, args ...any) []any {
+	if n.shards.count == 1 {
+		return args
+	}
+	return append([]any{"shard", id}, args...)
+}
+
+// Budgets of a node for the caches of its logs, in bytes.
+const (
+	tailBytes  = 32 << 20
+	blockBytes = 32 << 20
+)
+
+// logOptions are the options of a shard's log, except for its machines.
+func (n *Node) logOptions(own *owned, info []byte, epoch uint64) commitlog.Options {
+	changed := n.broker.ChangedSettings
+	o := commitlog.Options{
+		Bucket: n.bucket, Shard: own.ID, Shards: n.shards.count, Node: n.o.Node, Info: info, Epoch: epoch, Linger: n.o.Linger, Upkeep: n.o.Upkeep, Log: n.o.Log,
+		TailBytes: n.shards.share(tailBytes), BlockBytes: n.shards.share(blockBytes),
+	}
+	if own.Settings != nil {
+		changed = func() *settings.Settings { return own.Settings }
+	}
+	if own.Part != shard.Data {
+		o.Beside = []string{fleet.AuthorityKey}
+	}
+	o.Defaults = func() map[string]string { return broker.TopicDefaults(changed(), own.claim.ID) }
+	return o
 }
 
 // level returns the format level of the bucket, or the lowest one if it cannot be read.
@@ -128,74 +200,9 @@ func (n *Node) level(ctx context.Context) int {
 	return c.Format
 }
 
-// owned is a shard that this node owns.
-type owned struct {
-	*shard.Shard
-	bridge *bridge.Bridge // from topics to its queues
-	since  time.Time
-}
-
-// Close ends the bridge, and all that shard.Shard.Close ends.
-func (o *owned) Close() error {
-	var wg sync.WaitGroup
-	wg.Go(o.bridge.Close) // it may wait for the log
-	err := o.Shard.Close()
-	wg.Wait()
-	return err
-}
-
-// bridgeLag returns how many records have yet to reach the queues of this node.
-func (n *Node) bridgeLag() float64 {
-	if own := n.owned.Load(); own != nil {
-		return float64(own.bridge.Lag())
-	}
-	return 0
-}
-
-// newOwned makes the machines of the shard that this node is about to own. number is its own.
-func (n *Node) newOwned(number int32) *owned {
-	changed := settings.New()
-	return &owned{Shard: shard.New(shard.Options{
-		Log:      n.o.Log,
-		Settings: changed,
-		Groups:   group.Options{Timeouts: broker.GroupTimeouts(changed)},
-		Shares:   share.Options{Settings: broker.ShareSettings(changed, number)},
-		Txns:     txn.Options{Ended: n.broker.TransactionEnded},
-		Fleet:    fleet.Options{CA: n.ca},
-		Users:    auth.Options{SuperUsers: n.o.SuperUsers, Changed: n.dropUser},
-		Queues:   queue.Options{Topics: n.topics.Calls()},
-	})}
-}
-
-// fleet returns the gateways of the cluster, nil while this node does not own the
-// shard.
-func (n *Node) fleet() *fleet.Fleet {
-	if own := n.owned.Load(); own != nil {
-		return own.Fleet
-	}
-	return nil
-}
-
-// users returns the users and administrators, nil while this node does not own the
-// shard.
-func (n *Node) users() *auth.Auth {
-	if own := n.owned.Load(); own != nil {
-		return own.Users
-	}
-	return nil
-}
-
-// quotas returns the limits of users, nil while this node does not own the shard.
-func (n *Node) quotas() *quota.Quotas {
-	if own := n.owned.Load(); own != nil {
-		return own.Quotas
-	}
-	return nil
-}
-
 // serve waits until ctx ends, the shard is lost, or this node should not lead
 // any more.
-func (n *Node) serve(ctx context.Context, own *owned, self cluster.Node) error {
+func (n *Node) serve(ctx context.Context, own *owned) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -203,13 +210,15 @@ func (n *Node) serve(ctx context.Context, own *owned, self cluster.Node) error {
 	ended := make(chan error, 2)
 	wg.Go(func() {
 		ended <- cluster.Confirm(ctx, n.o.Takeover, own.Log.Confirm, func(doubt bool) {
-			n.o.Log.Warn("checking in the bucket whether this node still owns the shard", "bucket_answers", !doubt)
+			n.o.Log.Warn("checking in the bucket whether this node still owns the shard", n.about(own.ID, "bucket_answers", !doubt)...)
 			n.broker.Doubt(own.ID, doubt)
 		})
 	})
-	wg.Go(func() { ended <- n.watchDoors(ctx, self) })
+	wg.Go(func() { ended <- n.watchDoors(ctx) })
 	wg.Go(func() { n.answerBucket(ctx, own.Log.Log) })
-	wg.Go(func() { n.watchGateways(ctx, own.Fleet) })
+	if own.Fleet != nil {
+		wg.Go(func() { n.watchGateways(ctx, own.Fleet) })
+	}
 	select {
 	case <-own.Log.Done():
 		return fmt.Errorf("lost the shard and stopped serving: %w", own.Log.Err())

@@ -90,11 +90,26 @@ func (n *Node) takeover() time.Duration {
 // answer is what this node reports about itself on the peer port.
 func (n *Node) answer() peer.Answer {
 	a := peer.Answer{Node: n.o.Node, Boot: n.self.Boot, Role: n.Role()}
-	if own := n.owned.Load(); own != nil && a.Role == console.RoleOwner {
-		next := own.Log.Acked()
-		a.Epoch, a.Slot = next.Epoch, next.Slot
+	if n.shards.count == 1 {
+		a.Epoch, a.Slot = n.acked(catalogueShard)
+		return a
+	}
+	for id := range uint32(n.shards.count) {
+		one := peer.ShardAnswer{Shard: id, Role: n.shards.roleOf(id)}
+		one.Epoch, one.Slot = n.acked(id)
+		a.Shards = append(a.Shards, one)
 	}
 	return a
+}
+
+// acked returns the epoch and the first slot of a shard's log that is not acknowledged,
+// zeros if this node does not serve it.
+func (n *Node) acked(id uint32) (epoch, slot uint64) {
+	if own := n.shards.get(id); own != nil && n.shards.roleOf(id) == console.RoleOwner {
+		next := own.Log.Acked()
+		return next.Epoch, next.Slot
+	}
+	return 0, 0
 }
 
 // heardOf records that a node has asked this one, over the peer port or through the
@@ -106,15 +121,18 @@ func (n *Node) heardOf(node string) {
 	}
 }
 
-// ask asks another node whether it is alive, and leading or about to lead.
-func (n *Node) ask(ctx context.Context, owner cluster.Node) (cluster.Sign, error) {
+// ask asks another node whether it is alive, and leading a shard or about to lead it.
+func (n *Node) ask(ctx context.Context, id uint32, owner cluster.Node) (cluster.Sign, error) {
 	answer, err := n.askAt(ctx, owner)
+	if n.shards.count > 1 {
+		answer.Role, answer.Epoch, answer.Slot = answer.Of(id)
+	}
 	switch {
 	case peer.Refused(err):
 		return cluster.Sign{}, fmt.Errorf("%w: %w", cluster.ErrRefused, err)
 	case err != nil:
 		return cluster.Sign{}, err
-	case answer.Node != owner.Name || answer.Role == console.RoleStandby:
+	case answer.Node != owner.Name || answer.Role == console.RoleStandby || answer.Role == "":
 		return cluster.Sign{}, fmt.Errorf("node %s there is %s", answer.Node, answer.Role)
 	}
 	return cluster.Sign{Next: journal.Position{Epoch: answer.Epoch, Slot: answer.Slot}}, nil

@@ -207,7 +207,7 @@ func (n *Node) take(next *broker.Copy, got *peer.Copy, whole bool) error {
 // copyFor answers a standby. The tag counts the changes of topics, of users and ACLs,
 // of quotas, and of settings, since this node became the owner.
 func (n *Node) copyFor(after string) (*peer.Copy, error) {
-	own := n.owned.Load()
+	own := n.shards.get(catalogueShard)
 	if err := n.broker.Serving(); err != nil || own == nil {
 		return nil, errors.Join(peer.ErrNoCopy, err)
 	}
@@ -241,9 +241,10 @@ func (n *Node) copyFor(after string) (*peer.Copy, error) {
 	return c, nil
 }
 
-// copyAge is the age of this node's copy, in seconds; 0 if it is not a standby.
+// copyAge is the age of this node's copy, in seconds; 0 if it is not a standby for the
+// catalogue.
 func (n *Node) copyAge() float64 {
-	if n.Role() != console.RoleStandby {
+	if n.shards.roleOf(catalogueShard) != console.RoleStandby {
 		return 0
 	}
 	if c := n.broker.LastCopy(); c != nil {

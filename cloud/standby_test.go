@@ -63,7 +63,7 @@ func TestStandbyKeepsCopy(t *testing.T) {
 	if age := second.copyAge(); age <= 0 || age > 5 || first.copyAge() != 0 {
 		t.Errorf("the copy is %v s old, that of the owner %v s", age, first.copyAge())
 	}
-	if _, err := first.owned.Load().Log.CreateTopicIn(t.Context(), 0, "weir.vhost.x"); err != nil {
+	if _, err := first.shards.get(0).Log.CreateTopicIn(t.Context(), 0, "weir.vhost.x"); err != nil {
 		t.Fatal(err)
 	}
 	if c, err := first.copyFor(""); err != nil || len(c.Topics) != 1 || c.Topics[0].ID != topic.ID {

@@ -72,24 +72,28 @@ func (n *Node) gone() time.Duration { return max(goneAfter*n.takeover(), 30*time
 // state returns this node's state for the admin port.
 func (n *Node) state() console.State {
 	self := console.Member{Name: n.o.Node, Role: n.Role(), HTTP: n.self.Address(cluster.HTTP), Kafka: n.self.Address(cluster.Kafka), Sync: n.self.Address(cluster.Sync), Addresses: console.AddressesOf(n.self.Addresses)}
-	if own := n.owned.Load(); own != nil {
-		self.Since = own.since.UTC()
+	if all := n.shards.all(); len(all) > 0 {
+		self.Since = all[0].since.UTC()
 	}
 	return console.State{Nodes: append([]console.Member{self}, n.peers.nodes.members(time.Now(), n.gone())...), Disk: diskOf(n.o.Data)}
 }
 
 // sources are what this node knows, for the metrics and the admin port.
 func (n *Node) sources() measure.Sources {
-	return measure.Sources{Shard: n.shard, Gateways: n.gateways, Coordination: n.broker.Coordination, GatewaySeries: n.o.Limits.orDefault().GatewaySeries}
+	return measure.Sources{Shards: n.measuredShards, Gateways: n.gateways, Coordination: n.broker.Coordination, GatewaySeries: n.o.Limits.orDefault().GatewaySeries}
 }
 
-// shard returns what this node knows of the shard that it owns. Errors: ErrNotOwner.
-func (n *Node) shard() (measure.Shard, error) {
-	own := n.owned.Load()
-	if own == nil {
-		return measure.Shard{}, broker.ErrNotOwner
+// measuredShards returns what this node knows of the shards that it owns. Errors:
+// ErrNotOwner.
+func (n *Node) measuredShards() ([]measure.Shard, error) {
+	var all []measure.Shard
+	for _, own := range n.shards.all() {
+		all = append(all, measure.Shard{ID: own.ID, Several: n.shards.count > 1, Epoch: own.Log.Epoch(), Stats: own.Log.Stats()})
 	}
-	return measure.Shard{Epoch: own.Log.Epoch(), Stats: own.Log.Stats()}, nil
+	if all == nil {
+		return nil, broker.ErrNotOwner
+	}
+	return all, nil
 }
 
 // diskOf returns the figures of a directory's file system; only the path if there are

@@ -7,7 +7,8 @@
 // returns ErrNotOwner, as a NotOwnerError that names the owner. Leader, Coordinator
 // and Controller return the node to ask. The catalogue, which belongs to the cluster
 // as a whole, is in shard 0. Calls that begin with Known also work on other nodes,
-// from a copy of what the owner of shard 0 knows.
+// from a copy of what the owner of shard 0 knows. In a cluster of several shards so do
+// Topics, Topic and TopicByID: an owner of partitions must find their topics.
 package broker
 
 import (
@@ -53,6 +54,9 @@ var (
 	// ErrInvalidTimestamp means that a record's timestamp is further from now than its
 	// topic allows.
 	ErrInvalidTimestamp = errors.New("timestamp out of range")
+	// ErrSeveralShards means that something is not available in a cluster of several
+	// shards.
+	ErrSeveralShards = errors.New("not available in a cluster that was created with --shards")
 
 	// ErrFenced and ErrClosed mean that the log ended during a call that bypassed the
 	// broker; the outcome of the call is not known. The broker's own calls return
@@ -86,6 +90,7 @@ const (
 // Options configure a Broker.
 type Options struct {
 	Self       Node
+	Shards     int   // of the cluster, when it was created; 1
 	Partitions int32 // of a topic that is created without a number of partitions
 	AutoCreate bool  // a topic is created when a request names it
 	Metrics    *metrics.Set
@@ -109,13 +114,16 @@ func New(o Options) *Broker {
 		o.Metrics = metrics.NewSet()
 	}
 	b := &Broker{o: o, acks: o.Metrics.NewPrometheusHistogramExt("weir_shard_ack_seconds", exposition.Seconds()), altering: make(chan struct{}, 1)}
-	b.table.Store(new(table))
+	b.table.Store(&table{routes: weir.FirstMap(o.Shards)})
 	b.ended = make(map[txn.Ending]*metrics.Counter)
 	for _, how := range []txn.Ending{txn.Committed, txn.Aborted, txn.TimedOut} {
 		b.ended[how] = o.Metrics.NewCounter(fmt.Sprintf("weir_transactions_total{end=%q}", how))
 	}
 	return b
 }
+
+// several reports whether the cluster has more than one shard.
+func (b *Broker) several() bool { return b.o.Shards > 1 }
 
 // Self is this node.
 func (b *Broker) Self() Node { return b.o.Self }
@@ -138,9 +146,12 @@ func (b *Broker) Groups(id string) (*group.Coordinator, error) {
 }
 
 // NewProducerID returns an id that no other producer of the cluster has or
-// will have. It is durable on return.
+// will have. It is durable on return. Every node that serves a shard can make one.
 func (b *Broker) NewProducerID(ctx context.Context) (int64, error) {
 	s, err := b.catalogue()
+	if owned, _ := b.owned(); err != nil && len(owned) > 0 {
+		s, err = owned[0], nil
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -72,13 +72,11 @@ func (b *Broker) Coordination() (c Coordination, err error) {
 // offsets whose records compaction or retention has removed.
 //
 // Ends are read once for all groups. A group that commits meanwhile may be ahead of
-// them, which counts as no lag. Deleted topics are left out.
+// them, which counts as no lag. Deleted topics are left out, and so are those of which
+// another node serves a partition: its end is not known here.
 func (b *Broker) lags(shards []*shard.Shard) ([]Lag, error) {
-	c, err := b.catalogue()
-	if err != nil {
-		return nil, err
-	}
 	var all []Lag
+	elsewhere := make(map[int]bool) // indexes in all
 	ends := make(map[group.Partition]int64)
 	at := make(map[weir.TopicID]int) // index in all of the group's topic, -1 if it was deleted
 	var failed error
@@ -88,9 +86,12 @@ func (b *Broker) lags(shards []*shard.Shard) ([]Lag, error) {
 			i, seen := at[o.Topic]
 			if !seen {
 				i = -1
-				if topic, ok := c.Log.TopicByID(o.Topic); ok {
+				topic, err := b.TopicByID(o.Topic)
+				if err == nil && topic.ID != OffsetsTopicID() {
 					i = len(all)
 					all = append(all, Lag{Group: name, Topic: topic.Name})
+				} else if err != nil && !errors.Is(err, ErrUnknownTopic) {
+					failed = err
 				}
 				at[o.Topic] = i
 			}
@@ -101,10 +102,17 @@ func (b *Broker) lags(shards []*shard.Shard) ([]Lag, error) {
 			var err error
 			if !known {
 				_, end, err = b.Bounds(o.Topic, o.Index)
-				if err != nil && !errors.Is(err, ErrUnknownTopic) { // the topic was just deleted
+				switch {
+				case err == nil, errors.Is(err, ErrUnknownTopic): // the topic was just deleted
+				case b.several() && errors.Is(err, ErrNotOwner):
+					end = -1
+				default:
 					failed = err
 				}
 				ends[o.Partition] = end
+			}
+			if end < 0 {
+				elsewhere[i] = true
 			}
 			all[i].Records += uint64(max(end-o.Offset, 0))
 		}
@@ -114,16 +122,22 @@ func (b *Broker) lags(shards []*shard.Shard) ([]Lag, error) {
 			return nil, err
 		}
 	}
+	if len(elsewhere) > 0 {
+		some := all[:0]
+		for i, lag := range all {
+			if !elsewhere[i] {
+				some = append(some, lag)
+			}
+		}
+		all = some
+	}
 	return all, failed
 }
 
 // sharing returns what the share groups of the shards do. Deleted topics are left out. The
-// partitions of a topic may be in several shards.
+// partitions of a topic may be in several shards; those that other nodes serve do not
+// count.
 func (b *Broker) sharing(shards []*shard.Shard) ([]Sharing, error) {
-	c, err := b.catalogue()
-	if err != nil {
-		return nil, err
-	}
 	var all []Sharing
 	at := make(map[[2]string]int) // index in all, by group and topic
 	for _, s := range shards {
@@ -132,9 +146,12 @@ func (b *Broker) sharing(shards []*shard.Shard) ([]Sharing, error) {
 			return nil, translateShare(err)
 		}
 		for _, u := range some {
-			topic, ok := c.Log.TopicByID(u.Topic)
-			if !ok {
+			topic, err := b.TopicByID(u.Topic)
+			if errors.Is(err, ErrUnknownTopic) {
 				continue
+			}
+			if err != nil {
+				return nil, err
 			}
 			key := [2]string{u.Group, topic.Name}
 			i, seen := at[key]

@@ -65,6 +65,15 @@ func (b *Broker) Copy() *Copy {
 // none.
 func (b *Broker) LastCopy() *Copy { return b.copied.Load() }
 
+// view is the copy in which this node finds the topics of the cluster, nil if it finds
+// them in the catalogue.
+func (b *Broker) view() *Copy {
+	if !b.several() {
+		return nil
+	}
+	return b.Copy()
+}
+
 // KnownTopics is Topics, or on a standby the topics of its copy.
 func (b *Broker) KnownTopics() ([]Topic, error) {
 	if c := b.Copy(); c != nil {
@@ -76,25 +85,35 @@ func (b *Broker) KnownTopics() ([]Topic, error) {
 // KnownTopic is Topic, or on a standby a topic of its copy.
 func (b *Broker) KnownTopic(name string) (Topic, error) {
 	if c := b.Copy(); c != nil {
-		i, ok := c.names[name]
-		if !ok && name == OffsetsTopic && c.Offsets {
-			return offsetsTopic(), nil
-		}
-		return known(name)(c.at(i, ok))
+		return c.topic(name)
 	}
 	return b.Topic(name)
+}
+
+// topic returns the topic of that name.
+func (c *Copy) topic(name string) (Topic, error) {
+	i, ok := c.names[name]
+	if !ok && name == OffsetsTopic && c.Offsets {
+		return offsetsTopic(), nil
+	}
+	return known(name)(c.at(i, ok))
 }
 
 // KnownTopicByID is TopicByID, or on a standby a topic of its copy.
 func (b *Broker) KnownTopicByID(id weir.TopicID) (Topic, error) {
 	if c := b.Copy(); c != nil {
-		i, ok := c.ids[id]
-		if id == OffsetsTopicID() && c.Offsets {
-			return offsetsTopic(), nil
-		}
-		return known(id)(c.at(i, ok))
+		return c.topicByID(id)
 	}
 	return b.TopicByID(id)
+}
+
+// topicByID returns the topic of that id.
+func (c *Copy) topicByID(id weir.TopicID) (Topic, error) {
+	i, ok := c.ids[id]
+	if id == OffsetsTopicID() && c.Offsets {
+		return offsetsTopic(), nil
+	}
+	return known(id)(c.at(i, ok))
 }
 
 func (c *Copy) at(i int, ok bool) (Topic, bool) {

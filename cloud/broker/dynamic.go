@@ -134,13 +134,25 @@ func check(values map[string]string, setting func(string) (Setting, error)) erro
 	return nil
 }
 
-// settings returns the settings that clients have changed.
+// settings returns the settings that clients have changed, if this node can change them.
 func (b *Broker) settings() (*settings.Settings, error) {
 	c, err := b.catalogue()
 	if err != nil {
 		return nil, err
 	}
 	return c.Settings, nil
+}
+
+// ChangedSettings returns the settings that clients have changed, for reading, as far as
+// this node knows them; nil if it knows none. They may be old.
+func (b *Broker) ChangedSettings() *settings.Settings {
+	if own := b.table.Load().shards[catalogueShard].own; own != nil {
+		return own.Settings
+	}
+	if c := b.LastCopy(); c != nil {
+		return c.Settings
+	}
+	return nil
 }
 
 // knownSettings is settings, or on a standby the settings of its copy.
@@ -212,7 +224,11 @@ func (b *Broker) ConfiguredGroups() ([]string, error) {
 
 // own returns what clients have set for this node.
 func (b *Broker) own() map[string]string {
-	s, err := b.settings()
+	find := b.settings
+	if b.several() {
+		find = b.knownSettings // the node serves partitions without the catalogue
+	}
+	s, err := find()
 	if err != nil {
 		return nil
 	}
@@ -220,8 +236,11 @@ func (b *Broker) own() map[string]string {
 }
 
 // TopicDefaults returns the settings that clients have set for a node and that are
-// defaults of topics, by the names of the topic settings.
+// defaults of topics, by the names of the topic settings. s is nil if they are not known.
 func TopicDefaults(s *settings.Settings, number int32) map[string]string {
+	if s == nil {
+		return nil
+	}
 	return topicDefaults(s.Node(strconv.Itoa(int(number))))
 }
 
@@ -292,9 +311,14 @@ func (b *Broker) DefaultPartitions() int32 {
 }
 
 // GroupTimeouts returns a function that returns the timeouts that clients have set
-// for a group, for group.Options.
-func GroupTimeouts(s *settings.Settings) func(group string, typ group.Type) (session, heartbeat time.Duration) {
+// for a group, for group.Options. changed returns the settings, nil while they are not
+// known.
+func GroupTimeouts(changed func() *settings.Settings) func(group string, typ group.Type) (session, heartbeat time.Duration) {
 	return func(name string, typ group.Type) (session, heartbeat time.Duration) {
+		s := changed()
+		if s == nil {
+			return 0, 0
+		}
 		values := s.Of(settings.Resource{Kind: settings.Group, Name: name})
 		switch {
 		case len(values) == 0:

@@ -17,10 +17,11 @@ const OffsetsTopic = group.OffsetsTopic
 func OffsetsTopicID() weir.TopicID { return group.OffsetsTopicID() }
 
 // InternalTopic returns the offsets topic, if it exists: buckets of format level 1
-// have none. Topics does not list it.
+// have none, nor have clusters of several shards, where the groups of one of its
+// partitions are in many shards. Topics does not list it.
 func (b *Broker) InternalTopic() (Topic, bool) {
 	c, err := b.catalogue()
-	if err != nil || !c.Groups.HasHistory() {
+	if err != nil || c.Groups == nil || !c.Groups.HasHistory() {
 		return Topic{}, false
 	}
 	return offsetsTopic(), true

@@ -128,7 +128,7 @@ func TestAlterTopic(t *testing.T) {
 func TestShareSettings(t *testing.T) {
 	s := settings.New()
 	s.Serve(machinetest.New(s))
-	of := ShareSettings(s, 7)
+	of := ShareSettings(func() *settings.Settings { return s }, 7)
 	if got := of("g"); got != (share.Settings{}) {
 		t.Errorf("%+v", got)
 	}

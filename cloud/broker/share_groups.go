@@ -233,9 +233,14 @@ func parseReset(v string) (s share.Settings, ok bool) {
 }
 
 // ShareSettings returns a function that returns the settings of a share group, for
-// share.Options. node is the number of this one, which has defaults of topics.
-func ShareSettings(s *settings.Settings, node int32) func(group string) share.Settings {
+// share.Options. changed returns the settings that clients have changed, nil while they
+// are not known; node is the number of this one, which has defaults of topics.
+func ShareSettings(changed func() *settings.Settings, node int32) func(group string) share.Settings {
 	return func(group string) share.Settings {
+		s := changed()
+		if s == nil {
+			return share.Settings{}
+		}
 		values := s.Of(settings.Resource{Kind: settings.Group, Name: group})
 		if len(values) == 0 {
 			return share.Settings{}

@@ -17,8 +17,8 @@ const catalogueShard = 0
 // table says which node serves what. It is immutable: a change replaces it as a
 // whole.
 type table struct {
-	cluster string              // id
-	routes  [weir.Slices]uint32 // the shard that has each slice; independent of the number of shards
+	cluster string   // id
+	routes  weir.Map // the shard that has each slice; independent of the number of shards
 	shards  map[uint32]served
 }
 
@@ -104,6 +104,11 @@ func (b *Broker) ClusterID() string { return b.table.Load().cluster }
 // not check whether the partition exists.
 func (b *Broker) Leader(topic weir.TopicID, partition int32) (Leader, bool) {
 	return b.leader(weir.SliceOf(topic, partition))
+}
+
+// ShardOf returns the shard that has a partition.
+func (b *Broker) ShardOf(topic weir.TopicID, partition int32) uint32 {
+	return b.table.Load().routes[weir.SliceOf(topic, partition)]
 }
 
 // Coordinator returns the node that serves the groups, transactional ids and gateways
@@ -192,14 +197,14 @@ func (b *Broker) catalogue() (*shard.Shard, error) {
 	return b.table.Load().shards[catalogueShard].serving()
 }
 
-// owned lists the shards that this node serves, by number. Errors: ErrUnavailable if
-// it is in doubt about one of them, *NotOwnerError with the controller if it serves
-// no shard.
+// owned lists the shards that this node serves, by number, except one that has only
+// the catalogue. Errors: ErrUnavailable if it is in doubt about one of them,
+// *NotOwnerError if the cluster has one shard and this node does not serve it.
 func (b *Broker) owned() ([]*shard.Shard, error) {
 	t := b.table.Load()
 	var all []*shard.Shard
 	for _, id := range slices.Sorted(maps.Keys(t.shards)) {
-		if t.shards[id].own == nil {
+		if own := t.shards[id].own; own == nil || own.Part == shard.Catalogue {
 			continue
 		}
 		s, err := t.shards[id].serving()
@@ -208,7 +213,7 @@ func (b *Broker) owned() ([]*shard.Shard, error) {
 		}
 		all = append(all, s)
 	}
-	if all == nil {
+	if all == nil && !b.several() {
 		return nil, &NotOwnerError{t.shards[catalogueShard].owner}
 	}
 	return all, nil

@@ -41,8 +41,11 @@ func Reserved(name string) bool {
 }
 
 // Topics lists all topics, by name. Topics that are hidden (weir.Hidden) are left out:
-// for this package's calls they do not exist.
+// for this package's calls they do not exist. The list must not be changed.
 func (b *Broker) Topics() ([]Topic, error) {
+	if v := b.view(); v != nil {
+		return v.topics, nil
+	}
 	c, err := b.catalogue()
 	if err != nil {
 		return nil, err
@@ -54,6 +57,9 @@ func hidden(t Topic) bool { return weir.Hidden(t.Name) }
 
 // Topic returns the topic of that name.
 func (b *Broker) Topic(name string) (Topic, error) {
+	if v := b.view(); v != nil {
+		return v.topic(name)
+	}
 	c, err := b.catalogue()
 	if err != nil {
 		return Topic{}, err
@@ -68,6 +74,9 @@ func (b *Broker) Topic(name string) (Topic, error) {
 // TopicByID returns the topic of that id. A topic that was deleted and created again
 // under its name has another id.
 func (b *Broker) TopicByID(id weir.TopicID) (Topic, error) {
+	if v := b.view(); v != nil {
+		return v.topicByID(id)
+	}
 	c, err := b.catalogue()
 	if err != nil {
 		return Topic{}, err

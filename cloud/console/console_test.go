@@ -66,7 +66,7 @@ func newNode(t *testing.T) *node {
 	set.NewCounter("test_total").Inc()
 	n.broker = broker.New(broker.Options{Self: broker.Node{Name: "a", Addresses: cluster.Addresses{cluster.HTTP: {"": "a:8080"}, cluster.Kafka: {"": "a:9092"}}}, Partitions: 2, Metrics: set.Set})
 	n.broker.Lead(s)
-	set.SetSources(measure.Sources{Coordination: n.broker.Coordination, Shard: func() (measure.Shard, error) { return n.shard, nil },
+	set.SetSources(measure.Sources{Coordination: n.broker.Coordination, Shards: func() ([]measure.Shard, error) { return []measure.Shard{n.shard}, nil },
 		Gateways: func() ([]measure.Gateway, error) {
 			if !n.broker.IsController() {
 				return nil, broker.ErrNotOwner

@@ -108,9 +108,9 @@ func (c *console) status(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	state := c.state()
-	s := Status{Node: c.Broker.Self().Name, Version: configs.Version(), Cluster: c.Broker.ClusterID(), Epoch: known.Shard.Epoch,
-		Nodes: state.Nodes, Damaged: known.Shard.Damaged, Waiting: known.Shard.Waiting, Upkeep: known.Shard.Age(known.At), Disk: state.Disk, Doors: known.Listeners}
+	state, shard := c.state(), measure.Total(known.Shards)
+	s := Status{Node: c.Broker.Self().Name, Version: configs.Version(), Cluster: c.Broker.ClusterID(), Epoch: shard.Epoch,
+		Nodes: state.Nodes, Damaged: shard.Damaged, Waiting: shard.Waiting, Upkeep: shard.Age(known.At), Disk: state.Disk, Doors: known.Listeners}
 	for _, t := range topics.([]Topic) {
 		s.Topics++
 		s.Partitions += len(t.Partitions)

@@ -28,6 +28,8 @@ type Options struct {
 	// must not wait.
 	Timeouts func(group string, typ Type) (session, heartbeat time.Duration)
 
+	NoHistory bool // there is no offsets topic
+
 	Now func() time.Time // time.Now
 	Log *slog.Logger     // slog.Default
 }
@@ -76,9 +78,12 @@ func New(o Options) *Coordinator {
 }
 
 // Start begins to serve, and begins the offsets topic in a bucket that has none yet,
-// if the format level allows it.
+// if the format level and Options.NoHistory allow it.
 func (c *Coordinator) Start(ctx context.Context, log machine.WaitingLog) {
 	c.Serve(log)
+	if c.opts.NoHistory {
+		return
+	}
 	if err := c.startHistory(ctx); err != nil && ctx.Err() == nil {
 		c.opts.Log.Warn("topic "+OffsetsTopic+" cannot be served before the next start", "err", err)
 	}

@@ -73,8 +73,8 @@ func open(t testing.TB, o setup) *door {
 	own := shard.New(shard.Options{
 		Log:      quiet,
 		Settings: dynamic,
-		Groups:   group.Options{ConsumerHeartbeat: o.pulse, Timeouts: broker.GroupTimeouts(dynamic)},
-		Shares:   share.Options{Settings: broker.ShareSettings(dynamic, 7)},
+		Groups:   group.Options{ConsumerHeartbeat: o.pulse, Timeouts: broker.GroupTimeouts(func() *settings.Settings { return dynamic })},
+		Shares:   share.Options{Settings: broker.ShareSettings(func() *settings.Settings { return dynamic }, 7)},
 		Txns:     txn.Options{Ended: func(how txn.Ending) { b.TransactionEnded(how) }},
 		Users:    auth.Options{SuperUsers: []string{"User:root"}, Changed: changed},
 		Quotas:   quota.Options{Now: o.now},

@@ -13,7 +13,36 @@ import (
 // WaitingLog is the log of a shard with the stopwatch of package stopwatch stopped
 // during its calls: the time until an entry is durable is not work on the request of
 // ctx.
-type WaitingLog struct{ *commitlog.Log }
+type WaitingLog struct {
+	*commitlog.Log
+	Catalogue *Topics // of a machine whose log does not have all topics; else nil
+}
+
+// Topics are the topics of the cluster, for the machines of a shard whose log has only
+// those of its own partitions. Both fields are required.
+type Topics struct {
+	All func() []state.Topic // none while they are not known
+
+	// ByID returns false only for a topic that is known to be deleted. Of one that this
+	// node does not know it returns the id alone: it may just have been created.
+	ByID func(id weir.TopicID) (state.Topic, bool)
+}
+
+// Topics lists the topics of the cluster.
+func (l WaitingLog) Topics() []state.Topic {
+	if l.Catalogue != nil {
+		return l.Catalogue.All()
+	}
+	return l.Log.Topics()
+}
+
+// TopicByID returns a topic of the cluster.
+func (l WaitingLog) TopicByID(id weir.TopicID) (state.Topic, bool) {
+	if l.Catalogue != nil {
+		return l.Catalogue.ByID(id)
+	}
+	return l.Log.TopicByID(id)
+}
 
 // Propose is commitlog.Log.Propose.
 func (l WaitingLog) Propose(ctx context.Context, kind uint16, body []byte) error {

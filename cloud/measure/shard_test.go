@@ -16,13 +16,13 @@ import (
 // nothing, even if it was the owner before.
 func TestShard(t *testing.T) {
 	asked, owns := 0, true
-	source := Sources{Shard: func() (Shard, error) {
+	source := Sources{Shards: func() ([]Shard, error) {
 		asked++
 		if !owns {
-			return Shard{}, broker.ErrNotOwner
+			return nil, broker.ErrNotOwner
 		}
-		return Shard{Epoch: 9, Stats: commitlog.Stats{Segments: 1, Garbage: 2, Waiting: 3_000_000_000_000, Throttled: 4500 * time.Millisecond,
-			Checkpoint: time.Now().Add(-time.Hour), Damaged: 5, Reads: reader.Stats{Hits: 6, Misses: 7, BytesRead: 8, Cached: 10}}}, nil
+		return []Shard{{Epoch: 9, Stats: commitlog.Stats{Segments: 1, Garbage: 2, Waiting: 3_000_000_000_000, Throttled: 4500 * time.Millisecond,
+			Checkpoint: time.Now().Add(-time.Hour), Damaged: 5, Reads: reader.Stats{Hits: 6, Misses: 7, BytesRead: 8, Cached: 10}}}}, nil
 	}}
 	got := shown(t, source, "weir_shard_", "weir_segment_")
 	if asked != 1 {
@@ -45,5 +45,21 @@ func TestShard(t *testing.T) {
 	owns = false
 	if got := shown(t, source, "weir_shard_", "weir_segment_"); len(got) != 0 {
 		t.Errorf("without a shard: %q", got)
+	}
+}
+
+// TestSeveralShards: in a cluster of several shards the metrics name theirs.
+func TestSeveralShards(t *testing.T) {
+	source := Sources{Shards: func() ([]Shard, error) {
+		return []Shard{{ID: 0, Several: true, Epoch: 4}, {ID: 12, Several: true, Epoch: 5}}, nil
+	}}
+	got := shown(t, source, "weir_shard_epoch")
+	if want := []string{`weir_shard_epoch{shard="0"} 4`, `weir_shard_epoch{shard="12"} 5`}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	now := time.Now()
+	total := Total([]Shard{{Epoch: 4, Stats: commitlog.Stats{Damaged: 1, Waiting: 2, Checkpoint: now}}, {Epoch: 5, Stats: commitlog.Stats{Damaged: 3, Waiting: 4, Checkpoint: now.Add(-time.Hour)}}})
+	if total.Epoch != 4 || total.Damaged != 4 || total.Waiting != 6 || total.Age(now) != time.Hour {
+		t.Errorf("total %+v", total)
 	}
 }

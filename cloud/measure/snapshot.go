@@ -11,7 +11,7 @@ import (
 // Sources say what a node knows, besides what its doors count. Each returns an error,
 // usually broker.ErrNotOwner, while the node cannot know it.
 type Sources struct {
-	Shard        func() (Shard, error) // of the shard that this node owns
+	Shards       func() ([]Shard, error) // that this node owns
 	Gateways     func() ([]Gateway, error)
 	Coordination func() (broker.Coordination, error)
 
@@ -22,7 +22,7 @@ type Sources struct {
 type Snapshot struct {
 	At           time.Time  // when all had been asked
 	Listeners    []Listener // of its doors
-	Shard        *Shard     // nil: not known, like the next two
+	Shards       []Shard    // by number; nil: not known, like the next two
 	Gateways     []Gateway
 	Coordination *broker.Coordination
 }
@@ -60,11 +60,8 @@ func ask[T any](source func() (T, error)) (T, error) {
 // has the rest.
 func (r *Registry) Snapshot() (s Snapshot, err error) {
 	s.Listeners = r.Listeners()
-	shard, noShard := ask(r.asks().Shard)
-	if noShard == nil {
-		s.Shard = &shard
-	}
-	var noGateways error
+	var noShard, noGateways error
+	s.Shards, noShard = ask(r.asks().Shards)
 	s.Gateways, noGateways = r.Gateways()
 	c, noCoordination := r.Coordination()
 	if noCoordination == nil {
@@ -78,8 +75,8 @@ func (r *Registry) Snapshot() (s Snapshot, err error) {
 // metrics of their own.
 func (s Snapshot) write(out *bytes.Buffer, gatewaySeries int) {
 	writeListeners(out, s.Listeners)
-	if s.Shard != nil {
-		writeShard(out, *s.Shard, s.At)
+	for _, one := range s.Shards {
+		writeShard(out, one, s.At)
 	}
 	if s.Gateways != nil {
 		writeGateways(out, s.Gateways, gatewaySeries, s.At)

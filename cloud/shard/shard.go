@@ -1,5 +1,8 @@
 // Package shard is a shard that this node owns: its log, and the state machines
 // that apply the log's entries.
+//
+// The only shard of a cluster has everything. In a cluster of several, shard 0 has the
+// catalogue, and the others have partitions, groups and transactions: see Part.
 package shard
 
 import (
@@ -22,6 +25,27 @@ import (
 	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
+// Part is the part of a cluster's state that a shard has.
+type Part int
+
+// The parts. The numbers are not at rest.
+const (
+	Whole     Part = iota // everything: the only shard of a cluster
+	Catalogue             // topics, users, quotas, settings and gateways: shard 0 of several
+	Data                  // partitions, groups and transactions: the others
+)
+
+// PartOf returns the part of a shard, by its number, in a cluster of so many shards.
+func PartOf(id uint32, shards int) Part {
+	switch {
+	case shards < 2:
+		return Whole
+	case id == 0:
+		return Catalogue
+	}
+	return Data
+}
+
 // service is a state machine on the log of a shard. It is made before the log is
 // opened, and used for one period of ownership only.
 type service struct {
@@ -37,7 +61,9 @@ type service struct {
 
 // Options configure a Shard. The zero value is usable.
 type Options struct {
-	Log      *slog.Logger       // for machines without a logger of their own; nil: slog.Default
+	Log      *slog.Logger // for machines without a logger of their own; nil: slog.Default
+	Part     Part
+	Topics   *machine.Topics    // those of the cluster; required if Part is Data, else not used
 	Settings *settings.Settings // empty; made by the caller if others use it before New; nil: New makes one
 	Groups   group.Options
 	Shares   share.Options
@@ -49,8 +75,10 @@ type Options struct {
 }
 
 // Shard is the log of a shard and its machines. The fields do not change after Open.
+// Machines that are not of its Part are nil.
 type Shard struct {
 	ID       uint32 // number
+	Part     Part
 	Log      machine.WaitingLog
 	Groups   *group.Coordinator
 	Shares   *share.Manager
@@ -60,41 +88,58 @@ type Shard struct {
 	Quotas   *quota.Quotas
 	Queues   *queue.Engine
 	Settings *settings.Settings
+
+	topics *machine.Topics // Options.Topics
 }
 
 // New makes the machines. Open does the rest.
 func New(o Options) *Shard {
 	o.Groups.Log, o.Txns.Log, o.Queues.Log = cmp.Or(o.Groups.Log, o.Log), cmp.Or(o.Txns.Log, o.Log), cmp.Or(o.Queues.Log, o.Log)
 	o.Shares.Log = cmp.Or(o.Shares.Log, o.Log)
-	s := &Shard{
-		Settings: o.Settings,
-		Groups:   group.New(o.Groups),
-		Shares:   share.New(o.Shares),
-		Fleet:    fleet.New(o.Fleet),
-		Users:    auth.New(o.Users),
-		Quotas:   quota.New(o.Quotas),
-		Queues:   queue.New(o.Queues),
+	s := &Shard{Part: o.Part}
+	if o.Part != Data {
+		s.Fleet, s.Users, s.Quotas, s.Settings = fleet.New(o.Fleet), auth.New(o.Users), quota.New(o.Quotas), o.Settings
+		if s.Settings == nil {
+			s.Settings = settings.New()
+		}
 	}
-	if s.Settings == nil {
-		s.Settings = settings.New()
+	if o.Part != Catalogue {
+		o.Groups.NoHistory = o.Part == Data
+		s.Groups, s.Shares = group.New(o.Groups), share.New(o.Shares)
+		o.Txns.Groups = s.Groups
+		s.Txns = txn.New(o.Txns)
 	}
-	o.Txns.Groups = s.Groups
-	s.Txns = txn.New(o.Txns)
+	switch o.Part {
+	case Whole:
+		s.Queues = queue.New(o.Queues)
+	case Data:
+		s.topics = o.Topics
+	}
 	return s
 }
 
 // services lists the state machines, in the order in which they start.
 func (s *Shard) services() []service {
-	return []service{
-		{s.Groups, s.Groups.Start, s.Groups.Close},
-		{s.Shares, s.Shares.Start, s.Shares.Close},
-		{s.Txns, s.Txns.Start, s.Txns.Close},
-		{s.Fleet, s.Fleet.Start, s.Fleet.Close},
-		{s.Users, s.Users.Start, s.Users.Close},
-		{s.Quotas, s.Quotas.Start, s.Quotas.Close},
-		{s.Queues, s.Queues.Start, s.Queues.Close},
-		{s.Settings, s.Settings.Start, s.Settings.Close},
+	var all []service
+	if s.Groups != nil {
+		all = append(all,
+			service{s.Groups, s.Groups.Start, s.Groups.Close},
+			service{s.Shares, s.Shares.Start, s.Shares.Close},
+			service{s.Txns, s.Txns.Start, s.Txns.Close})
 	}
+	if s.Fleet != nil {
+		all = append(all,
+			service{s.Fleet, s.Fleet.Start, s.Fleet.Close},
+			service{s.Users, s.Users.Start, s.Users.Close},
+			service{s.Quotas, s.Quotas.Start, s.Quotas.Close})
+	}
+	if s.Queues != nil {
+		all = append(all, service{s.Queues, s.Queues.Start, s.Queues.Close})
+	}
+	if s.Settings != nil {
+		all = append(all, service{s.Settings, s.Settings.Start, s.Settings.Close})
+	}
+	return all
 }
 
 // Machines lists the state machines for the log.
@@ -109,12 +154,17 @@ func (s *Shard) Machines() []state.Machine {
 // Open recovers the log into the machines, takes ownership, and starts them. It sets
 // o.Machines and o.Needed. The errors are those of commitlog.Open.
 func (s *Shard) Open(ctx context.Context, o commitlog.Options) (err error) {
-	s.ID, o.Machines, o.Needed = o.Shard, s.Machines(), s.Queues.Needed
+	s.ID, o.Machines = o.Shard, s.Machines()
+	if s.Queues != nil {
+		o.Needed = s.Queues.Needed
+	}
 	if s.Log.Log, err = commitlog.Open(ctx, o); err != nil {
 		return err
 	}
+	log := s.Log
+	log.Catalogue = s.topics
 	for _, m := range s.services() {
-		m.start(ctx, s.Log)
+		m.start(ctx, log)
 	}
 	return nil
 }

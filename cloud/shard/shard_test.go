@@ -9,6 +9,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/cloud/queue"
 	queuestate "github.com/weirmq/weir/cloud/queue/state"
 	"github.com/weirmq/weir/cloud/quota"
@@ -36,6 +37,9 @@ func TestMachines(t *testing.T) {
 	}
 	fields := reflect.ValueOf(*s)
 	for i := range fields.NumField() {
+		if !fields.Type().Field(i).IsExported() {
+			continue
+		}
 		if m, ok := fields.Field(i).Interface().(state.Machine); ok && !listed[m] {
 			t.Errorf("%s is not in the list", fields.Type().Field(i).Name)
 		}
@@ -93,6 +97,47 @@ func TestShard(t *testing.T) {
 	}
 	if !second.Groups.HasHistory() {
 		t.Error("the offsets topic was not begun")
+	}
+}
+
+// TestParts: in a cluster of several shards, shard 0 has the catalogue and the others the
+// rest. Their groups know the topics of the cluster, which their logs do not have.
+func TestParts(t *testing.T) {
+	if PartOf(0, 1) != Whole || PartOf(0, 3) != Catalogue || PartOf(2, 3) != Data {
+		t.Error("parts of the shards are wrong")
+	}
+	bucket, quiet := mem.New(), slog.New(slog.DiscardHandler)
+	open := func(id uint32, o Options) *Shard {
+		o.Log, o.Part = quiet, PartOf(id, 3)
+		s := New(o)
+		if err := s.Open(t.Context(), commitlog.Options{Bucket: bucket, Shard: id, Shards: 3, Node: "a", Log: quiet}); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return s
+	}
+	catalogue := open(0, Options{})
+	if len(catalogue.Machines()) != 4 || catalogue.Groups != nil || catalogue.Txns != nil || catalogue.Shares != nil || catalogue.Queues != nil {
+		t.Errorf("the catalogue has %d machines", len(catalogue.Machines()))
+	}
+	topic, err := catalogue.Log.CreateTopic(t.Context(), "t", 2, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := open(2, Options{Topics: &machine.Topics{All: catalogue.Log.Topics, ByID: catalogue.Log.TopicByID}})
+	if len(data.Machines()) != 3 || data.Fleet != nil || data.Users != nil || data.Quotas != nil || data.Settings != nil || data.Queues != nil {
+		t.Errorf("a data shard has %d machines", len(data.Machines()))
+	}
+	h, err := data.Groups.ConsumerHeartbeat(group.ConsumerHeartbeatRequest{Group: "g", Identity: group.Identity{Member: "m"}, Topics: []string{"t"}, Owned: []group.Partition{}, Rebalance: time.Minute})
+	if err != nil || len(h.Assigned) != 2 || h.Assigned[0].Topic != topic.ID {
+		t.Errorf("a member of a group gets %+v, %v", h, err)
+	}
+	if data.Groups.HasHistory() || len(data.Log.Topics()) != 0 {
+		t.Error("a data shard has topics of its own")
 	}
 }
 

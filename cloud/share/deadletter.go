@@ -136,8 +136,22 @@ func (m *Manager) deadLetterTopic(p *partition, name string) (logstate.Topic, er
 		return t, errors.New("it is the topic that the records come from")
 	case strings.Contains(t.Configs["cleanup.policy"], "compact"):
 		return t, errors.New("the topic is compacted")
+	case m.letterPartition(p, t) < 0:
+		return t, errors.New("none of the topic's partitions is in the shard of the partition that the records come from: give it more partitions")
 	}
 	return t, nil
+}
+
+// letterPartition returns the partition of a topic that gets the dead letters of p, -1 if
+// none can.
+func (m *Manager) letterPartition(p *partition, topic logstate.Topic) int32 {
+	first := p.place.Partition % topic.Partitions
+	for i := range topic.Partitions {
+		if at := (first + i) % topic.Partitions; m.o.Here(topic.ID, at) {
+			return at
+		}
+	}
+	return -1
 }
 
 // sayUsable logs that records that are done are not copied, or are copied again.
@@ -279,7 +293,7 @@ func (l *letters) submit() error {
 			l.m.end(l.p, u.Changes, err)
 			return err
 		}
-		proposal.Appends = []commitlog.Append{{Topic: l.topic.ID, Partition: l.p.place.Partition % l.topic.Partitions, Batch: b, Verified: true}}
+		proposal.Appends = []commitlog.Append{{Topic: l.topic.ID, Partition: l.m.letterPartition(l.p, l.topic), Batch: b, Verified: true}}
 		l.builder.Reset()
 	}
 	answer := make(chan error, 1)

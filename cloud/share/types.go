@@ -22,6 +22,10 @@ type Options struct {
 	// locked, and must not wait.
 	Settings func(group string) Settings
 
+	// Here, if set, reports whether a partition is in this shard: only these can get dead
+	// letters, which are durable together with what becomes of their records.
+	Here func(topic weir.TopicID, partition int32) bool
+
 	Log *slog.Logger     // slog.Default
 	Now func() time.Time // time.Now, for the first record of a group that begins some time ago, and for dead letters
 }
@@ -30,6 +34,9 @@ func (o Options) withDefaults() Options {
 	o.MaxPartitions = cmp.Or(o.MaxPartitions, 100_000)
 	if o.Settings == nil {
 		o.Settings = func(string) Settings { return Settings{} }
+	}
+	if o.Here == nil {
+		o.Here = func(weir.TopicID, int32) bool { return true }
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()

@@ -1,0 +1,211 @@
+package cloud
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/bridge"
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/cluster"
+	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/machine"
+	"github.com/weirmq/weir/cloud/queue"
+	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/settings"
+	"github.com/weirmq/weir/cloud/shard"
+	"github.com/weirmq/weir/cloud/txn"
+	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/weir"
+)
+
+// catalogueShard is the shard that has the users, quotas, settings and gateways. In a
+// cluster of one shard it has everything else, too.
+const catalogueShard = 0
+
+// owned is a shard that this node owns.
+type owned struct {
+	*shard.Shard
+	bridge *bridge.Bridge // from topics to its queues; nil if it has none
+	claim  cluster.Node   // this node as it is in the claim
+	since  time.Time
+}
+
+// Close ends the bridge, and all that shard.Shard.Close ends.
+func (o *owned) Close() error {
+	var wg sync.WaitGroup
+	if o.bridge != nil {
+		wg.Go(o.bridge.Close) // it may wait for the log
+	}
+	err := o.Shard.Close()
+	wg.Wait()
+	return err
+}
+
+// shards is what this node is for each shard of the cluster.
+type shards struct {
+	count int // of the cluster, when it was created
+
+	mu    sync.Mutex        // guards what follows
+	owned map[uint32]*owned // those that are recovered, and not lost
+	roles map[uint32]string // as the console names them; none: nothing is known of the shard yet
+}
+
+func newShards(count int) shards {
+	return shards{count: count, owned: make(map[uint32]*owned), roles: make(map[uint32]string)}
+}
+
+// get returns a shard, nil if this node does not own it.
+func (s *shards) get(id uint32) *owned {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.owned[id]
+}
+
+// all lists the shards that this node owns, by number.
+func (s *shards) all() []*owned {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.SortedFunc(maps.Values(s.owned), func(a, b *owned) int { return cmp.Compare(a.ID, b.ID) })
+}
+
+// set makes this node the owner of a shard, or with nil one that does not own it.
+func (s *shards) set(id uint32, own *owned) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if own == nil {
+		delete(s.owned, id)
+		return
+	}
+	s.owned[id] = own
+}
+
+// become sets what this node is for a shard. It reports whether it leads or stands by
+// for every shard now.
+func (s *shards) become(id uint32, role string) (settled bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.roles[id] = role
+	for _, role := range s.roles {
+		if role == console.RoleRecovering {
+			return false
+		}
+	}
+	return len(s.roles) == s.count
+}
+
+// roleOf returns what this node is for a shard.
+func (s *shards) roleOf(id uint32) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return cmp.Or(s.roles[id], console.RoleRecovering)
+}
+
+// role returns what this node is as a whole: the owner of something, else recovering if
+// it may become that, else a standby.
+func (s *shards) role() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	role := console.RoleStandby
+	if len(s.roles) < s.count {
+		role = console.RoleRecovering
+	}
+	for _, of := range s.roles {
+		if of == console.RoleOwner || of == console.RoleRecovering && role == console.RoleStandby {
+			role = of
+		}
+	}
+	return role
+}
+
+// share returns the part of a budget of this node that a shard gets. The node may come to
+// own all shards.
+func (s *shards) share(budget int64) int64 {
+	const least = 1 << 20
+	return max(budget/int64(max(1, s.count-1)), min(budget, least))
+}
+
+// newOwned makes the machines of a shard that this node is about to own. claim is what
+// other nodes read of it.
+func (n *Node) newOwned(id uint32, claim cluster.Node) *owned {
+	part := shard.PartOf(id, n.shards.count)
+	o := shard.Options{
+		Log:    n.o.Log,
+		Part:   part,
+		Txns:   txn.Options{Ended: n.broker.TransactionEnded},
+		Fleet:  fleet.Options{CA: n.ca},
+		Users:  auth.Options{SuperUsers: n.o.SuperUsers, Changed: n.dropUser},
+		Queues: queue.Options{Topics: n.topics.Calls()},
+	}
+	changed := n.broker.ChangedSettings
+	if part == shard.Data {
+		o.Topics = &machine.Topics{All: n.everyTopic, ByID: n.topicByID}
+		o.Shares.Here = func(topic weir.TopicID, partition int32) bool { return n.broker.ShardOf(topic, partition) == id }
+	} else {
+		o.Settings = settings.New()
+		changed = func() *settings.Settings { return o.Settings }
+	}
+	o.Groups = group.Options{Timeouts: broker.GroupTimeouts(changed)}
+	o.Shares.Settings = broker.ShareSettings(changed, claim.ID)
+	own := &owned{Shard: shard.New(o), claim: claim}
+	own.ID = id
+	return own
+}
+
+// everyTopic lists the topics of the cluster, none while they are not known.
+func (n *Node) everyTopic() []state.Topic {
+	all, err := n.broker.Topics()
+	if err != nil {
+		return nil
+	}
+	return all
+}
+
+// topicByID is for machine.Topics. A topic that this node does not know may be one that it
+// does not know yet.
+func (n *Node) topicByID(id weir.TopicID) (state.Topic, bool) {
+	t, err := n.broker.TopicByID(id)
+	if err != nil {
+		t = state.Topic{ID: id}
+	}
+	return t, true
+}
+
+// fleet returns the gateways of the cluster, nil while this node does not own the
+// catalogue.
+func (n *Node) fleet() *fleet.Fleet {
+	if own := n.shards.get(catalogueShard); own != nil {
+		return own.Fleet
+	}
+	return nil
+}
+
+// users returns the users and administrators, nil while this node does not own the
+// catalogue.
+func (n *Node) users() *auth.Auth {
+	if own := n.shards.get(catalogueShard); own != nil {
+		return own.Users
+	}
+	return nil
+}
+
+// quotas returns the limits of users, nil while this node does not own the catalogue.
+func (n *Node) quotas() *quota.Quotas {
+	if own := n.shards.get(catalogueShard); own != nil {
+		return own.Quotas
+	}
+	return nil
+}
+
+// bridgeLag returns how many records have yet to reach the queues of this node.
+func (n *Node) bridgeLag() float64 {
+	if own := n.shards.get(catalogueShard); own != nil && own.bridge != nil {
+		return float64(own.bridge.Lag())
+	}
+	return 0
+}
