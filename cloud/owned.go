@@ -144,6 +144,7 @@ func (n *Node) newOwned(id uint32, claim cluster.Node) *owned {
 	}
 	changed := n.broker.ChangedSettings
 	if part == shard.Data {
+		o.Txns.Shard, o.Txns.Shards = id, n.broker.TransactionShards()
 		o.Topics = &machine.Topics{All: n.everyTopic, ByID: n.topicByID}
 		o.Shares.Here = func(topic weir.TopicID, partition int32) bool { return n.broker.ShardOf(topic, partition) == id }
 	} else {

@@ -94,6 +94,8 @@ type Options struct {
 	Partitions int32 // of a topic that is created without a number of partitions
 	AutoCreate bool  // a topic is created when a request names it
 	Metrics    *metrics.Set
+
+	Transacting Transacting // nil functions: transactions do not span nodes
 }
 
 // Broker is safe for use by many goroutines.

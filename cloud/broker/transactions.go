@@ -2,8 +2,12 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 
+	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/cloud/txn"
 	logstate "github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/weir"
@@ -47,20 +51,121 @@ type Transaction struct {
 // records see it at once, readers of committed records when its transaction has
 // committed.
 //
-// Errors besides those of Produce: those of txn.Coordinator.Append.
+// The coordinator of the transaction may be in another shard, on any node.
+//
+// Errors besides those of Produce: those of txn.Coordinator.Append and
+// txn.Participant.Append.
 func (b *Broker) AppendTransactional(ctx context.Context, a Append, of Transaction, done func(base int64, err error)) {
-	txns, err := b.Transactions(of.ID)
+	s, err := b.at(weir.SliceOf(a.Topic, a.Partition))
 	if err != nil {
 		done(-1, err)
 		return
+	}
+	pass := s.Parts.Append
+	if b.coordinates(s, of.ID) {
+		pass = s.Txns.Append
 	}
 	b.append(ctx, a, func(topic Topic, a Append, done func(int64, error)) {
 		if a.Partition < 0 || a.Partition >= topic.Partitions { // the topic does not exist, or does not have the partition
 			done(-1, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, a.Partition, a.Topic))
 			return
 		}
-		txns.Append(txn.Appended{Append: a, ID: of.ID, Implicit: of.Implicit}, done)
+		pass(txn.Appended{Append: a, ID: of.ID, Implicit: of.Implicit}, done)
 	}, done)
+}
+
+// coordinates reports whether a shard has a transactional id.
+func (b *Broker) coordinates(s *shard.Shard, id string) bool {
+	return b.table.Load().routes[weir.SliceOfTransaction(id)] == s.ID
+}
+
+// CommitInTransaction makes offsets of a group part of a transaction. This node must serve
+// the group; the coordinator of the transaction may be in another shard, on any node.
+//
+// Errors: *NotOwnerError, ErrUnavailable, and those of txn.Coordinator.CommitOffsets and
+// txn.Participant.CommitOffsets.
+func (b *Broker) CommitInTransaction(ctx context.Context, r txn.OffsetsRequest) ([]error, error) {
+	s, err := b.at(weir.SliceOfGroup(r.Commit.Group))
+	if err != nil {
+		return nil, err
+	}
+	if b.coordinates(s, r.ID) {
+		return s.Txns.CommitOffsets(ctx, r)
+	}
+	return s.Parts.CommitOffsets(ctx, r)
+}
+
+// PendingOffsets returns the partitions of a group in which a transaction may commit an
+// offset; see txn.Coordinator.Pending.
+func (b *Broker) PendingOffsets(name string) (map[group.Partition]struct{}, error) {
+	s, err := b.at(weir.SliceOfGroup(name))
+	if err != nil {
+		return nil, err
+	}
+	pending := s.Txns.Pending(name)
+	maps.Copy(pending, s.Parts.Pending(name))
+	return pending, nil
+}
+
+// VerifyTransaction is txn.Coordinator.Verify, on the node that has the transactional id.
+func (b *Broker) VerifyTransaction(ctx context.Context, p txn.Part) (number uint64, err error) {
+	txns, err := b.Transactions(p.ID)
+	if err != nil {
+		return 0, err
+	}
+	return txns.Verify(ctx, p)
+}
+
+// EndTransaction is txn.Participant.End, on the node that serves the shard.
+func (b *Broker) EndTransaction(ctx context.Context, shard uint32, d txn.Decision) error {
+	s, err := b.table.Load().shards[shard].serving()
+	switch {
+	case err != nil:
+		return err
+	case s.Parts == nil:
+		return fmt.Errorf("%w: shard %d has no partitions", ErrNotOwner, shard)
+	}
+	return s.Parts.End(ctx, d)
+}
+
+// Transacting calls the nodes that have other shards of a transaction. Calls may take
+// effect although they return an error.
+type Transacting struct {
+	Verify func(ctx context.Context, node Node, p txn.Part) (number uint64, err error) // VerifyTransaction of that node
+	End    func(ctx context.Context, node Node, shard uint32, d txn.Decision) error    // EndTransaction of that node
+}
+
+// TransactionShards returns what the transactions of each shard need of the others.
+func (b *Broker) TransactionShards() txn.Shards { return transactionShards{b} }
+
+type transactionShards struct{ b *Broker }
+
+func (s transactionShards) ShardOf(slice weir.Slice) uint32 { return s.b.table.Load().routes[slice] }
+
+func (s transactionShards) Verify(ctx context.Context, p txn.Part) (uint64, error) {
+	number, err := s.b.VerifyTransaction(ctx, p)
+	if owner, elsewhere := s.elsewhere(err); elsewhere && s.b.o.Transacting.Verify != nil {
+		return s.b.o.Transacting.Verify(ctx, owner, p)
+	}
+	return number, err
+}
+
+func (s transactionShards) End(ctx context.Context, shard uint32, d txn.Decision) error {
+	err := s.b.EndTransaction(ctx, shard, d)
+	if owner, elsewhere := s.elsewhere(err); elsewhere && s.b.o.Transacting.End != nil {
+		return s.b.o.Transacting.End(ctx, owner, shard, d)
+	}
+	return err
+}
+
+// elsewhere reports whether an error says that another node, which is known, serves the
+// shard.
+func (s transactionShards) elsewhere(err error) (Node, bool) {
+	not, ok := errors.AsType[*NotOwnerError](err)
+	if !ok || not.Owner.Name == "" || not.Owner.Name == s.b.o.Self.Name {
+		return Node{}, false
+	}
+	return not.Owner, true
 }
 
 // FetchCommitted is Fetch for a reader of committed records. It reads up to the last

@@ -3,7 +3,6 @@ package kafka
 import (
 	"context"
 	"errors"
-	"maps"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -81,7 +80,9 @@ func (s *Server) offsetsOf(r *request, q kmsg.OffsetFetchRequestGroup, version i
 	}
 	var pending map[group.Partition]struct{}
 	if err == nil && stable {
-		pending, err = s.pending(q.Group)
+		// Before the offsets are read, so that commits of transactions that end in between
+		// are seen.
+		pending, err = s.broker.PendingOffsets(q.Group)
 	}
 	var all []group.Offset
 	if err == nil {
@@ -158,18 +159,4 @@ func unsettled(partition int32) kmsg.OffsetFetchResponseGroupTopicPartition {
 	p := committed(partition, group.Offset{Offset: none, LeaderEpoch: none})
 	p.ErrorCode = kerr.UnstableOffsetCommit.Code
 	return p
-}
-
-// pending must be called before the offsets are read, so that commits of transactions
-// that end in between are seen.
-func (s *Server) pending(name string) (map[group.Partition]struct{}, error) {
-	coordinators, err := s.broker.AllTransactions()
-	if err != nil {
-		return nil, err
-	}
-	pending := make(map[group.Partition]struct{})
-	for _, txns := range coordinators {
-		maps.Copy(pending, txns.Pending(name))
-	}
-	return pending, nil
 }

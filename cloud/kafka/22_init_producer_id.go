@@ -18,7 +18,8 @@ import (
 //     send this request to any node.
 //   - With a transactional id, the producer id stays and the epoch grows. When the
 //     answer comes, the previous producer is fenced and its transaction is aborted:
-//     there is no second round with CONCURRENT_TRANSACTIONS as in Kafka.
+//     there is no second round with CONCURRENT_TRANSACTIONS as in Kafka, unless the
+//     transaction spans shards of which one cannot be reached for a while.
 //
 // Versions:
 //   - v2: flexible; v3: the id that the producer had

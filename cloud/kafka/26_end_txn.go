@@ -11,8 +11,11 @@ import (
 // EndTxn (key 26): commits or aborts a transaction.
 //
 // Behaviour:
-//   - When the answer comes, the end is durable and can be read: the markers in
-//     all partitions and the offsets of the groups are one slot of the log.
+//   - When the answer comes, the end is durable and can be read. If the transaction
+//     lies in one shard, the markers in all partitions and the offsets of the groups are
+//     one slot of the log.
+//   - If it spans shards, one of which cannot be reached for a while, the answer is
+//     CONCURRENT_TRANSACTIONS: it is decided, and the client repeats the request.
 //   - A repeated request that had succeeded succeeds again.
 //
 // Versions:

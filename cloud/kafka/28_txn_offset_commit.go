@@ -16,6 +16,8 @@ import (
 // Behaviour:
 //   - The answer follows when they are durably part of the transaction. Until it
 //     ends, requests for stable offsets get UNSTABLE_OFFSET_COMMIT.
+//   - The request goes to the coordinator of the group. That of the transaction may be
+//     on another node, which is asked.
 //   - Membership is checked as in OffsetCommit. A generation of -1 without a member
 //     is always accepted: clients before v3 send no more.
 //   - Unknown topics and partitions get error 3; the other offsets are added.
@@ -63,7 +65,7 @@ func (s *Server) txnOffsetCommit(ctx context.Context, r *request, q *kmsg.TxnOff
 	if len(codes) == 0 {
 		return resp, nil
 	}
-	errs, err := s.commitInTransaction(ctx, txn.OffsetsRequest{
+	errs, err := s.broker.CommitInTransaction(ctx, txn.OffsetsRequest{
 		ID:       q.TransactionalID,
 		Producer: txn.Producer{ID: q.ProducerID, Epoch: q.ProducerEpoch},
 		Implicit: q.Version >= implicitTxnCommit,
@@ -78,12 +80,4 @@ func (s *Server) txnOffsetCommit(ctx context.Context, r *request, q *kmsg.TxnOff
 		*c = olderCode(code(each, coordinator), false, q.Version >= abortableTxnCommit)
 	}
 	return resp, nil
-}
-
-func (s *Server) commitInTransaction(ctx context.Context, r txn.OffsetsRequest) ([]error, error) {
-	txns, err := s.broker.Transactions(r.ID)
-	if err != nil {
-		return nil, err
-	}
-	return txns.CommitOffsets(ctx, r)
 }

@@ -67,7 +67,7 @@ type Options struct {
 	Settings *settings.Settings // empty; made by the caller if others use it before New; nil: New makes one
 	Groups   group.Options
 	Shares   share.Options
-	Txns     txn.Options // Groups is set by New
+	Txns     txn.Options // for Parts, too; Groups is set by New
 	Fleet    fleet.Options
 	Users    auth.Options
 	Quotas   quota.Options
@@ -83,6 +83,7 @@ type Shard struct {
 	Groups   *group.Coordinator
 	Shares   *share.Manager
 	Txns     *txn.Coordinator
+	Parts    *txn.Participant // of transactions that other shards coordinate
 	Fleet    *fleet.Fleet
 	Users    *auth.Auth
 	Quotas   *quota.Quotas
@@ -107,7 +108,7 @@ func New(o Options) *Shard {
 		o.Groups.NoHistory = o.Part == Data
 		s.Groups, s.Shares = group.New(o.Groups), share.New(o.Shares)
 		o.Txns.Groups = s.Groups
-		s.Txns = txn.New(o.Txns)
+		s.Txns, s.Parts = txn.New(o.Txns), txn.NewParticipant(o.Txns)
 	}
 	switch o.Part {
 	case Whole:
@@ -125,7 +126,8 @@ func (s *Shard) services() []service {
 		all = append(all,
 			service{s.Groups, s.Groups.Start, s.Groups.Close},
 			service{s.Shares, s.Shares.Start, s.Shares.Close},
-			service{s.Txns, s.Txns.Start, s.Txns.Close})
+			service{s.Txns, s.Txns.Start, s.Txns.Close},
+			service{s.Parts, s.Parts.Start, s.Parts.Close})
 	}
 	if s.Fleet != nil {
 		all = append(all,

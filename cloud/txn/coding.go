@@ -30,6 +30,18 @@ func appendPlace(b []byte, p state.Place) []byte {
 	return appendUvarint(append(b, p.Topic[:]...), p.Partition)
 }
 
+func appendParts(b []byte, places []state.Place, groups []string) []byte {
+	b = appendUvarint(b, len(places))
+	for _, p := range places {
+		b = appendPlace(b, p)
+	}
+	b = appendUvarint(b, len(groups))
+	for _, name := range groups {
+		b = coding.AppendString(b, name)
+	}
+	return b
+}
+
 // decoder reads a body.
 type decoder struct{ coding.Decoder }
 
@@ -53,4 +65,16 @@ func (d *decoder) producer() Producer {
 
 func (d *decoder) place() state.Place {
 	return state.Place{Topic: d.ID(), Partition: d.Int31()}
+}
+
+func (d *decoder) parts() ([]state.Place, []string) {
+	places := make([]state.Place, d.Count(minPlace))
+	for i := range places {
+		places[i] = d.place()
+	}
+	groups := make([]string, d.Count(1))
+	for i := range groups {
+		groups[i] = d.name()
+	}
+	return places, groups
 }

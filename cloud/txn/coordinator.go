@@ -24,11 +24,13 @@ type Log interface {
 	Submit(p commitlog.Proposal, done func(bases []int64, err error))
 	ProposeAll(ctx context.Context, commands []commitlog.Command, end *commitlog.TransactionEnd) error
 	NewProducerID(ctx context.Context) (int64, error)
-	TopicByID(id weir.TopicID) (state.Topic, bool)
+	TopicByID(id weir.TopicID) (state.Topic, bool) // false only if the topic was deleted
 }
 
 // Options of a Coordinator. The zero value of each field means its default.
 type Options struct {
+	Shard      uint32             // its number; of use only with Shards
+	Shards     Shards             // nil: there is one shard only
 	Groups     *group.Coordinator // of the same shard; required for transactions with offsets
 	MaxTimeout time.Duration      // longest transaction timeout accepted; 15 min
 	Expiry     time.Duration      // a transactional id is forgotten after this long without a transaction; 7 days
@@ -37,6 +39,8 @@ type Options struct {
 	Ended      func(Ending)       // called when the end of a transaction is durable; it must not block
 	Now        func() time.Time   // time.Now
 	Log        *slog.Logger       // slog.Default
+
+	Mutations Mutations // of tests
 }
 
 func (o Options) withDefaults() Options {
@@ -63,48 +67,50 @@ type Coordinator struct {
 	log    Log // set by Start, before any other call
 	groups *group.Coordinator
 
-	wake    chan struct{} // wakes the goroutine of the time-outs; capacity 1
+	wake    chan struct{}   // wakes the goroutine of the time-outs; capacity 1
+	ctx     context.Context // of the goroutines, from Start to Close
 	stop    context.CancelFunc
-	stopped chan struct{} // closed when that goroutine has ended
+	running sync.WaitGroup // the goroutine of the time-outs, and those of decided transactions
 
-	mu      sync.Mutex              // guards everything below, and every transaction
-	serving bool                    // between Start and Close
-	ids     map[string]*transaction // by transactional id
-	open    map[*transaction]struct{}
-	staging map[*staging]struct{} // offsets that are on their way to the log
-	alarm   int64                 // ms since 1970: when the time-outs are checked next
+	mu       sync.Mutex              // guards everything below, and every transaction
+	serving  bool                    // between Start and Close
+	ids      map[string]*transaction // by transactional id
+	open     map[*transaction]struct{}
+	prepared map[*transaction]struct{} // decided, and not complete
+	staging  map[*staging]struct{}     // offsets that are on their way to the log
+	alarm    int64                     // ms since 1970: when the time-outs are checked next
 }
 
 // New returns an empty coordinator. It serves after Start.
 func New(o Options) *Coordinator {
 	return &Coordinator{
-		opts:    o.withDefaults(),
-		groups:  o.Groups,
-		wake:    make(chan struct{}, 1),
-		ids:     make(map[string]*transaction),
-		open:    make(map[*transaction]struct{}),
-		staging: make(map[*staging]struct{}),
+		opts:     o.withDefaults(),
+		groups:   o.Groups,
+		wake:     make(chan struct{}, 1),
+		ids:      make(map[string]*transaction),
+		open:     make(map[*transaction]struct{}),
+		prepared: make(map[*transaction]struct{}),
+		staging:  make(map[*staging]struct{}),
 	}
 }
 
 // Start begins to serve. A takeover does not change when open transactions
-// time out.
+// time out. Transactions that an earlier owner has decided are completed.
 func (c *Coordinator) Start(_ context.Context, log machine.WaitingLog) { c.serve(log) }
 
 func (c *Coordinator) serve(log Log) {
-	ctx, stop := context.WithCancel(context.Background())
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.log, c.stop, c.serving = log, stop, true
-	c.stopped = make(chan struct{})
-	go func() {
-		defer close(c.stopped)
-		c.watch(ctx)
-	}()
+	c.ctx, c.stop = context.WithCancel(context.Background())
+	c.log, c.serving = log, true
+	c.running.Go(func() { c.watch(c.ctx) })
+	for t := range c.prepared {
+		c.conclude(t, t.ending.how())
+	}
 }
 
-// Close stops the goroutine of the time-outs and waits for it; it may be waiting for
-// the log. Later requests get ErrClosed. Requests under way end as the log does.
+// Close stops the goroutines and waits for them; they may be waiting for the log or for
+// other shards. Later requests get ErrClosed. Requests under way end as the log does.
 func (c *Coordinator) Close() error {
 	c.mu.Lock()
 	serving := c.serving
@@ -112,16 +118,16 @@ func (c *Coordinator) Close() error {
 	c.mu.Unlock()
 	if serving {
 		c.stop()
-		<-c.stopped
+		c.running.Wait()
 	}
 	return nil
 }
 
-// Open returns the number of ongoing transactions.
+// Open returns the number of transactions that have not ended.
 func (c *Coordinator) Open() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.open)
+	return len(c.open) + len(c.prepared)
 }
 
 // maxName is the length of the longest transactional id or group id, in bytes.
@@ -149,7 +155,7 @@ func (c *Coordinator) enter(id string, p Producer) (*transaction, error) {
 		return nil, err
 	case t.producer != p:
 		return nil, ErrFenced
-	case t.busy:
+	case t.changing():
 		return nil, ErrConcurrent
 	}
 	return t, nil

@@ -2,6 +2,8 @@ package txn
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/storage/commitlog"
@@ -12,6 +14,10 @@ import (
 // returns the producer for the next transaction; with Bump that has a new epoch, or a
 // new id when the epochs are used up. A repeated request that had succeeded gets the
 // same answer.
+//
+// If the transaction spans shards, and one of them cannot be reached for a while, End
+// returns ErrConcurrent although the decision is durable. The request is to be repeated
+// until the transaction has ended everywhere; it cannot be decided otherwise any more.
 //
 // A producer with Bump may abort when no transaction is ongoing: it cannot know
 // whether a request that added something has arrived.
@@ -43,6 +49,11 @@ func (c *Coordinator) End(ctx context.Context, r EndRequest) (Producer, error) {
 		}
 		next = Producer{id, 0}
 	}
+	if now.state == Ongoing && now.spans {
+		v := verdict{ending: ending{producer: Producer{now.producer.ID, epoch}, commit: r.Commit}, next: next, last: last, timeout: now.timeout}
+		v.how = v.ending.how()
+		return c.endSpanning(ctx, t, &now, v)
+	}
 	commands := c.commits(&now, r.Commit)
 	commands = append(commands, encodeEnd(t.id, c.now(), r.Commit, next, last))
 	if err := c.propose(ctx, "end transaction", commands, markers(&now, r.Commit, epoch)); err != nil {
@@ -70,9 +81,10 @@ func (c *Coordinator) startEnd(r *EndRequest) (*transaction, Producer, error) {
 	if !ok || !t.known() {
 		return nil, NoProducer, ErrUnknownID
 	}
+	decided := t.ending != nil && !t.ending.init
 	complete := t.state == CompleteCommit || t.state == CompleteAbort
 	switch {
-	case t.producer == r.Producer && t.busy:
+	case t.producer == r.Producer && t.changing(), r.Bump && decided && t.last == r.Producer:
 		return nil, NoProducer, ErrConcurrent
 	case t.producer == r.Producer:
 		t.busy = true
@@ -104,7 +116,8 @@ func (d *durable) idle(r *EndRequest) (done bool, err error) {
 	}
 }
 
-// markers returns the markers of a transaction, nil if no partition needs one.
+// markers returns the markers of a transaction in one shard, nil if no partition needs
+// one.
 func markers(d *durable, commit bool, epoch int16) *commitlog.TransactionEnd {
 	if len(d.places) == 0 {
 		return nil
@@ -113,21 +126,26 @@ func markers(d *durable, commit bool, epoch int16) *commitlog.TransactionEnd {
 }
 
 // commits returns the entries that commit a transaction's offsets in their groups.
-// Offsets of deleted topics are left out: nothing would remove them again.
 func (c *Coordinator) commits(d *durable, commit bool) []commitlog.Command {
 	if !commit {
 		return nil
 	}
+	return commitsOf(d.groups, c.now(), c.log)
+}
+
+// commitsOf returns the entries that commit offsets in their groups. Offsets of deleted
+// topics are left out: nothing would remove them again.
+func commitsOf(groups map[string]offsets, at int64, log Log) []commitlog.Command {
 	var all []commitlog.Command
-	for _, name := range sortedGroups(d) {
+	for _, name := range slices.Sorted(maps.Keys(groups)) {
 		var live []group.Offset
-		for _, o := range sortedOffsets(d.groups[name]) {
-			if _, ok := c.log.TopicByID(o.Topic); ok {
+		for _, o := range sortedOffsets(groups[name]) {
+			if _, ok := log.TopicByID(o.Topic); ok {
 				live = append(live, o)
 			}
 		}
 		if len(live) > 0 {
-			kind, body := group.CommitEntry(name, c.now(), live)
+			kind, body := group.CommitEntry(name, at, live)
 			all = append(all, commitlog.Command{Kind: kind, Body: body})
 		}
 	}

@@ -84,8 +84,15 @@ func (c *Coordinator) overdue(now int64) []*transaction {
 func (c *Coordinator) abort(ctx context.Context, t *transaction) {
 	now := c.drain(ctx, t)
 	epoch := now.producer.fence()
-	entry := encodeEnd(t.id, c.now(), false, Producer{now.producer.ID, epoch}, NoProducer)
-	c.log.Submit(commitlog.Proposal{Commands: []commitlog.Command{entry}, End: markers(&now, false, epoch)}, func(_ []int64, err error) {
+	fenced := Producer{now.producer.ID, epoch}
+	entries, end := []commitlog.Command{encodeEnd(t.id, c.now(), false, fenced, NoProducer)}, markers(&now, false, epoch)
+	if now.spans {
+		entries, end = c.prepare(t, &now, verdict{ending: ending{producer: fenced}, next: fenced, last: NoProducer, timeout: now.timeout})
+	}
+	c.log.Submit(commitlog.Proposal{Commands: entries, End: end}, func(_ []int64, err error) {
+		if err == nil && now.spans {
+			c.concludes(t, TimedOut)
+		}
 		c.release(t)
 		if errors.Is(err, commitlog.ErrClosed) {
 			return
@@ -94,7 +101,9 @@ func (c *Coordinator) abort(ctx context.Context, t *transaction) {
 			c.opts.Log.Warn("transaction timed out and is not aborted yet: trying again", "transactional_id", t.id, "err", err)
 			return
 		}
-		c.opts.Ended(TimedOut)
+		if !now.spans { // else conclude counts it
+			c.opts.Ended(TimedOut)
+		}
 		c.opts.Log.Info("transaction aborted: it timed out", "transactional_id", t.id, "producer", now.producer.ID, "timeout_ms", now.timeout)
 	})
 }
@@ -105,7 +114,7 @@ func (c *Coordinator) idle(now int64) []*transaction {
 	defer c.mu.Unlock()
 	var idle []*transaction
 	for _, t := range c.ids {
-		if t.known() && t.state != Ongoing && !t.busy && t.inFlight == 0 && c.serving && t.updated+c.opts.Expiry.Milliseconds() <= now {
+		if t.known() && t.state != Ongoing && !t.changing() && t.inFlight == 0 && c.serving && t.updated+c.opts.Expiry.Milliseconds() <= now {
 			t.busy = true
 			idle = append(idle, t)
 		}

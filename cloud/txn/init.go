@@ -16,6 +16,8 @@ import (
 // things differ from Kafka: the client need not ask twice if a transaction was
 // ongoing, and a client that is fenced aborts nothing.
 //
+// A transaction that spans shards may not be aborted everywhere yet: see End.
+//
 // Errors: ErrInvalidID, ErrInvalidTimeout, ErrFenced, ErrConcurrent,
 // ErrTooManyIDs, ErrClosed, ErrUnavailable.
 func (c *Coordinator) InitProducerID(ctx context.Context, r InitRequest) (Producer, error) {
@@ -36,6 +38,12 @@ func (c *Coordinator) InitProducerID(ctx context.Context, r InitRequest) (Produc
 	last := NoProducer
 	if r.Expected != nil && now.known() {
 		last = now.producer
+	}
+	if now.state == Ongoing && now.spans {
+		return c.endSpanning(ctx, t, &now, verdict{
+			ending: ending{producer: Producer{now.producer.ID, now.producer.fence()}, init: true}, how: Aborted,
+			next: next, last: last, timeout: r.Timeout.Milliseconds(),
+		})
 	}
 	command := encodeInit(t.id, c.now(), next, last, r.Timeout.Milliseconds())
 	if err := c.propose(ctx, "begin producer", []commitlog.Command{command}, markers(&now, false, now.producer.fence())); err != nil {
@@ -65,7 +73,7 @@ func (c *Coordinator) startInit(r *InitRequest) (*transaction, Producer, error) 
 	case !ok:
 		t = &transaction{id: r.ID}
 		c.ids[r.ID] = t
-	case t.busy:
+	case t.changing():
 		return nil, NoProducer, ErrConcurrent
 	case r.Expected == nil || *r.Expected == t.producer:
 	case *r.Expected == t.last && t.state != Ongoing && t.inFlight == 0:

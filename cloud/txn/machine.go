@@ -1,6 +1,7 @@
 package txn
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -22,6 +23,18 @@ import (
 //	133 end     id string · time varint · commit byte (0, 1) · producer · last producer
 //	134 forget  ids u · ids × string
 //
+// Transactions that span shards have entries of format level 2:
+//
+//	135 span      id string · time varint · number u · places u · places × place · groups u · groups × string
+//	136 decide    id string · time varint · how byte (0 abort, 1 commit, 2 init) · producer with the markers' epoch · producer · last producer · timeout u (ms) ·
+//	              places u · places × place · groups u · groups × string
+//	137 complete  id string · time varint
+//
+// A span is an add to a transaction that then has the number: that of the id's last one
+// that spanned shards plus 1. A decide is an end, or an init that aborts a transaction,
+// with the parts in other shards; the slot has the markers of this shard, and the commits of its
+// groups before the entry. Nothing but a complete may follow for that id.
+//
 // An init begins a producer: an ongoing transaction is aborted, by markers in the
 // same slot. An add or a stage begins a transaction if none is ongoing. A stage adds
 // its group. In the slot of an end with commit, the commits of the groups come before
@@ -33,12 +46,16 @@ const (
 	kindEnd    uint16 = 133
 	kindForget uint16 = 134
 
+	kindSpan     uint16 = 135
+	kindDecide   uint16 = 136
+	kindComplete uint16 = 137
+
 	bodyVersion = 1
 )
 
 // Kinds returns the kinds of log entries that Apply understands.
 func (c *Coordinator) Kinds() []uint16 {
-	return []uint16{kindInit, kindAdd, kindStage, kindEnd, kindForget}
+	return []uint16{kindInit, kindAdd, kindStage, kindEnd, kindForget, kindSpan, kindDecide, kindComplete}
 }
 
 // Apply applies a durable entry, both in recovery and in normal operation. It reads
@@ -63,6 +80,12 @@ func (c *Coordinator) Apply(kind uint16, body []byte) error {
 		err = c.applyEnd(&d)
 	case kindForget:
 		err = c.applyForget(&d)
+	case kindSpan:
+		err = c.applySpan(&d)
+	case kindDecide:
+		err = c.applyDecide(&d)
+	case kindComplete:
+		err = c.applyComplete(&d)
 	default:
 		err = fmt.Errorf("kind is not known: %w", ErrCorrupt)
 	}
@@ -74,15 +97,15 @@ func (c *Coordinator) Apply(kind uint16, body []byte) error {
 
 func (c *Coordinator) applyInit(d *decoder) error {
 	id, at, producer, last, timeout := d.name(), d.Varint(), d.producer(), d.producer(), d.Int31()
-	if !d.Done() || producer.ID < 0 {
+	t, ok := c.ids[id]
+	if !d.Done() || producer.ID < 0 || ok && t.ending != nil {
 		return ErrCorrupt
 	}
-	t, ok := c.ids[id]
 	if !ok {
 		t = &transaction{id: id}
 		c.ids[id] = t
 	}
-	t.durable = durable{producer: producer, last: last, timeout: int64(timeout), state: Empty, started: none, updated: at}
+	t.durable = durable{producer: producer, last: last, timeout: int64(timeout), state: Empty, started: none, updated: at, number: t.number}
 	t.clear()
 	delete(c.open, t)
 	return nil
@@ -90,34 +113,28 @@ func (c *Coordinator) applyInit(d *decoder) error {
 
 func (c *Coordinator) applyAdd(d *decoder) error {
 	id, at := d.name(), d.Varint()
-	places := make([]state.Place, d.Count(minPlace))
-	for i := range places {
-		places[i] = d.place()
-	}
-	groups := make([]string, d.Count(1))
-	for i := range groups {
-		groups[i] = d.name()
-	}
+	places, groups := d.parts()
 	t := c.ids[id]
-	if !d.Done() || t == nil || !t.known() {
+	if !d.Done() || !t.free() {
 		return ErrCorrupt
 	}
 	c.begin(t, at)
+	t.addAll(places, groups)
 	for _, p := range places {
-		t.addPlace(p)
 		delete(t.adding, p)
-	}
-	for _, name := range groups {
-		t.addGroup(name)
 	}
 	return nil
 }
+
+// free reports whether the id exists, and no transaction of it is decided and not
+// complete. t may be nil.
+func (t *transaction) free() bool { return t != nil && t.known() && t.ending == nil }
 
 func (c *Coordinator) applyStage(d *decoder) error {
 	id, at := d.name(), d.Varint()
 	name, staged, err := group.DecodeCommit(d.Rest())
 	t := c.ids[id]
-	if !d.Done() || err != nil || name == "" || t == nil || !t.known() {
+	if !d.Done() || err != nil || name == "" || !t.free() {
 		return errors.Join(ErrCorrupt, err)
 	}
 	c.begin(t, at)
@@ -131,7 +148,7 @@ func (c *Coordinator) applyStage(d *decoder) error {
 func (c *Coordinator) applyEnd(d *decoder) error {
 	id, at, commit, producer, last := d.name(), d.Varint(), d.Byte(), d.producer(), d.producer()
 	t := c.ids[id]
-	if !d.Done() || commit > 1 || producer.ID < 0 || t == nil || !t.known() {
+	if !d.Done() || commit > 1 || producer.ID < 0 || !t.free() {
 		return ErrCorrupt
 	}
 	if t.started == none {
@@ -143,6 +160,58 @@ func (c *Coordinator) applyEnd(d *decoder) error {
 	}
 	t.clear()
 	delete(c.open, t)
+	return nil
+}
+
+func (c *Coordinator) applySpan(d *decoder) error {
+	id, at, number := d.name(), d.Varint(), d.Uvarint()
+	places, groups := d.parts()
+	t := c.ids[id]
+	if !d.Done() || !t.free() || number != t.spanning() {
+		return ErrCorrupt
+	}
+	c.begin(t, at)
+	t.number, t.spans = number, true
+	t.addAll(places, groups)
+	return nil
+}
+
+func (c *Coordinator) applyDecide(d *decoder) error {
+	id, at, how, of, producer, last, timeout := d.name(), d.Varint(), d.Byte(), d.producer(), d.producer(), d.producer(), d.Int31()
+	places, groups := d.parts()
+	t := c.ids[id]
+	if !d.Done() || how > decidedInit || of.ID < 0 || producer.ID < 0 || !t.free() || t.state != Ongoing || !t.spans {
+		return ErrCorrupt
+	}
+	t.producer, t.last, t.timeout, t.updated = producer, last, int64(timeout), at
+	t.ending = &ending{producer: of, commit: how == decidedCommit, init: how == decidedInit}
+	if t.state = PrepareAbort; t.ending.commit {
+		t.state = PrepareCommit
+	}
+	t.clear()
+	t.addAll(places, groups)
+	delete(c.open, t)
+	c.prepared[t] = struct{}{}
+	return nil
+}
+
+func (c *Coordinator) applyComplete(d *decoder) error {
+	id, at := d.name(), d.Varint()
+	t := c.ids[id]
+	if !d.Done() || t == nil || t.ending == nil {
+		return ErrCorrupt
+	}
+	switch t.updated = at; {
+	case t.ending.init:
+		t.state, t.started = Empty, none
+	case t.ending.commit:
+		t.state = CompleteCommit
+	default:
+		t.state = CompleteAbort
+	}
+	t.clear()
+	t.ending, t.complete = nil, nil
+	delete(c.prepared, t)
 	return nil
 }
 
@@ -158,6 +227,7 @@ func (c *Coordinator) applyForget(d *decoder) error {
 		if t := c.ids[id]; t != nil {
 			delete(c.ids, id)
 			delete(c.open, t)
+			delete(c.prepared, t)
 			t.durable = durable{}
 		}
 	}
@@ -178,15 +248,12 @@ func encodeInit(id string, at int64, producer, last Producer, timeout int64) com
 }
 
 func encodeAdd(id string, at int64, places []state.Place, groups ...string) commitlog.Command {
-	b := appendUvarint(appendHead(id, at), len(places))
-	for _, p := range places {
-		b = appendPlace(b, p)
-	}
-	b = appendUvarint(b, len(groups))
-	for _, name := range groups {
-		b = coding.AppendString(b, name)
-	}
-	return commitlog.Command{Kind: kindAdd, Body: b}
+	return commitlog.Command{Kind: kindAdd, Body: appendParts(appendHead(id, at), places, groups)}
+}
+
+func encodeSpan(id string, at int64, number uint64, places []state.Place, groups ...string) commitlog.Command {
+	b := binary.AppendUvarint(appendHead(id, at), number)
+	return commitlog.Command{Kind: kindSpan, Body: appendParts(b, places, groups)}
 }
 
 func encodeStage(id string, at int64, name string, staged []group.Offset) commitlog.Command {
@@ -200,6 +267,33 @@ func encodeEnd(id string, at int64, commit bool, producer, last Producer) commit
 		b[len(b)-1] = 1
 	}
 	return commitlog.Command{Kind: kindEnd, Body: appendProducer(appendProducer(b, producer), last)}
+}
+
+// How a transaction that spans shards is decided.
+const (
+	decidedAbort byte = iota
+	decidedCommit
+	decidedInit
+)
+
+func (e *ending) decided() byte {
+	switch {
+	case e.init:
+		return decidedInit
+	case e.commit:
+		return decidedCommit
+	}
+	return decidedAbort
+}
+
+func encodeDecide(id string, at int64, v *verdict, places []state.Place, groups []string) commitlog.Command {
+	b := append(appendHead(id, at), v.decided())
+	b = appendProducer(appendProducer(appendProducer(b, v.producer), v.next), v.last)
+	return commitlog.Command{Kind: kindDecide, Body: appendParts(appendUvarint(b, v.timeout), places, groups)}
+}
+
+func encodeComplete(id string, at int64) commitlog.Command {
+	return commitlog.Command{Kind: kindComplete, Body: appendHead(id, at)}
 }
 
 func encodeForget(ids []string) commitlog.Command {

@@ -13,6 +13,26 @@ import (
 type staging struct {
 	group      string
 	partitions []group.Partition
+	size       int // bytes that the offsets add to the end
+}
+
+func stagingOf(r *group.CommitRequest) *staging {
+	s := &staging{group: r.Group}
+	for _, o := range r.Offsets {
+		s.size += offsetSize(o)
+		s.partitions = append(s.partitions, o.Partition)
+	}
+	return s
+}
+
+// addTo adds the partitions of a group.
+func (s *staging) addTo(pending map[group.Partition]struct{}, name string) {
+	if s.group != name {
+		return
+	}
+	for _, p := range s.partitions {
+		pending[p] = struct{}{}
+	}
 }
 
 // CommitOffsets adds offsets of a group to the producer's transaction. They are
@@ -27,18 +47,10 @@ func (c *Coordinator) CommitOffsets(ctx context.Context, r OffsetsRequest) ([]er
 	if err != nil {
 		return nil, err
 	}
-	errs, err := c.groups.MayCommit(r.Commit)
-	if err == nil {
-		keep := make([]group.Offset, 0, len(r.Commit.Offsets))
-		for i, o := range r.Commit.Offsets {
-			if errs[i] == nil {
-				keep = append(keep, o)
-			}
-		}
-		if len(keep) > 0 {
-			command := encodeStage(r.ID, c.now(), r.Commit.Group, keep)
-			err = c.propose(ctx, "add offsets to transaction", []commitlog.Command{command}, nil)
-		}
+	keep, errs, err := allowed(c.groups, r.Commit)
+	if err == nil && len(keep) > 0 {
+		command := encodeStage(r.ID, c.now(), r.Commit.Group, keep)
+		err = c.propose(ctx, "add offsets to transaction", []commitlog.Command{command}, nil)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -48,6 +60,20 @@ func (c *Coordinator) CommitOffsets(ctx context.Context, r OffsetsRequest) ([]er
 		return nil, err
 	}
 	return errs, nil
+}
+
+// allowed returns the offsets that their group accepts, and a result for each offset.
+func allowed(groups *group.Coordinator, r group.CommitRequest) (keep []group.Offset, errs []error, err error) {
+	errs, err = groups.MayCommit(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, o := range r.Offsets {
+		if errs[i] == nil {
+			keep = append(keep, o)
+		}
+	}
+	return keep, errs, nil
 }
 
 func (c *Coordinator) startStaging(r *OffsetsRequest) (*transaction, *staging, int, error) {
@@ -60,12 +86,8 @@ func (c *Coordinator) startStaging(r *OffsetsRequest) (*transaction, *staging, i
 	if !r.Implicit && !t.hasGroup(r.Commit.Group) {
 		return nil, nil, 0, ErrNotInTransaction
 	}
-	size := t.lacks(nil, []string{r.Commit.Group})
-	s := &staging{group: r.Commit.Group}
-	for _, o := range r.Commit.Offsets {
-		size += offsetSize(o)
-		s.partitions = append(s.partitions, o.Partition)
-	}
+	s := stagingOf(&r.Commit)
+	size := t.lacks(nil, []string{r.Commit.Group}) + s.size
 	if !c.fits(t, size) {
 		return nil, nil, 0, ErrTooLarge
 	}
@@ -87,12 +109,7 @@ func (c *Coordinator) Pending(name string) map[group.Partition]struct{} {
 		}
 	}
 	for s := range c.staging {
-		if s.group != name {
-			continue
-		}
-		for _, p := range s.partitions {
-			pending[p] = struct{}{}
-		}
+		s.addTo(pending, name)
 	}
 	return pending
 }

@@ -35,9 +35,30 @@ func history() []commitlog.Command {
 	}
 }
 
-func replay(t testing.TB) *Coordinator {
+// spanHistory is history with transactions that span shards, as version 2 wrote them.
+func spanHistory() []commitlog.Command {
+	decided := func(how ending, next, last Producer) *verdict {
+		return &verdict{ending: how, next: next, last: last, timeout: 60_000}
+	}
+	all := append(history(),
+		encodeSpan("b", 1_700_000_000_010, 1, []state.Place{b0}, "h"),
+		encodeSpan("c", 1_700_000_000_011, 1, []state.Place{a1}),
+		encodeDecide("c", 1_700_000_000_012, decided(ending{producer: Producer{3, 3}, commit: true}, Producer{3, 3}, Producer{3, 2}), []state.Place{a1}, []string{"g"}),
+		encodeInit("d", 1_700_000_000_013, Producer{6, 0}, NoProducer, 60_000))
+	for i, how := range []ending{{producer: Producer{6, 0}}, {producer: Producer{6, 0}, commit: true}, {producer: Producer{6, 1}, init: true}} {
+		all = append(all,
+			encodeSpan("d", 1_700_000_000_014, uint64(i+1), nil, "i"),
+			encodeDecide("d", 1_700_000_000_015, decided(how, Producer{6, int16(i)}, NoProducer), nil, []string{"i"}),
+			encodeComplete("d", 1_700_000_000_016))
+	}
+	return all
+}
+
+func replay(t testing.TB) *Coordinator { return replayOf(t, history()) }
+
+func replayOf(t testing.TB, entries []commitlog.Command) *Coordinator {
 	c := New(Options{})
-	for _, e := range history() {
+	for _, e := range entries {
 		if err := c.Apply(e.Kind, e.Body); err != nil {
 			t.Fatal(err)
 		}
@@ -45,17 +66,24 @@ func replay(t testing.TB) *Coordinator {
 	return c
 }
 
-// What version 1 wrote is read for ever, and written by no other name.
+// What each version wrote is read for ever, and written by no other name.
 func TestGolden(t *testing.T) {
-	var b strings.Builder
-	for _, e := range history() {
-		b.WriteString(hex.EncodeToString([]byte{byte(e.Kind)}) + " " + hex.EncodeToString(e.Body) + "\n")
+	for file, entries := range map[string][]commitlog.Command{"testdata/v1.txt": history(), "testdata/v2.txt": spanHistory()} {
+		var b strings.Builder
+		for _, e := range entries {
+			b.WriteString(hex.EncodeToString([]byte{byte(e.Kind)}) + " " + hex.EncodeToString(e.Body) + "\n")
+		}
+		b.WriteString("snapshot " + hex.EncodeToString(replayOf(t, entries).Snapshot()) + "\n")
+		want, err := os.ReadFile(file)
+		if err != nil || string(want) != b.String() {
+			t.Errorf("%s: %v; now it is\n%s", file, err, b.String())
+		}
 	}
-	c := replay(t)
-	b.WriteString("snapshot " + hex.EncodeToString(c.Snapshot()) + "\n")
-	want, err := os.ReadFile("testdata/v1.txt")
-	if err != nil || string(want) != b.String() {
-		t.Errorf("%v; now it is\n%s", err, b.String())
+	c := replayOf(t, spanHistory())
+	for name, want := range map[string]State{"b": Ongoing, "c": PrepareCommit, "d": Empty} {
+		if d, err := c.describe(name); err != nil || d.State != want {
+			t.Errorf("%s: %+v, %v; want %s", name, d, err, want)
+		}
 	}
 	d, err := c.describe("a")
 	if err != nil || d.State != Ongoing || !slices.Equal(d.Places, []state.Place{a0, a1, b0}) || !slices.Equal(d.Groups, []string{"g", "h", "i"}) ||
@@ -72,10 +100,17 @@ func (c *Coordinator) describe(id string) (Description, error) {
 }
 
 func TestRestore(t *testing.T) {
-	body := replay(t).Snapshot()
-	c := replay(t)
-	if err := c.Restore(body); err != nil || !bytes.Equal(c.Snapshot(), body) || len(c.open) != 1 {
-		t.Errorf("restore: %v, %d open", err, len(c.open))
+	for _, entries := range [][]commitlog.Command{history(), spanHistory()} {
+		restores(t, entries)
+	}
+}
+
+func restores(t *testing.T, entries []commitlog.Command) {
+	first := replayOf(t, entries)
+	body := first.Snapshot()
+	c := replayOf(t, entries)
+	if err := c.Restore(body); err != nil || !bytes.Equal(c.Snapshot(), body) || len(c.open) != len(first.open) || len(c.prepared) != len(first.prepared) {
+		t.Errorf("restore: %v, %d open, %d decided", err, len(c.open), len(c.prepared))
 	}
 	if a := c.ids["a"]; a.size != replay(t).ids["a"].size || a.size != 3*placeSize+groupSize("g")*3+3*48+1 {
 		t.Errorf("the end of a takes %d bytes", a.size)
@@ -114,7 +149,7 @@ func strict(t *testing.T, body []byte) {
 }
 
 func TestApplyRefuses(t *testing.T) {
-	for _, e := range history() {
+	for _, e := range spanHistory() {
 		for n := range e.Body {
 			if err := replay(t).Apply(e.Kind, e.Body[:n]); !errors.Is(err, ErrCorrupt) {
 				t.Errorf("entry of kind %d cut at %d: %v", e.Kind, n, err)
@@ -130,8 +165,16 @@ func TestApplyRefuses(t *testing.T) {
 		"stage for":     encodeStage("x", 1, "g", nil),
 		"end of nobody": encodeEnd("x", 1, true, Producer{1, 1}, NoProducer),
 		"no producer":   encodeInit("a", 1, NoProducer, NoProducer, 1),
+
+		"a number twice":           encodeSpan("d", 1, 3, nil),
+		"a number left out":        encodeSpan("d", 1, 5, nil),
+		"an add behind a decision": encodeAdd("c", 1, []state.Place{a0}),
+		"an end behind a decision": encodeEnd("c", 1, true, Producer{3, 4}, NoProducer),
+		"an init behind one":       encodeInit("c", 1, Producer{3, 4}, NoProducer, 1),
+		"a decision without span":  encodeDecide("a", 1, &verdict{ending: ending{producer: Producer{1, 1}}, next: Producer{1, 1}, last: NoProducer}, nil, nil),
+		"completion without one":   encodeComplete("b", 1),
 	} {
-		if err := replay(t).Apply(e.Kind, e.Body); !errors.Is(err, ErrCorrupt) {
+		if err := replayOf(t, spanHistory()).Apply(e.Kind, e.Body); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -140,15 +183,16 @@ func TestApplyRefuses(t *testing.T) {
 func FuzzRestore(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(replay(f).Snapshot())
+	f.Add(replayOf(f, spanHistory()).Snapshot())
 	f.Fuzz(func(t *testing.T, body []byte) { strict(t, body) })
 }
 
 func FuzzApply(f *testing.F) {
-	for _, e := range history() {
+	for _, e := range spanHistory() {
 		f.Add(e.Kind, e.Body)
 	}
 	f.Fuzz(func(t *testing.T, kind uint16, body []byte) {
-		c := replay(t)
+		c := replayOf(t, spanHistory())
 		if err := c.Apply(kind, body); err != nil && !errors.Is(err, ErrCorrupt) {
 			t.Fatal(err)
 		}

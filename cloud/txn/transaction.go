@@ -22,6 +22,7 @@ type transaction struct {
 	idle     chan struct{}        // closed when inFlight is zero; not nil while a caller waits for that
 	adding   map[state.Place]bool // implicitly added and not yet applied; true: the entry is in line
 	reserved int                  // bytes of the end that calls and entries in flight will take
+	complete chan struct{}        // closed when the decided transaction is complete; nil if this node is not completing one
 }
 
 // durable is the part of a transactional id that comes from entries of the log. Only
@@ -37,9 +38,41 @@ type durable struct {
 	places map[state.Place]struct{}
 	groups map[string]offsets // groups that were added, with the offsets that wait for a commit
 	size   int                // bytes that the end will take
+
+	number uint64  // of the latest transaction that spans shards; 0: there was none
+	spans  bool    // the ongoing transaction spans shards: number is its number
+	ending *ending // set from the decision to the completion, then places and groups are those of other shards
+}
+
+// ending is the decision about a transaction that spans shards.
+type ending struct {
+	producer Producer // of the transaction; the epoch is that of the markers
+	commit   bool
+	init     bool // a new producer has begun, which aborts it
+}
+
+func (e *ending) how() Ending {
+	if e.commit {
+		return Committed
+	}
+	return Aborted
+}
+
+// addAll adds parts without offsets.
+func (d *durable) addAll(places []state.Place, groups []string) {
+	for _, p := range places {
+		d.addPlace(p)
+	}
+	for _, name := range groups {
+		d.addGroup(name)
+	}
 }
 
 type offsets map[group.Partition]group.Offset
+
+// changing reports whether nothing can be added now: another change is under way, or
+// the end of a transaction has yet to reach other shards.
+func (t *transaction) changing() bool { return t.busy || t.ending != nil }
 
 // known reports whether an entry of the id was applied.
 func (d *durable) known() bool { return d.state != "" }
@@ -54,7 +87,7 @@ func (d *durable) begin(at int64) {
 }
 
 func (d *durable) clear() {
-	d.places, d.groups, d.size = nil, nil, 0
+	d.places, d.groups, d.size, d.spans = nil, nil, 0, false
 }
 
 func (d *durable) addPlace(p state.Place) {

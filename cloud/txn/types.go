@@ -15,14 +15,14 @@ type State string
 const (
 	Empty          State = "Empty" // no transaction since the producer began
 	Ongoing        State = "Ongoing"
+	PrepareCommit  State = "PrepareCommit" // decided, and not yet done in every shard; only if it spans shards
+	PrepareAbort   State = "PrepareAbort"
 	CompleteCommit State = "CompleteCommit"
 	CompleteAbort  State = "CompleteAbort"
 )
 
 // States of Kafka that never occur here. Requests may name them all the same.
 const (
-	PrepareCommit     State = "PrepareCommit"
-	PrepareAbort      State = "PrepareAbort"
 	PrepareEpochFence State = "PrepareEpochFence"
 	Dead              State = "Dead"
 )
@@ -66,6 +66,24 @@ type OffsetsRequest struct {
 	Producer Producer
 	Implicit bool // the request adds the group to the transaction (KIP-890)
 	Commit   group.CommitRequest
+}
+
+// Part is a partition of a transaction or, if Group is not empty, a group.
+type Part struct {
+	ID       string // transactional id
+	Producer Producer
+	Place    state.Place
+	Group    string
+	Implicit bool // it may be added to the transaction (KIP-890)
+}
+
+// Decision is how a transaction ends in a shard, and what is part of it there.
+type Decision struct {
+	Producer Producer // its id, and the epoch of the markers
+	Number   uint64   // of the transaction
+	Commit   bool
+	Places   []state.Place
+	Groups   []string
 }
 
 // EndRequest ends a transaction.

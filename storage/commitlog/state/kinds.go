@@ -26,9 +26,9 @@ const (
 
 	FirstMachineKind uint16 = 100
 
-	// 100 to 104: cloud/group. 110 to 119: cloud/fleet. 130 to 134: cloud/txn. 140 to
-	// 149: cloud/auth. 150: cloud/quota. 160: cloud/settings. 180 to 184:
-	// cloud/queue/state. 185 to 189: cloud/share/state. 170 to 173 and 190 to 199 are
+	// 100 to 104: cloud/group. 110 to 119: cloud/fleet. 130 to 137 and 170 to 172:
+	// cloud/txn. 140 to 149: cloud/auth. 150: cloud/quota. 160: cloud/settings. 180 to
+	// 184: cloud/queue/state. 185 to 189: cloud/share/state. 173 and 190 to 199 are
 	// reserved.
 )
 
