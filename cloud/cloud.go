@@ -103,6 +103,7 @@ type Node struct {
 	kafka     *kafka.Server
 	amqp      *amqp091.Server // nil: --amqp off
 	receiver  *receiver.Receiver
+	ingest    *ingest // from gateways to the shards
 	http      *http.Server
 	adminPort *admin.Listener // nil: --http off
 	guard     *admin.Guard    // of the admin port
@@ -199,6 +200,8 @@ func (n *Node) listen() error {
 		return err
 	}
 	n.broker = broker.New(broker.Options{Self: n.self, Shards: n.shards.count, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics.Set})
+	n.ingest = newIngest(n.broker, n.mayWrite, n.o.Limits.orDefault(), n.o.Log)
+	n.ingest.lost = n.lostRecords
 	n.topics = streamqueue.New(streamqueue.Options{Broker: n.broker, MaxTopics: n.o.Limits.orDefault().Topics, Metrics: n.metrics.Set})
 	n.metrics.SetSources(n.sources())
 	n.metrics.NewGauge("weir_bridge_lag_records", n.bridgeLag)
@@ -322,13 +325,12 @@ func (n *Node) openReceiver(packets net.PacketConn) error {
 	if err != nil {
 		return fmt.Errorf("memory of the sync port: %w", err)
 	}
-	up := newUplink(n.broker, n.mayWrite, n.o.Limits.orDefault(), n.o.Log)
-	up.lost = n.lostRecords
 	r, err := receiver.New(receiver.Options{
 		Conn:     packets,
 		TLS:      join.ServerTLS(n.ca.Certificate(), certificate, now, nil),
 		ResetKey: (*[32]byte)(reset),
-		Log:      up,
+		Attach:   n.ingest.door.Attach,
+		Resolve:  n.ingest.Resolve,
 		Join:     n.join,
 		Renew:    n.renew,
 		Admit:    n.admit,

@@ -23,6 +23,7 @@ import (
 	"github.com/weirmq/weir/storage/pause"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/receiver"
+	"github.com/weirmq/weir/sync/uplink"
 )
 
 func flock(f *os.File) error {
@@ -126,6 +127,7 @@ func (n *Node) lead(ctx context.Context, id uint32, self cluster.Node, epoch uin
 		own.bridge = bridge.New(bridge.Options{Broker: n.broker, Queues: own.Queues, Metrics: n.metrics.Set, Log: n.o.Log})
 	}
 	n.broker.Lead(own.Shard)
+	n.ingest.lead(id, own.Log.Epoch())
 	if own.bridge != nil {
 		own.bridge.Start()
 	}
@@ -150,6 +152,7 @@ func (n *Node) lead(ctx context.Context, id uint32, self cluster.Node, epoch uin
 	if n.receiver != nil && n.shards.count == 1 {
 		n.receiver.Handover("")
 	}
+	n.ingest.lose(id)
 	closed := own.Close()
 	if lost != nil {
 		return lost // closing says the same once more
@@ -267,7 +270,7 @@ func (n *Node) renew(ctx context.Context, gateway string, csr []byte) ([]byte, e
 	members := n.fleet()
 	if members == nil {
 		if owner, known := n.broker.Controller(); known && owner.Name != n.o.Node {
-			return nil, &receiver.NotOwnerError{Addr: owner.Address(cluster.Sync)}
+			return nil, &uplink.NotOwnerError{Addr: owner.Address(cluster.Sync)}
 		}
 		return nil, join.ErrUnavailable
 	}

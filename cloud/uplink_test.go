@@ -16,14 +16,12 @@ import (
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
-	"github.com/weirmq/weir/sync/receiver"
+	"github.com/weirmq/weir/sync/uplink"
 	"github.com/weirmq/weir/sync/wire"
 )
 
-var _ receiver.Log = &uplink{}
-
-// newTestUplink is an uplink on a broker that owns an empty log.
-func newTestUplink(t *testing.T, autoCreate bool) *uplink {
+// newTestIngest is the way to a broker that owns an empty log.
+func newTestIngest(t *testing.T, autoCreate bool) *ingest {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	s := shard.New(shard.Options{Log: quiet})
@@ -37,7 +35,7 @@ func newTestUplink(t *testing.T, autoCreate bool) *uplink {
 			t.Error(err)
 		}
 	})
-	return newUplink(b, func(_, topic string) bool { return topic != "forbidden" }, DefaultLimits(), quiet)
+	return newIngest(b, func(_, topic string) bool { return topic != "forbidden" }, DefaultLimits(), quiet)
 }
 
 func batchOf(t *testing.T, count int) record.Batch {
@@ -55,7 +53,7 @@ func batchOf(t *testing.T, count int) record.Batch {
 	return out
 }
 
-func appendTo(u *uplink, a receiver.Append) error {
+func appendTo(u *ingest, a uplink.Append) error {
 	done := make(chan error, 1)
 	u.Append(a, func(err error) { done <- err })
 	return <-done
@@ -72,16 +70,16 @@ func TestResolve(t *testing.T) {
 		want       error
 	}{
 		{"sensors", true, nil},
-		{"sensors", false, receiver.ErrNotAllowed},
+		{"sensors", false, uplink.ErrNotAllowed},
 		{"weir.gaps", true, nil},
 		{"weir.gaps", false, nil}, // a loss is reported whatever is set
-		{"weir.routes", true, receiver.ErrNotAllowed},
-		{"weir.vhost.x", true, receiver.ErrNotAllowed},
-		{"__consumer_offsets", true, receiver.ErrNotAllowed},
-		{"no such/name", true, receiver.ErrNotAllowed},
-		{"forbidden", true, receiver.ErrNotAllowed},
+		{"weir.routes", true, uplink.ErrNotAllowed},
+		{"weir.vhost.x", true, uplink.ErrNotAllowed},
+		{"__consumer_offsets", true, uplink.ErrNotAllowed},
+		{"no such/name", true, uplink.ErrNotAllowed},
+		{"forbidden", true, uplink.ErrNotAllowed},
 	} {
-		u := newTestUplink(t, c.autoCreate)
+		u := newTestIngest(t, c.autoCreate)
 		id, n, err := u.Resolve(t.Context(), "gw", c.topic)
 		if !is(err, c.want) || (err == nil) != (n == 2) {
 			t.Errorf("%+v: %d partitions, %v", c, n, err)
@@ -95,11 +93,11 @@ func TestResolve(t *testing.T) {
 // TestResolveCollision: a topic that differs from another one in dots and underscores
 // only is refused with a reason that a dead letter can bear.
 func TestResolveCollision(t *testing.T) {
-	u := newTestUplink(t, true)
+	u := newTestIngest(t, true)
 	if _, _, err := u.Resolve(t.Context(), "gw", "site.a"); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := u.Resolve(t.Context(), "gw", "site_a"); !errors.Is(err, receiver.ErrNotAllowed) || !strings.Contains(err.Error(), `"site_a" collides with topic "site.a"`) {
+	if _, _, err := u.Resolve(t.Context(), "gw", "site_a"); !errors.Is(err, uplink.ErrNotAllowed) || !strings.Contains(err.Error(), `"site_a" collides with topic "site.a"`) {
 		t.Error(err)
 	}
 	if _, _, err := u.Resolve(t.Context(), "gw", "site.a"); err != nil {
@@ -110,24 +108,24 @@ func TestResolveCollision(t *testing.T) {
 // TestBoundGateway: each batch is judged, not only the first question for its topic,
 // and the node's log says so once per gateway and topic.
 func TestBoundGateway(t *testing.T) {
-	u := newTestUplink(t, true)
+	u := newTestIngest(t, true)
 	var lines bytes.Buffer
 	u.log = slog.New(slog.NewTextHandler(&lines, nil))
 	id, _, err := u.Resolve(t.Context(), "gw", "sensors")
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := receiver.Append{Stream: weir.Stream{Gateway: "gw", Buffer: weir.BufferID{1}}, Topic: id, First: 1, Last: 1, Batch: batchOf(t, 1)}
+	a := uplink.Append{Stream: weir.Stream{Gateway: "gw", Buffer: weir.BufferID{1}}, Topic: id, First: 1, Last: 1, Batch: batchOf(t, 1)}
 	if err := appendTo(u, a); err != nil {
 		t.Fatal(err)
 	}
 	u.mayWrite = func(gateway, topic string) bool { return gateway != "gw" || topic != "sensors" }
 	a.Prev, a.First, a.Last, a.Batch = 1, 2, 2, batchOf(t, 1)
 	for range 3 {
-		if err := appendTo(u, a); !is(err, receiver.ErrNotAllowed) {
+		if err := appendTo(u, a); !is(err, uplink.ErrNotAllowed) {
 			t.Errorf("a batch after the grant is gone: %v", err)
 		}
-		if _, _, err := u.Resolve(t.Context(), "gw", "sensors"); !is(err, receiver.ErrNotAllowed) {
+		if _, _, err := u.Resolve(t.Context(), "gw", "sensors"); !is(err, uplink.ErrNotAllowed) {
 			t.Errorf("a question for the topic: %v", err)
 		}
 	}
@@ -144,7 +142,7 @@ func TestBoundGateway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a = receiver.Append{Stream: a.Stream, Topic: gaps, Prev: 0, First: 2, Last: 2, Batch: batchOf(t, 1), Gap: true}
+	a = uplink.Append{Stream: a.Stream, Topic: gaps, Prev: 0, First: 2, Last: 2, Batch: batchOf(t, 1), Gap: true}
 	if err := appendTo(u, a); err != nil {
 		t.Errorf("a loss cannot be reported: %v", err)
 	}
@@ -153,7 +151,7 @@ func TestBoundGateway(t *testing.T) {
 // TestTooManyTopics: neither one gateway nor all of them can fill the catalogue; the
 // reason names the limit, and unrouted can be had in any case.
 func TestTooManyTopics(t *testing.T) {
-	u := newTestUplink(t, true)
+	u := newTestIngest(t, true)
 	var lines bytes.Buffer
 	u.log = slog.New(slog.NewTextHandler(&lines, nil))
 	u.limits = Limits{Topics: 4, GatewayTopics: 2}
@@ -163,7 +161,7 @@ func TestTooManyTopics(t *testing.T) {
 		switch {
 		case want == "" && err != nil:
 			t.Errorf("%s of %s: %v", topic, gateway, err)
-		case want != "" && (!is(err, receiver.ErrNotAllowed) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), wire.TooManyTopics)):
+		case want != "" && (!is(err, uplink.ErrNotAllowed) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), wire.TooManyTopics)):
 			t.Errorf("%s of %s: %v, want %s", topic, gateway, err, want)
 		}
 	}
@@ -179,7 +177,7 @@ func TestTooManyTopics(t *testing.T) {
 	if n := strings.Count(lines.String(), "more topics than may be created"); n != 3 {
 		t.Errorf("%d lines for three gateways:\n%s", n, &lines)
 	}
-	other := newTestUplink(t, true)
+	other := newTestIngest(t, true)
 	other.limits = Limits{Topics: 1, GatewayTopics: 1}
 	for _, topic := range []string{"only", "unrouted", weir.GapTopic} {
 		if _, _, err := other.Resolve(t.Context(), "a", topic); err != nil {
@@ -188,9 +186,9 @@ func TestTooManyTopics(t *testing.T) {
 	}
 }
 
-// TestUplinkAppend: the marks' rules arrive at the receiver in its own words.
-func TestUplinkAppend(t *testing.T) {
-	u := newTestUplink(t, true)
+// TestIngest: the marks' rules arrive at the receiver in its own words.
+func TestIngest(t *testing.T) {
+	u := newTestIngest(t, true)
 	ctx := t.Context()
 	id, _, err := u.Resolve(ctx, "gw", "sensors")
 	if err != nil {
@@ -206,20 +204,20 @@ func TestUplinkAppend(t *testing.T) {
 	damaged[len(damaged)-1] ^= 1
 	for _, step := range []struct {
 		name string
-		a    receiver.Append
+		a    uplink.Append
 		want error
 		mark uint64
 	}{
-		{"the first", receiver.Append{Topic: id, First: 1, Last: 2, Batch: batchOf(t, 2)}, nil, 2},
-		{"again", receiver.Append{Topic: id, First: 1, Last: 2, Batch: batchOf(t, 2)}, nil, 2},
-		{"a hole", receiver.Append{Topic: id, Prev: 4, First: 5, Last: 5, Batch: batchOf(t, 1)}, receiver.ErrHole, 2},
-		{"corrupt", receiver.Append{Topic: id, Prev: 2, First: 3, Last: 3, Batch: damaged}, receiver.ErrCorrupt, 2},
-		{"too large", receiver.Append{Topic: id, Prev: 2, First: 3, Last: 3, Batch: make([]byte, broker.DefaultMaxMessageBytes+1)}, receiver.ErrTooLarge, 2},
-		{"gone", receiver.Append{Topic: weir.TopicID{1}, Prev: 2, First: 3, Last: 3, Batch: batchOf(t, 1)}, receiver.ErrGone, 2},
-		{"no such partition", receiver.Append{Topic: id, Partition: 2, Prev: 2, First: 3, Last: 3, Batch: batchOf(t, 1)}, receiver.ErrGone, 2},
-		{"the cloud's own topic", receiver.Append{Topic: gaps, First: 3, Last: 3, Batch: batchOf(t, 1)}, receiver.ErrNotAllowed, 2},
-		{"a gap", receiver.Append{Topic: gaps, First: 3, Last: 3, Batch: batchOf(t, 1), Gap: true}, nil, 2},
-		{"the next", receiver.Append{Topic: id, Row: weir.Row{Partitions: 2, From: 4}, Prev: 2, First: 4, Last: 4, Batch: batchOf(t, 1)}, nil, 4},
+		{"the first", uplink.Append{Topic: id, First: 1, Last: 2, Batch: batchOf(t, 2)}, nil, 2},
+		{"again", uplink.Append{Topic: id, First: 1, Last: 2, Batch: batchOf(t, 2)}, nil, 2},
+		{"a hole", uplink.Append{Topic: id, Prev: 4, First: 5, Last: 5, Batch: batchOf(t, 1)}, uplink.ErrHole, 2},
+		{"corrupt", uplink.Append{Topic: id, Prev: 2, First: 3, Last: 3, Batch: damaged}, uplink.ErrCorrupt, 2},
+		{"too large", uplink.Append{Topic: id, Prev: 2, First: 3, Last: 3, Batch: make([]byte, broker.DefaultMaxMessageBytes+1)}, uplink.ErrTooLarge, 2},
+		{"gone", uplink.Append{Topic: weir.TopicID{1}, Prev: 2, First: 3, Last: 3, Batch: batchOf(t, 1)}, uplink.ErrGone, 2},
+		{"no such partition", uplink.Append{Topic: id, Partition: 2, Prev: 2, First: 3, Last: 3, Batch: batchOf(t, 1)}, uplink.ErrGone, 2},
+		{"the cloud's own topic", uplink.Append{Topic: gaps, First: 3, Last: 3, Batch: batchOf(t, 1)}, uplink.ErrNotAllowed, 2},
+		{"a gap", uplink.Append{Topic: gaps, First: 3, Last: 3, Batch: batchOf(t, 1), Gap: true}, nil, 2},
+		{"the next", uplink.Append{Topic: id, Row: weir.Row{Partitions: 2, From: 4}, Prev: 2, First: 4, Last: 4, Batch: batchOf(t, 1)}, nil, 4},
 	} {
 		step.a.Stream = s
 		if err := appendTo(u, step.a); !is(err, step.want) {
@@ -235,7 +233,7 @@ func TestUplinkAppend(t *testing.T) {
 
 	offer := func(want weir.BufferState, marks int) {
 		t.Helper()
-		got, err := u.Offer(ctx, "gw", []weir.Buffer{{ID: buffer}})
+		got, err := (shardLog{u, 0}).Offer(ctx, "gw", []weir.Buffer{{ID: buffer}})
 		if err != nil || len(got.Buffers) != 1 || got.Buffers[0].ID != buffer || got.Buffers[0].State != want || (got.Buffers[0].Reached[1] == 4) != (marks > 0) || len(got.Marks) != marks {
 			t.Errorf("offered: %+v, %v; want state %v and %d marks", got, err, want, marks)
 		}
@@ -245,16 +243,16 @@ func TestUplinkAppend(t *testing.T) {
 		}
 	}
 	offer(weir.BufferKnown, 2)
-	if got, err := u.Offer(ctx, "stranger", []weir.Buffer{{ID: buffer}}); err != nil || got.Buffers[0].State != weir.BufferNew || len(got.Marks)+len(got.Rows) != 0 {
+	if got, err := (shardLog{u, 0}).Offer(ctx, "stranger", []weir.Buffer{{ID: buffer}}); err != nil || got.Buffers[0].State != weir.BufferNew || len(got.Marks)+len(got.Rows) != 0 {
 		t.Errorf("another gateway's buffer of that id: %+v %v", got, err)
 	}
 	for range 2 {
-		if err := u.Retire(ctx, "gw", buffer); err != nil {
+		if err := (shardLog{u, 0}).Retire(ctx, "gw", buffer); err != nil {
 			t.Fatal(err)
 		}
 	}
 	offer(weir.BufferRetired, 0)
-	if err := appendTo(u, receiver.Append{Stream: s, Topic: id, Prev: 4, First: 5, Last: 5, Batch: batchOf(t, 1)}); !is(err, receiver.ErrRetired) {
+	if err := appendTo(u, uplink.Append{Stream: s, Topic: id, Prev: 4, First: 5, Last: 5, Batch: batchOf(t, 1)}); !is(err, uplink.ErrRetired) {
 		t.Errorf("append to a retired buffer: %v", err)
 	}
 }
@@ -262,21 +260,21 @@ func TestUplinkAppend(t *testing.T) {
 // TestNotOwner: every call sends the gateway to the owner, or tells it that
 // there is none to be sent to; doubt only makes it wait.
 func TestNotOwner(t *testing.T) {
-	u := newTestUplink(t, true)
+	u := newTestIngest(t, true)
 	calls := map[string]func() error{
 		"Offer": func() error {
-			_, err := u.Offer(t.Context(), "gw", []weir.Buffer{{}})
+			_, err := (shardLog{u, 0}).Offer(t.Context(), "gw", []weir.Buffer{{}})
 			return err
 		},
-		"Offer of nothing": func() error { _, err := u.Offer(t.Context(), "gw", nil); return err },
+		"Offer of nothing": func() error { _, err := (shardLog{u, 0}).Offer(t.Context(), "gw", nil); return err },
 		"Resolve":          func() error { _, _, err := u.Resolve(t.Context(), "gw", "t"); return err },
-		"Append":           func() error { return appendTo(u, receiver.Append{}) },
+		"Append":           func() error { return appendTo(u, uplink.Append{}) },
 		"Mark":             func() error { _, err := u.Mark(t.Context(), weir.Stream{}, weir.TopicID{}, 0); return err },
-		"Retire":           func() error { return u.Retire(t.Context(), "gw", weir.BufferID{}) },
+		"Retire":           func() error { return (shardLog{u, 0}).Retire(t.Context(), "gw", weir.BufferID{}) },
 	}
 	u.broker.Doubt(0, true)
 	for name, call := range calls {
-		if err := call(); !errors.Is(err, receiver.ErrBusy) {
+		if err := call(); !errors.Is(err, uplink.ErrBusy) {
 			t.Errorf("%s in doubt: %v", name, err)
 		}
 	}
@@ -288,7 +286,7 @@ func TestNotOwner(t *testing.T) {
 		}
 		u.broker.Follow(0, owner, "id")
 		for name, call := range calls {
-			moved, ok := errors.AsType[*receiver.NotOwnerError](call())
+			moved, ok := errors.AsType[*uplink.NotOwnerError](call())
 			if !ok || moved.Addr != want {
 				t.Errorf("%s, owner %+v: %v", name, owner, moved)
 			}

@@ -18,6 +18,8 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/receiver"
+	shards "github.com/weirmq/weir/sync/uplink"
+	"github.com/weirmq/weir/sync/uplink/uplinktest"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -51,7 +53,7 @@ func newNode(t *testing.T) *node {
 	}
 	n.addr = conn.LocalAddr().String()
 	r, err := receiver.New(receiver.Options{Conn: conn, TLS: join.ServerTLS(ca.Certificate(), certificate, nil, nil),
-		Log: n, Cluster: func() string { return "c" }, Node: "n", Join: n.join, Admit: n.admit})
+		Attach: uplinktest.Alone(shards.Calls{Offer: n.Offer, Append: n.Append, Mark: n.Mark, Retire: n.Retire}).Attach, Resolve: n.Resolve, Cluster: func() string { return "c" }, Node: "n", Join: n.join, Admit: n.admit})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,8 +116,8 @@ func (n *node) count() int {
 	return n.joins
 }
 
-func (n *node) Offer(_ context.Context, _ string, all []weir.Buffer) (receiver.Offered, error) {
-	var o receiver.Offered
+func (n *node) Offer(_ context.Context, _ string, all []weir.Buffer) (shards.Offered, error) {
+	var o shards.Offered
 	for _, b := range all {
 		o.Buffers = append(o.Buffers, wire.OfferedBuffer{ID: b.ID, State: weir.BufferNew})
 	}
@@ -126,7 +128,7 @@ func (n *node) Resolve(context.Context, string, string) (weir.TopicID, int32, er
 	return weir.TopicID{1}, 1, nil
 }
 
-func (n *node) Append(a receiver.Append, done func(error)) {
+func (n *node) Append(a shards.Append, done func(error)) {
 	n.change(func() { n.taken += int(a.Batch.Count()) })
 	done(nil)
 }
@@ -401,5 +403,3 @@ func TestFullDiskJoins(t *testing.T) {
 		t.Errorf("joined %d times", joins)
 	}
 }
-
-var _ receiver.Log = &node{}

@@ -65,6 +65,9 @@ func appendTo(b *Broker, a Append) (int64, error) {
 	return got.base, got.err
 }
 
+// streams is the shard that has gateway gw.
+func streams(b *Broker) uint32 { return b.RouteOf(weir.SliceOfGateway("gw")) }
+
 // calls are all calls that only an owner can answer, with a topic of that id.
 func calls(b *Broker, id weir.TopicID) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
@@ -88,10 +91,12 @@ func calls(b *Broker, id weir.TopicID) map[string]func(context.Context) error {
 		"Bounds":         func(context.Context) error { _, _, err := b.Bounds(id, 0); return err },
 		"OffsetByTime":   func(ctx context.Context) error { _, _, err := b.OffsetByTime(ctx, id, 0, 0); return err },
 		"MaxTimestamp":   func(ctx context.Context) error { _, _, err := b.MaxTimestamp(ctx, id, 0); return err },
-		"Marks":          func(context.Context) error { _, _, err := b.Marks("gw"); return err },
+		"Marks":          func(context.Context) error { _, _, err := b.Marks(streams(b), "gw"); return err },
+		"MarksHere":      func(context.Context) error { _, err := b.MarksHere("gw"); return err },
+		"Serves":         func(context.Context) error { return b.Serves(streams(b)) },
 		"Mark":           func(ctx context.Context) error { _, err := b.Mark(ctx, weir.Stream{}, id, 0); return err },
-		"BufferState":    func(context.Context) error { _, err := b.BufferState("gw", weir.BufferID{}); return err },
-		"Retire":         func(ctx context.Context) error { return b.Retire(ctx, "gw", weir.BufferID{}) },
+		"BufferState":    func(context.Context) error { _, err := b.BufferState(streams(b), "gw", weir.BufferID{}); return err },
+		"Retire":         func(ctx context.Context) error { return b.Retire(ctx, streams(b), "gw", weir.BufferID{}) },
 		"Topics":         func(context.Context) error { _, err := b.Topics(); return err },
 		"Topic":          func(context.Context) error { _, err := b.Topic("x"); return err },
 		"TopicByID":      func(context.Context) error { _, err := b.TopicByID(id); return err },

@@ -183,15 +183,6 @@ func (b *Broker) logAt(topic weir.TopicID, partition int32) (machine.WaitingLog,
 	return s.Log, nil
 }
 
-// logOf is at for a gateway: it returns the log that has the marks of its records.
-func (b *Broker) logOf(gateway string) (machine.WaitingLog, error) {
-	s, err := b.at(weir.SliceOfGateway(gateway))
-	if err != nil {
-		return machine.WaitingLog{}, err
-	}
-	return s.Log, nil
-}
-
 // catalogue is at for the catalogue.
 func (b *Broker) catalogue() (*shard.Shard, error) {
 	return b.table.Load().shards[catalogueShard].serving()

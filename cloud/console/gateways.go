@@ -121,9 +121,9 @@ func (c *console) gateway(r *http.Request) (any, error) {
 	return d, err
 }
 
-// streams lists what the cloud has of a gateway's streams.
+// streams lists what the shards of this node have of a gateway's streams.
 func (c *console) streams(gateway string) ([]StreamStatus, error) {
-	marks, _, err := c.Broker.Marks(gateway)
+	marks, err := c.Broker.MarksHere(gateway)
 	if err != nil {
 		return nil, err
 	}

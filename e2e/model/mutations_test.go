@@ -12,6 +12,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/sender"
+	"github.com/weirmq/weir/sync/uplink"
 )
 
 // mutation is one rule that is taken away, and the rare events without which
@@ -55,6 +56,7 @@ func (m mutation) begin(seed uint64) mutation {
 // the schedules of these rows nobody misses KeepOlder either: TestShield.
 func (m mutation) unshielded() mutation {
 	m.mutations.receiver.KeepOlder = true
+	m.mutations.uplink = uplink.Mutations{KeepOlder: true, EarlyMarks: true}
 	return m
 }
 
@@ -80,7 +82,7 @@ var allMutations = []mutation{
 	ofSender("SendAside", sender.Mutations{SendAside: true}, opBackup, opRestore, opAge),
 
 	ofReceiver("AckEarly", receiver.Mutations{AckEarly: true}, opSlow),
-	ofReceiver("KeepOlder", receiver.Mutations{KeepOlder: true}, opSlow, opTrouble, opDamage, opBad),
+	{"receiver/KeepOlder", mutations{receiver: receiver.Mutations{KeepOlder: true}, uplink: uplink.Mutations{KeepOlder: true, EarlyMarks: true}}, []op{opSlow, opTrouble, opDamage, opBad}, 1},
 	ofReceiver("MarkAtOnce", receiver.Mutations{MarkAtOnce: true}, opSlow, opTrouble),
 
 	ofLog("NoPrev", commitlog.Mutations{NoPrev: true}, opSlow, opTrouble),
@@ -109,7 +111,7 @@ func TestShield(t *testing.T) {
 		mutations mutations
 		only      []op
 	}{
-		{mutations{receiver: receiver.Mutations{KeepOlder: true}}, []op{opSlow}},
+		{mutations{receiver: receiver.Mutations{KeepOlder: true}, uplink: uplink.Mutations{KeepOlder: true, EarlyMarks: true}}, []op{opSlow}},
 		{mutations{sender: sender.Mutations{ForgetRows: true}}, []op{opSlow, opGrow}},
 	} {
 		for i := range uint64(500) {

@@ -18,6 +18,7 @@ import (
 	"github.com/weirmq/weir/storage/storagetest"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/receiver"
+	"github.com/weirmq/weir/sync/uplink"
 	"github.com/weirmq/weir/sync/wire"
 	"github.com/weirmq/weir/sync/wire/wiretest"
 )
@@ -40,6 +41,7 @@ type node struct {
 
 	mu    sync.Mutex
 	log   *commitlog.Log   // guarded by mu; nil: a standby
+	owner *uplink.Owner    // guarded by mu; of log
 	links []*wiretest.Link // guarded by mu
 	dead  bool             // guarded by mu
 }
@@ -50,7 +52,7 @@ func (w *world) startNode(addr string) {
 	n := &node{w: w, addr: addr, bucket: storagetest.NewFaults(w.bucket, w.s.seed+uint64(w.nodeNo))}
 	n.bucket.Plan(w.plan(n.bucket, rand.New(rand.NewPCG(w.s.seed, uint64(w.nodeNo)))))
 	recv, err := receiver.New(receiver.Options{
-		Log: &uplink{n}, Cluster: func() string { return "c" }, Node: addr, Logger: w.logger, Mutations: w.mutations.receiver,
+		Attach: n.door().Attach, Resolve: (&shardLog{n}).Resolve, Cluster: func() string { return "c" }, Node: addr, Logger: w.logger, Mutations: w.mutations.receiver,
 	})
 	if err != nil {
 		panic(err)
@@ -63,6 +65,39 @@ func (w *world) startNode(addr string) {
 	w.all = append(w.all, n)
 	w.mu.Unlock()
 	n.gone.Go(func() { n.lead(ctx) })
+}
+
+// door is where sessions of gateways begin.
+func (n *node) door() *uplink.Door {
+	return uplink.NewDoor(uplink.Options{
+		Shards:  func() []uint32 { return []uint32{0} },
+		ShardOf: func(weir.Slice) uint32 { return 0 },
+		Number: func(context.Context, string) (uplink.Number, error) {
+			owner, err := n.owning()
+			if err != nil {
+				return uplink.Number{}, err
+			}
+			return owner.Number(), nil
+		},
+		Attach: func(ctx context.Context, _ uint32, gateway string, no uplink.Number, buffers []weir.Buffer, end func(error)) (uplink.Attachment, uplink.Offered, error) {
+			owner, err := n.owning()
+			if err != nil {
+				return nil, uplink.Offered{}, err
+			}
+			return owner.Attach(ctx, gateway, no, buffers, end)
+		},
+		Mutations: n.w.mutations.uplink,
+	})
+}
+
+// owning is owned for the owner of the log.
+func (n *node) owning() (*uplink.Owner, error) {
+	if _, err := n.owned(); err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.owner, nil
 }
 
 // lead is cloud.go in small: take over, serve until the log is lost.
@@ -81,7 +116,7 @@ func (n *node) lead(ctx context.Context) {
 		return
 	}
 	n.mu.Lock()
-	n.log = log
+	n.log, n.owner = log, uplink.NewOwner(uint64(log.Epoch()), (&shardLog{n}).calls(), n.w.mutations.uplink)
 	n.mu.Unlock()
 	n.w.say("node %s leads, epoch %d", n.addr, log.Epoch())
 	select {
@@ -141,7 +176,7 @@ func (n *node) owned() (*commitlog.Log, error) {
 	log := n.log
 	n.mu.Unlock()
 	if log == nil || log.Err() != nil {
-		return nil, &receiver.NotOwnerError{Addr: n.w.ownerAddr(n)}
+		return nil, &uplink.NotOwnerError{Addr: n.w.ownerAddr(n)}
 	}
 	return log, nil
 }
@@ -240,37 +275,39 @@ func (o overwriting) Create(ctx context.Context, key string, body []byte) error 
 	return o.Bucket.Create(ctx, key, body)
 }
 
-// uplink is the log as the receiver sees it: what package cloud puts between
-// the broker and the receiver, without what belongs to other doors.
-type uplink struct{ n *node }
+// shardLog is the log as the owner of a shard sees it: what package cloud puts between
+// the broker and gateways, without what belongs to other doors.
+type shardLog struct{ n *node }
 
-var _ receiver.Log = (*uplink)(nil)
+func (u *shardLog) calls() uplink.Calls {
+	return uplink.Calls{Offer: u.Offer, Append: u.Append, Mark: u.Mark, Retire: u.Retire}
+}
 
-func (u *uplink) answer(err error) error {
+func (u *shardLog) answer(err error) error {
 	refused, ok := errors.AsType[*commitlog.RefusedError](err)
 	switch {
 	case err == nil:
 		return nil
 	case ok && refused.Reason == commitlog.ReasonSequence:
-		return receiver.ErrHole
+		return uplink.ErrHole
 	case ok && refused.Reason == commitlog.ReasonTopic:
-		return receiver.ErrGone
+		return uplink.ErrGone
 	case ok:
-		return receiver.ErrRetired
+		return uplink.ErrRetired
 	case errors.Is(err, commitlog.ErrFenced), errors.Is(err, commitlog.ErrClosed):
-		return &receiver.NotOwnerError{Addr: u.n.w.ownerAddr(u.n)}
+		return &uplink.NotOwnerError{Addr: u.n.w.ownerAddr(u.n)}
 	case errors.Is(err, commitlog.ErrUnknownTopic):
-		return receiver.ErrGone
+		return uplink.ErrGone
 	case errors.Is(err, commitlog.ErrTooLarge):
-		return receiver.ErrTooLarge
+		return uplink.ErrTooLarge
 	case errors.Is(err, state.ErrCorrupt), errors.Is(err, commitlog.ErrUnsupported):
-		return receiver.ErrCorrupt
+		return uplink.ErrCorrupt
 	}
-	return errors.Join(receiver.ErrBusy, err)
+	return errors.Join(uplink.ErrBusy, err)
 }
 
-func (u *uplink) Offer(_ context.Context, gateway string, buffers []weir.Buffer) (receiver.Offered, error) {
-	var known receiver.Offered
+func (u *shardLog) Offer(_ context.Context, gateway string, buffers []weir.Buffer) (uplink.Offered, error) {
+	var known uplink.Offered
 	log, err := u.n.owned()
 	if err != nil {
 		return known, err
@@ -301,13 +338,13 @@ func (u *uplink) Offer(_ context.Context, gateway string, buffers []weir.Buffer)
 	return known, nil
 }
 
-func (u *uplink) Resolve(ctx context.Context, _, topic string) (weir.TopicID, int32, error) {
+func (u *shardLog) Resolve(ctx context.Context, _, topic string) (weir.TopicID, int32, error) {
 	log, err := u.n.owned()
 	if err != nil {
 		return weir.TopicID{}, 0, err
 	}
 	if topic == forbidden {
-		return weir.TopicID{}, 0, receiver.ErrNotAllowed
+		return weir.TopicID{}, 0, uplink.ErrNotAllowed
 	}
 	t, ok := log.Topic(topic)
 	if !ok {
@@ -319,7 +356,7 @@ func (u *uplink) Resolve(ctx context.Context, _, topic string) (weir.TopicID, in
 	return t.ID, t.Partitions, nil
 }
 
-func (u *uplink) Append(a receiver.Append, done func(error)) {
+func (u *shardLog) Append(a uplink.Append, done func(error)) {
 	log, err := u.n.owned()
 	if err == nil {
 		// A topic that is gone is the log's to refuse, in its order.
@@ -328,7 +365,7 @@ func (u *uplink) Append(a receiver.Append, done func(error)) {
 		}
 	}
 	if err != nil {
-		if u.n.w.mutations.cloud.SilentOwner && errors.As(err, new(*receiver.NotOwnerError)) {
+		if u.n.w.mutations.cloud.SilentOwner && errors.As(err, new(*uplink.NotOwnerError)) {
 			return
 		}
 		done(err)
@@ -343,14 +380,14 @@ func (u *uplink) Append(a receiver.Append, done func(error)) {
 	source := state.Source{Stream: a.Stream, Prev: a.Prev, First: a.First, Last: a.Last, Row: a.Row}
 	log.Append(commitlog.Append{Topic: topic, Partition: a.Partition, Batch: a.Batch, Source: &source},
 		func(_ int64, err error) {
-			if err = u.answer(err); u.n.w.mutations.cloud.SilentOwner && errors.As(err, new(*receiver.NotOwnerError)) {
+			if err = u.answer(err); u.n.w.mutations.cloud.SilentOwner && errors.As(err, new(*uplink.NotOwnerError)) {
 				return
 			}
 			done(err)
 		})
 }
 
-func (u *uplink) Mark(ctx context.Context, s weir.Stream, topic weir.TopicID, partition int32) (uint64, error) {
+func (u *shardLog) Mark(ctx context.Context, s weir.Stream, topic weir.TopicID, partition int32) (uint64, error) {
 	log, err := u.n.owned()
 	if err != nil {
 		return 0, err
@@ -362,7 +399,7 @@ func (u *uplink) Mark(ctx context.Context, s weir.Stream, topic weir.TopicID, pa
 	return mark, u.answer(err)
 }
 
-func (u *uplink) Retire(ctx context.Context, gateway string, buffer weir.BufferID) error {
+func (u *shardLog) Retire(ctx context.Context, gateway string, buffer weir.BufferID) error {
 	log, err := u.n.owned()
 	if err != nil {
 		return err
@@ -371,15 +408,15 @@ func (u *uplink) Retire(ctx context.Context, gateway string, buffer weir.BufferI
 }
 
 // refuse is the cloud's mind: bad readings never, others sometimes not now.
-func (w *world) refuse(a receiver.Append) error {
+func (w *world) refuse(a uplink.Append) error {
 	w.mu.Lock()
 	trouble, moves := w.trouble, w.moving>>(a.Partition%8)&1 > 0
 	w.mu.Unlock()
 	if trouble && moves && !a.Gap {
-		return receiver.ErrMoved
+		return uplink.ErrMoved
 	}
 	if trouble && w.chance(6) {
-		return []error{receiver.ErrBusy, receiver.ErrMoved, receiver.ErrHole}[w.roll(3)]
+		return []error{uplink.ErrBusy, uplink.ErrMoved, uplink.ErrHole}[w.roll(3)]
 	}
 	if a.Gap || !w.hasBad.Load() {
 		return nil
@@ -390,7 +427,7 @@ func (w *world) refuse(a receiver.Append) error {
 		return nil
 	})
 	if err == nil && bad {
-		return receiver.ErrTooLarge
+		return uplink.ErrTooLarge
 	}
 	return nil
 }

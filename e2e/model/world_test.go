@@ -21,6 +21,7 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/sender"
+	"github.com/weirmq/weir/sync/uplink"
 	"github.com/weirmq/weir/sync/wire"
 	"github.com/weirmq/weir/sync/wire/wiretest"
 )
@@ -36,6 +37,7 @@ const (
 type mutations struct {
 	sender   sender.Mutations
 	receiver receiver.Mutations
+	uplink   uplink.Mutations
 	log      commitlog.Mutations
 	card     cardMutations
 	cloud    cloudMutations

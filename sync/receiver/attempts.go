@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+
+	"github.com/weirmq/weir/sync/uplink"
 )
 
 // Bounds on handshakes. Each handshake takes memory and a signature before the peer has
@@ -65,7 +67,7 @@ func (a *attempts) begin(ctx context.Context, info *quic.ClientInfo) (context.Co
 	a.tick()
 	fast := a.n > freeAttempts && a.begun[from] >= maxRate
 	if fast || a.open >= maxHandshakes || a.from[from] >= maxOfOneAddress {
-		return nil, fmt.Errorf("%d handshakes, %d from %s: %w", a.open, a.from[from], from, ErrBusy)
+		return nil, fmt.Errorf("%d handshakes, %d from %s: %w", a.open, a.from[from], from, uplink.ErrBusy)
 	}
 	a.begun[from]++
 	a.open++

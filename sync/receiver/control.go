@@ -9,6 +9,7 @@ import (
 
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
+	"github.com/weirmq/weir/sync/uplink"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -56,7 +57,7 @@ func (s *session) next() error {
 }
 
 func (s *session) offer(f *wire.Offer) error {
-	known, err := s.r.o.Log.Offer(s.ctx, s.gateway, f.Buffers)
+	known, err := s.link.Offer(s.ctx, f.Buffers)
 	if err != nil {
 		return fmt.Errorf("look up marks: %w", err)
 	}
@@ -64,14 +65,14 @@ func (s *session) offer(f *wire.Offer) error {
 }
 
 // sendMarks answers a Hello or an Offer, in as many frames as it takes.
-func (s *session) sendMarks(o Offered) error {
+func (s *session) sendMarks(o uplink.Offered) error {
 	for {
 		f := &wire.Marks{
 			Buffers: o.Buffers[:min(len(o.Buffers), wire.MaxMarks)],
 			Marks:   o.Marks[:min(len(o.Marks), wire.MaxMarks)],
 			Rows:    o.Rows[:min(len(o.Rows), wire.MaxRows)],
 		}
-		o = Offered{o.Buffers[len(f.Buffers):], o.Marks[len(f.Marks):], o.Rows[len(f.Rows):]}
+		o = uplink.Offered{Buffers: o.Buffers[len(f.Buffers):], Marks: o.Marks[len(f.Marks):], Rows: o.Rows[len(f.Rows):]}
 		f.Final = len(o.Buffers) == 0 && len(o.Marks) == 0 && len(o.Rows) == 0
 		if err := s.send(f); err != nil || f.Final {
 			return err
@@ -84,7 +85,7 @@ func (s *session) sendMarks(o Offered) error {
 func (s *session) resolve(f *wire.Resolve) error {
 	t := &wire.Topic{Name: f.Name}
 	id, partitions, err := s.lookUp(f.Name)
-	if owner, ok := errors.AsType[*NotOwnerError](err); ok {
+	if owner, ok := errors.AsType[*uplink.NotOwnerError](err); ok {
 		return owner
 	}
 	switch {
@@ -103,13 +104,13 @@ func (s *session) resolve(f *wire.Resolve) error {
 // only the one for gaps.
 func (s *session) lookUp(name string) (weir.TopicID, int32, error) {
 	if name != weir.GapTopic && (strings.HasPrefix(name, "weir.") || strings.HasPrefix(name, "__")) {
-		return weir.TopicID{}, 0, fmt.Errorf("topic %q belongs to the cloud: %w", name, ErrNotAllowed)
+		return weir.TopicID{}, 0, fmt.Errorf("topic %q belongs to the cloud: %w", name, uplink.ErrNotAllowed)
 	}
-	return s.r.o.Log.Resolve(s.ctx, s.gateway, name)
+	return s.r.o.Resolve(s.ctx, s.gateway, name)
 }
 
 func (s *session) retire(f *wire.Retire) error {
-	if err := s.r.o.Log.Retire(s.ctx, s.gateway, f.Buffer); err != nil {
+	if err := s.link.Retire(s.ctx, f.Buffer); err != nil {
 		return fmt.Errorf("retire buffer %s: %w", f.Buffer, err)
 	}
 	return s.send(&wire.Retired{Buffer: f.Buffer})
@@ -119,7 +120,7 @@ func (s *session) retire(f *wire.Retire) error {
 func (s *session) renew(f *wire.Renew) error {
 	c := &wire.Certificate{}
 	der, err := s.sign(f.CSR)
-	if owner, ok := errors.AsType[*NotOwnerError](err); ok {
+	if owner, ok := errors.AsType[*uplink.NotOwnerError](err); ok {
 		return owner // the owner can sign it
 	}
 	switch {

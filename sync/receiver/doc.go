@@ -13,5 +13,6 @@
 // held back by its stream's flow control, and a gateway that does not read its Acks
 // stops itself. A session whose frame makes no progress is closed.
 //
-// Nothing here decides what is a duplicate: the log does, against its marks.
+// Nothing here decides what is a duplicate: the log does, against its marks. Nor does
+// anything here know which log that is: package uplink does.
 package receiver

@@ -6,13 +6,14 @@ import (
 	"log/slog"
 
 	"github.com/weirmq/weir/sync/join"
+	"github.com/weirmq/weir/sync/uplink"
 	"github.com/weirmq/weir/sync/wire"
 )
 
 // codeOf maps the reason why a session ends to the code on the wire. There is no other
 // such table.
 func codeOf(err error) wire.Code {
-	if _, ok := errors.AsType[*NotOwnerError](err); ok {
+	if _, ok := errors.AsType[*uplink.NotOwnerError](err); ok {
 		return wire.CodeRedirect
 	}
 	for _, row := range []struct {
@@ -24,7 +25,7 @@ func codeOf(err error) wire.Code {
 		{io.ErrUnexpectedEOF, wire.CodeProtocol},
 		{errDone, wire.CodeNone},
 		{errRenewed, wire.CodeNone},
-		{errSuperseded, wire.CodeSuperseded},
+		{uplink.ErrSuperseded, wire.CodeSuperseded},
 		{errTimeout, wire.CodeTimeout},
 		{errStalled, wire.CodeTimeout},
 		{errNotRead, wire.CodeTimeout},
@@ -32,7 +33,7 @@ func codeOf(err error) wire.Code {
 		{errExpired, wire.CodeExpired},
 		{join.ErrRevoked, wire.CodeRevoked},
 		{ErrClosed, wire.CodeShutdown},
-		{ErrRetired, wire.CodeShutdown},
+		{uplink.ErrRetired, wire.CodeShutdown},
 	} {
 		if errors.Is(err, row.err) {
 			return row.code

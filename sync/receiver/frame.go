@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/sync/uplink"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -226,7 +227,7 @@ func (r *Receiver) excused(gateway string) error {
 	case !ok:
 		return nil
 	case left > 0:
-		return fmt.Errorf("%w: its last session stopped arriving and held memory: wait %v before the next", ErrBusy, left.Round(time.Second))
+		return fmt.Errorf("%w: its last session stopped arriving and held memory: wait %v before the next", uplink.ErrBusy, left.Round(time.Second))
 	case left < -forgetBlame:
 		delete(r.blamed, gateway)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/receiver"
+	"github.com/weirmq/weir/sync/uplink"
 	"github.com/weirmq/weir/sync/wire"
 	"github.com/weirmq/weir/sync/wire/wiretest"
 )
@@ -169,7 +170,7 @@ func TestSilentConnectionsOfAGateway(t *testing.T) {
 func TestRenewElsewhere(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := newPeer(t, receiver.Options{Renew: func(context.Context, string, []byte) ([]byte, error) {
-			return nil, &receiver.NotOwnerError{Addr: "owner:7400"}
+			return nil, &uplink.NotOwnerError{Addr: "owner:7400"}
 		}})
 		defer p.recv.Close()
 		key, err := join.NewKey()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
+	"github.com/weirmq/weir/sync/uplink"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -49,9 +50,9 @@ func (s *session) gap(f *wire.Gap, ln weir.Lane, held reservation, out *outbox) 
 	if err != nil {
 		return err
 	}
-	s.submit(Append{
+	s.submit(uplink.Append{
 		Stream: weir.Stream{Gateway: s.gateway, Buffer: f.Buffer, Lane: ln},
-		Topic:  f.Topic, Partition: f.Partition, Row: f.Row,
+		Topic:  f.Topic, Partition: f.Partition, Round: f.Round, Row: f.Row,
 		Prev: f.Prev, First: f.First(), Last: f.Last(), Batch: batch, Gap: true, Missing: f.Count,
 	}, o, out)
 	return nil
@@ -66,7 +67,7 @@ func (s *session) checkGapTopic(id weir.TopicID) error {
 	if id == known && known != (weir.TopicID{}) {
 		return nil
 	}
-	now, _, err := s.r.o.Log.Resolve(s.ctx, s.gateway, weir.GapTopic)
+	now, _, err := s.r.o.Resolve(s.ctx, s.gateway, weir.GapTopic)
 	if err != nil {
 		return fmt.Errorf("resolve %s: %w", weir.GapTopic, err)
 	}
@@ -74,7 +75,7 @@ func (s *session) checkGapTopic(id weir.TopicID) error {
 	s.gaps.id = now
 	s.gaps.mu.Unlock()
 	if id != now {
-		return fmt.Errorf("topic %s is not %s: %w", id, weir.GapTopic, ErrGone)
+		return fmt.Errorf("topic %s is not %s: %w", id, weir.GapTopic, uplink.ErrGone)
 	}
 	return nil
 }

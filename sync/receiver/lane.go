@@ -8,6 +8,7 @@ import (
 	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
+	"github.com/weirmq/weir/sync/uplink"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -100,24 +101,20 @@ func (s *session) append(f *wire.Append, ln weir.Lane, held reservation, out *ou
 		out.put(o, err)
 		return nil
 	}
-	s.submit(Append{
+	s.submit(uplink.Append{
 		Stream: weir.Stream{Gateway: s.gateway, Buffer: f.Buffer, Lane: ln},
-		Topic:  f.Topic, Partition: f.Partition, Row: f.Row,
+		Topic:  f.Topic, Partition: f.Partition, Round: f.Round, Row: f.Row,
 		Prev: f.Prev, First: f.First, Last: f.Last, Batch: f.Batch,
 	}, o, out)
 	return nil
 }
 
 // submit hands a to the log; its outcome goes to the outbox.
-func (s *session) submit(a Append, o outcome, out *outbox) {
+func (s *session) submit(a uplink.Append, o outcome, out *outbox) {
 	early := ackEarly(s.r.o.Mutations)
-	s.pending.add()
-	s.r.o.Log.Append(a, func(err error) {
+	s.link.Append(a, func(err error) {
 		if !early {
 			out.put(o, err)
-		}
-		if s.pending.done() {
-			s.r.forget(s.gateway, s.pending)
 		}
 	})
 	if early {
@@ -129,17 +126,17 @@ func (s *session) submit(a Append, o outcome, out *outbox) {
 // the batch.
 func (s *session) checkBatch(f *wire.Append) error {
 	if len(f.Batch) > s.r.o.MaxBatch {
-		return fmt.Errorf("%d bytes, at most %d: %w", len(f.Batch), s.r.o.MaxBatch, ErrTooLarge)
+		return fmt.Errorf("%d bytes, at most %d: %w", len(f.Batch), s.r.o.MaxBatch, uplink.ErrTooLarge)
 	}
 	b, rest, err := record.Next(f.Batch)
 	if err != nil || len(rest) > 0 || len(b) < record.HeaderSize {
-		return fmt.Errorf("not exactly one record batch: %w", ErrCorrupt)
+		return fmt.Errorf("not exactly one record batch: %w", uplink.ErrCorrupt)
 	}
 	if b.Control() || b.Transactional() || b.ProducerID() >= 0 {
-		return fmt.Errorf("batch of a producer or a transaction: %w", ErrCorrupt)
+		return fmt.Errorf("batch of a producer or a transaction: %w", uplink.ErrCorrupt)
 	}
 	if n := b.Count(); n < 1 || uint64(n) > f.Last-f.First+1 {
-		return fmt.Errorf("%d records for sequences %d to %d: %w", n, f.First, f.Last, ErrCorrupt)
+		return fmt.Errorf("%d records for sequences %d to %d: %w", n, f.First, f.Last, uplink.ErrCorrupt)
 	}
 	return s.checkGateway(b)
 }

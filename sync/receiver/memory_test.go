@@ -17,6 +17,8 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/receiver"
+	"github.com/weirmq/weir/sync/uplink"
+	"github.com/weirmq/weir/sync/uplink/uplinktest"
 	"github.com/weirmq/weir/sync/wire"
 	"github.com/weirmq/weir/sync/wire/wiretest"
 )
@@ -27,15 +29,15 @@ type taker struct {
 	taken map[string]int // by gateway, guarded by mu
 }
 
-func (l *taker) Offer(context.Context, string, []weir.Buffer) (receiver.Offered, error) {
-	return receiver.Offered{}, nil
+func (l *taker) Offer(context.Context, string, []weir.Buffer) (uplink.Offered, error) {
+	return uplink.Offered{}, nil
 }
 
 func (l *taker) Resolve(context.Context, string, string) (weir.TopicID, int32, error) {
 	return weir.TopicID{1}, 1, nil
 }
 
-func (l *taker) Append(a receiver.Append, done func(error)) {
+func (l *taker) Append(a uplink.Append, done func(error)) {
 	l.mu.Lock()
 	l.taken[a.Stream.Gateway]++
 	l.mu.Unlock()
@@ -69,7 +71,7 @@ func newCrowd(t *testing.T, o receiver.Options) *crowd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Log, o.Memory = c.log, memory
+	o.Attach, o.Resolve, o.Memory = uplinktest.Alone(uplink.Calls{Offer: c.log.Offer, Append: c.log.Append, Mark: c.log.Mark, Retire: c.log.Retire}).Attach, c.log.Resolve, memory
 	if c.recv, err = receiver.New(o); err != nil {
 		t.Fatal(err)
 	}

@@ -10,10 +10,13 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/storage/weir"
+	"github.com/weirmq/weir/sync/uplink"
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// Options configures a Receiver. Log is required; Conn and TLS are for Serve.
+// Options configures a Receiver. Attach and Resolve are required; Conn and TLS are for
+// Serve.
 type Options struct {
 	Conn net.PacketConn // owned by the Receiver, closed by Close
 	TLS  *tls.Config    // join.ServerTLS
@@ -22,11 +25,18 @@ type Options struct {
 	// time-out.
 	ResetKey *[32]byte
 
-	Log Log
+	// Attach begins the session of a gateway where its records go: see uplink.Door. end is
+	// called when the session must end, perhaps more than once and before Attach returns.
+	Attach func(ctx context.Context, gateway string, buffers []weir.Buffer, end func(error)) (uplink.Attachment, uplink.Offered, error)
+	// Resolve finds a topic, and creates it if there is none and this gateway may have it:
+	// durable on return. Errors: uplink.ErrNotAllowed, uplink.ErrBusy, a
+	// *uplink.NotOwnerError.
+	Resolve func(ctx context.Context, gateway, topic string) (id weir.TopicID, partitions int32, err error)
+
 	// Join admits a gateway that has no certificate yet. Its errors are those of
 	// package join. nil: no gateway can join here.
 	Join func(ctx context.Context, r JoinRequest) (JoinResult, error)
-	// Renew signs a new certificate; a *NotOwnerError names the node that can. nil: no
+	// Renew signs a new certificate; a *uplink.NotOwnerError names the node that can. nil: no
 	// gateway can renew here.
 	Renew func(ctx context.Context, gateway string, csr []byte) (certificate []byte, err error)
 	// Admit is called at every Hello and Renew. join.ErrRevoked is final for the

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/weirmq/weir/storage/weir"
+	"github.com/weirmq/weir/sync/uplink"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -134,18 +135,18 @@ func (b *outbox) writeAcks(acks []outcome) error {
 // before can still move it.
 func (b *outbox) refuse(o outcome) error {
 	defer o.reserved.release()
-	if owner, ok := errors.AsType[*NotOwnerError](o.err); ok {
+	if owner, ok := errors.AsType[*uplink.NotOwnerError](o.err); ok {
 		b.s.r.Handover(owner.Addr)
 		return owner
 	}
-	if errors.Is(o.err, ErrRetired) {
+	if errors.Is(o.err, uplink.ErrRetired) {
 		return o.err
 	}
 	var mark uint64
 	if !markAtOnce(b.s.r.o.Mutations) {
 		var err error
 		stream := weir.Stream{Gateway: b.s.gateway, Buffer: o.buffer, Lane: b.lane}
-		if mark, err = b.s.r.o.Log.Mark(b.s.ctx, stream, o.topic, o.partition); err != nil {
+		if mark, err = b.s.link.Mark(b.s.ctx, stream, o.topic, o.partition); err != nil {
 			return fmt.Errorf("look up mark: %w", err)
 		}
 	}

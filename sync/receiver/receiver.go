@@ -15,6 +15,7 @@ import (
 	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/storage/weir"
+	"github.com/weirmq/weir/sync/uplink"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -39,7 +40,6 @@ type Receiver struct {
 
 	mu       sync.Mutex
 	sessions map[string]*session   // by gateway, guarded by mu
-	pending  map[string]*pending   // by gateway, guarded by mu
 	silent   map[string][]*session // sessions that have not said Hello, by gateway, oldest first; guarded by mu
 	blamed   map[string]blamed     // gateways that must wait; guarded by mu
 	conns    budget.GateCounts     // connections of gateways, guarded by mu
@@ -50,8 +50,8 @@ type Receiver struct {
 // New checks o and returns a receiver. Call Serve for QUIC, or Handle for each session
 // of another transport.
 func New(o Options) (*Receiver, error) {
-	if o.Log == nil {
-		return nil, errors.New("receiver needs a log")
+	if o.Attach == nil || o.Resolve == nil {
+		return nil, errors.New("receiver needs what takes records and finds topics")
 	}
 	if err := o.defaults(); err != nil {
 		return nil, err
@@ -65,7 +65,6 @@ func New(o Options) (*Receiver, error) {
 		silent:   map[string][]*session{},
 		blamed:   map[string]blamed{},
 		sessions: map[string]*session{},
-		pending:  map[string]*pending{},
 	}
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
 	o.Metrics.GetOrCreateGauge("weir_sync_sessions", func() float64 { return float64(r.sessionCounts().Open) })
@@ -74,7 +73,7 @@ func New(o Options) (*Receiver, error) {
 
 // Handover ends all sessions because this node does not own the log any more. Gateways
 // are redirected to addr if it is known.
-func (r *Receiver) Handover(addr string) { r.endAll(&NotOwnerError{Addr: addr}) }
+func (r *Receiver) Handover(addr string) { r.endAll(&uplink.NotOwnerError{Addr: addr}) }
 
 // Drop ends the session of one gateway, if it has one here. The gateway says Hello
 // again, and Admit is called again.
@@ -127,7 +126,7 @@ func (r *Receiver) enter(joining bool) error {
 	case joining:
 	case r.conns.Open >= r.o.MaxGateways:
 		r.conns.Refused++
-		return fmt.Errorf("%d gateways are connected: %w", r.conns.Open, ErrBusy)
+		return fmt.Errorf("%d gateways are connected: %w", r.conns.Open, uplink.ErrBusy)
 	default:
 		r.conns.Open++
 		r.conns.Accepted++
@@ -177,53 +176,28 @@ func (r *Receiver) greeted(s *session) {
 	r.silent[s.gateway] = all
 }
 
-// register makes s the session of its gateway. It returns when no older session can
-// hand anything to the log any more, and the log has answered everything that they
-// handed over. From then on only s moves this gateway's marks.
-func (r *Receiver) register(s *session) error {
+// register makes s the session of its gateway. It returns when the older session here, if
+// there is one, has ended.
+func (r *Receiver) register(s *session) {
 	r.mu.Lock()
 	old := r.sessions[s.gateway]
 	r.sessions[s.gateway] = s
-	s.pending = r.pending[s.gateway]
-	if s.pending == nil {
-		s.pending = &pending{}
-		r.pending[s.gateway] = s.pending
-	}
-	s.pending.hold()
 	r.mu.Unlock()
-	if keepOlder(r.o.Mutations) {
-		return nil
-	}
-	if old != nil {
-		old.end(errSuperseded)
+	if old != nil && !keepOlder(r.o.Mutations) {
+		old.end(uplink.ErrSuperseded)
 		<-old.done
 	}
-	return s.pending.wait(s.ctx)
 }
 
 // unregister reports whether s was its gateway's session until now.
 func (r *Receiver) unregister(s *session) bool {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	last := r.sessions[s.gateway] == s
 	if last {
 		delete(r.sessions, s.gateway)
 	}
-	r.mu.Unlock()
-	if s.pending != nil && s.pending.drop() {
-		r.forget(s.gateway, s.pending)
-	}
 	return last
-}
-
-// forget removes p unless a new session uses it.
-func (r *Receiver) forget(gateway string, p *pending) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.sessions == 0 && p.n == 0 && r.pending[gateway] == p {
-		delete(r.pending, gateway)
-	}
 }
 
 // Gateway is one connected gateway.

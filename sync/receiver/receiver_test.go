@@ -18,6 +18,8 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/receiver"
+	"github.com/weirmq/weir/sync/uplink"
+	"github.com/weirmq/weir/sync/uplink/uplinktest"
 	"github.com/weirmq/weir/sync/wire"
 	"github.com/weirmq/weir/sync/wire/wiretest"
 )
@@ -25,7 +27,7 @@ import (
 // stubLog keeps what it is given until the test decides.
 type stubLog struct {
 	mu      sync.Mutex
-	taken   []receiver.Append
+	taken   []uplink.Append
 	done    []func(error)
 	offers  int
 	retired []weir.BufferID
@@ -36,11 +38,11 @@ type stubLog struct {
 	states  []wire.OfferedBuffer
 }
 
-func (l *stubLog) Offer(context.Context, string, []weir.Buffer) (receiver.Offered, error) {
+func (l *stubLog) Offer(context.Context, string, []weir.Buffer) (uplink.Offered, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.offers++
-	return receiver.Offered{Buffers: l.states, Marks: l.marks, Rows: l.rows}, l.err
+	return uplink.Offered{Buffers: l.states, Marks: l.marks, Rows: l.rows}, l.err
 }
 
 func (l *stubLog) Resolve(_ context.Context, _, topic string) (weir.TopicID, int32, error) {
@@ -49,7 +51,7 @@ func (l *stubLog) Resolve(_ context.Context, _, topic string) (weir.TopicID, int
 	return weir.TopicID{15: byte(len(topic))}, 3, l.err
 }
 
-func (l *stubLog) Append(a receiver.Append, done func(error)) {
+func (l *stubLog) Append(a uplink.Append, done func(error)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.taken = append(l.taken, a)
@@ -96,8 +98,8 @@ type peer struct {
 
 func newPeer(t *testing.T, o receiver.Options) *peer {
 	p := &peer{t: t, log: &stubLog{}, logged: &bytes.Buffer{}}
-	if o.Log == nil {
-		o.Log = p.log
+	if o.Attach == nil {
+		o.Attach, o.Resolve = uplinktest.Alone(uplink.Calls{Offer: p.log.Offer, Append: p.log.Append, Mark: p.log.Mark, Retire: p.log.Retire}).Attach, p.log.Resolve
 	}
 	o.Logger = slog.New(slog.NewTextHandler(p.logged, nil))
 	recv, err := receiver.New(o)
@@ -217,9 +219,9 @@ func TestAcksWhenDurable(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	for want, err := range map[wire.Reason]error{
-		wire.ReasonHole: receiver.ErrHole, wire.ReasonMoved: receiver.ErrMoved, wire.ReasonBusy: errors.New("whatever"),
-		wire.ReasonGone: receiver.ErrGone, wire.ReasonTooLarge: receiver.ErrTooLarge,
-		wire.ReasonNotAllowed: receiver.ErrNotAllowed, wire.ReasonCorrupt: receiver.ErrCorrupt,
+		wire.ReasonHole: uplink.ErrHole, wire.ReasonMoved: uplink.ErrMoved, wire.ReasonBusy: errors.New("whatever"),
+		wire.ReasonGone: uplink.ErrGone, wire.ReasonTooLarge: uplink.ErrTooLarge,
+		wire.ReasonNotAllowed: uplink.ErrNotAllowed, wire.ReasonCorrupt: uplink.ErrCorrupt,
 	} {
 		bubble(t, func(t *testing.T) {
 			p := newPeer(t, receiver.Options{})
@@ -387,7 +389,7 @@ func TestGoodbyes(t *testing.T) {
 			p.hello()
 			p.send(p.open(wire.Preface{Kind: wire.StreamLane, Lane: weir.Live}), live(p.t, 0, 1, 1))
 			synctest.Wait()
-			p.log.answer(0, receiver.ErrRetired)
+			p.log.answer(0, uplink.ErrRetired)
 		}, code: wire.CodeShutdown},
 	} {
 		bubble(t, func(t *testing.T) {
@@ -415,7 +417,7 @@ func TestOwnerMoves(t *testing.T) {
 		lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: weir.Live})
 		p.send(lane, live(t, 0, 1, 1))
 		synctest.Wait()
-		p.log.answer(0, &receiver.NotOwnerError{Addr: "node-2:7400"})
+		p.log.answer(0, &uplink.NotOwnerError{Addr: "node-2:7400"})
 		if f, ok := p.read(p.control).(*wire.Redirect); !ok || f.Addr != "node-2:7400" {
 			t.Fatalf("got %+v", f)
 		}
@@ -552,7 +554,7 @@ func TestMaxGateways(t *testing.T) {
 		defer p.recv.Close()
 		p.hello()
 		second := wiretest.New(wiretest.Options{Peer: wire.Peer{Gateway: "gw-2"}})
-		if err := p.recv.Handle(sessionOf(second.Node)); !errors.Is(err, receiver.ErrBusy) {
+		if err := p.recv.Handle(sessionOf(second.Node)); !errors.Is(err, uplink.ErrBusy) {
 			t.Errorf("second gateway: %v", err)
 		}
 		<-second.Gateway.Done()

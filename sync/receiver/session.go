@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/storage/weir"
+	"github.com/weirmq/weir/sync/uplink"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -21,7 +22,6 @@ const (
 )
 
 var (
-	errSuperseded = errors.New("gateway said Hello on a newer session")
 	errMembership = errors.New("what the gateway may do has changed")
 	errTimeout    = errors.New("gateway did not say Hello in time")
 	errIdentity   = errors.New("gateway id is not the certificate's name")
@@ -58,7 +58,7 @@ type session struct {
 	done   chan struct{}  // closed when no goroutine of this session runs any more
 	gaps   gapTopic
 
-	pending *pending // set by register; before, the session hands nothing to the log
+	link uplink.Attachment // set by hello, before any lane is read; nil before
 }
 
 // Handle serves one session until it ends, and returns the reason. Serve calls it for
@@ -91,6 +91,9 @@ func (r *Receiver) Handle(conn Session) error {
 	s.goodbye(cause)
 	conn.Close(codeOf(cause), cause.Error())
 	s.wg.Wait()
+	if s.link != nil {
+		s.link.Detach()
+	}
 	if r.unregister(s) && r.o.Left != nil {
 		r.o.Left(s.describe())
 	}
@@ -109,7 +112,7 @@ func (s *session) run() {
 	for err == nil {
 		err = s.next()
 	}
-	if owner, ok := errors.AsType[*NotOwnerError](err); ok {
+	if owner, ok := errors.AsType[*uplink.NotOwnerError](err); ok {
 		s.r.Handover(owner.Addr) // what this session found out holds for all
 	}
 	s.end(err)
@@ -181,13 +184,12 @@ func (s *session) hello(f *wire.Hello) error {
 	s.software, s.since, s.features = f.Software, time.Now(), f.Features&wire.FeatureStatus
 	s.heard.Store(s.since.UnixNano())
 	s.r.greeted(s)
-	if err := s.r.register(s); err != nil {
-		return fmt.Errorf("take over gateway: %w", err)
-	}
-	known, err := s.r.o.Log.Offer(s.ctx, s.gateway, f.Buffers)
+	s.r.register(s)
+	link, known, err := s.r.o.Attach(s.ctx, s.gateway, f.Buffers, s.end)
 	if err != nil {
 		return fmt.Errorf("look up marks: %w", err)
 	}
+	s.link = link
 	err = s.send(&wire.Welcome{
 		Cluster:  s.r.o.Cluster(),
 		Node:     s.r.o.Node,
@@ -246,7 +248,7 @@ func (s *session) send(f wire.Frame) error {
 // it and to close. It does not wait for a gateway that has gone or has a newer session.
 func (s *session) goodbye(cause error) {
 	var gone *wire.CloseError
-	if errors.As(cause, &gone) || errors.Is(cause, errSuperseded) || errors.Is(cause, errCrowded) || errors.Is(cause, errDone) {
+	if errors.As(cause, &gone) || errors.Is(cause, uplink.ErrSuperseded) || errors.Is(cause, errCrowded) || errors.Is(cause, errDone) {
 		return
 	}
 	// A gateway that neither reads nor closes must not keep the session alive: closing
@@ -254,7 +256,7 @@ func (s *session) goodbye(cause error) {
 	late := time.AfterFunc(goodbyeTimeout, func() { s.conn.Close(codeOf(cause), cause.Error()) })
 	defer late.Stop()
 	var last wire.Frame = &wire.Goodbye{Code: codeOf(cause), Text: cause.Error()}
-	if owner, ok := errors.AsType[*NotOwnerError](cause); ok && owner.Addr != "" {
+	if owner, ok := errors.AsType[*uplink.NotOwnerError](cause); ok && owner.Addr != "" {
 		last = &wire.Redirect{Addr: owner.Addr}
 	}
 	if s.send(last) != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/sync/uplink"
 )
 
 // headerGateway is the header that names the gateway of a record. Records may lack it.
@@ -34,7 +35,7 @@ func (s *session) checkGateway(b record.Batch) error {
 	_ = b.Each(limit, func(r *record.Record) error {
 		for _, h := range r.Headers {
 			if h.Key == headerGateway && string(h.Value) != s.gateway {
-				other = fmt.Errorf("a record names gateway %q: %w", h.Value, ErrNotAllowed)
+				other = fmt.Errorf("a record names gateway %q: %w", h.Value, uplink.ErrNotAllowed)
 			}
 		}
 		return errSeen

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/sync/receiver"
+	"github.com/weirmq/weir/sync/uplink"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -33,10 +34,10 @@ func TestStatus(t *testing.T) {
 		p.send(p.control, &wire.Ping{Records: 5})
 		p.read(p.control)
 		heard := time.Now()
-		p.log.err = receiver.ErrNotAllowed
+		p.log.err = uplink.ErrNotAllowed
 		p.send(p.control, &wire.Resolve{Name: "secret"})
 		p.read(p.control)
-		p.log.err = receiver.ErrBusy
+		p.log.err = uplink.ErrBusy
 		p.send(p.control, &wire.Resolve{Name: "later"})
 		p.read(p.control)
 		time.Sleep(time.Second)

@@ -10,7 +10,8 @@ import (
 
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
-	"github.com/weirmq/weir/sync/receiver"
+	"github.com/weirmq/weir/sync/uplink"
+	"github.com/weirmq/weir/sync/uplink/uplinktest"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -20,7 +21,7 @@ type fakeLog struct {
 	mu      sync.Mutex
 	change  sync.Cond
 	latency func() time.Duration
-	refuse  func(a receiver.Append, records []record.Record) error // nil: takes everything
+	refuse  func(a uplink.Append, records []record.Record) error // nil: takes everything
 	deny    func(topic string) error
 
 	names   map[string]weir.TopicID
@@ -51,7 +52,7 @@ type fakePart struct{ spec, durable map[weir.Stream]uint64 }
 
 // flight is an append whose slot is in the air.
 type flight struct {
-	a       receiver.Append
+	a       uplink.Append
 	records []record.Record // nil: a duplicate that waits for what it repeats
 	done    func(error)
 }
@@ -110,10 +111,15 @@ func (l *fakeLog) part(topic weir.TopicID, n int32) *fakePart {
 	return p
 }
 
-func (l *fakeLog) Offer(_ context.Context, gateway string, buffers []weir.Buffer) (receiver.Offered, error) {
+// attach is for receiver.Options.
+func (l *fakeLog) attach() func(context.Context, string, []weir.Buffer, func(error)) (uplink.Attachment, uplink.Offered, error) {
+	return uplinktest.Alone(uplink.Calls{Offer: l.Offer, Append: l.Append, Mark: l.Mark, Retire: l.Retire}).Attach
+}
+
+func (l *fakeLog) Offer(_ context.Context, gateway string, buffers []weir.Buffer) (uplink.Offered, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var known receiver.Offered
+	var known uplink.Offered
 	for _, b := range buffers {
 		st := weir.BufferNew
 		if s, ok := l.buffers[gateway][b.ID]; ok {
@@ -165,7 +171,7 @@ func (l *fakeLog) Resolve(_ context.Context, _, topic string) (weir.TopicID, int
 	return id, l.counts[id], nil
 }
 
-func (l *fakeLog) Append(a receiver.Append, done func(error)) {
+func (l *fakeLog) Append(a uplink.Append, done func(error)) {
 	var records []record.Record
 	var err error
 	if !l.discard {
@@ -176,10 +182,10 @@ func (l *fakeLog) Append(a receiver.Append, done func(error)) {
 	l.mu.Lock()
 	l.appends++
 	if err == nil && l.counts[a.Topic] == 0 {
-		err = receiver.ErrGone
+		err = uplink.ErrGone
 	}
 	if err == nil && !a.Gap && a.Topic == l.names[weir.GapTopic] {
-		err = receiver.ErrNotAllowed
+		err = uplink.ErrNotAllowed
 	}
 	if err == nil && l.refuse != nil {
 		err = l.refuse(a, records)
@@ -198,7 +204,7 @@ func (l *fakeLog) Append(a receiver.Append, done func(error)) {
 		p.spec[a.Stream] = a.Last
 	default:
 		l.mu.Unlock()
-		done(fmt.Errorf("prev %d, %d to %d, mark %d: %w", a.Prev, a.First, a.Last, mark, receiver.ErrHole))
+		done(fmt.Errorf("prev %d, %d to %d, mark %d: %w", a.Prev, a.First, a.Last, mark, uplink.ErrHole))
 		return
 	}
 	l.flying = append(l.flying, &flight{a, records, done})
@@ -279,7 +285,7 @@ func (l *fakeLog) crash(durable int) {
 	l.change.Broadcast()
 	l.mu.Unlock()
 	for _, f := range lost {
-		f.done(&receiver.NotOwnerError{})
+		f.done(&uplink.NotOwnerError{})
 	}
 }
 
@@ -349,7 +355,7 @@ func (l *fakeLog) gaps() []reported {
 
 func decode(b record.Batch) (out []record.Record, err error) {
 	if err := b.Verify(); err != nil {
-		return nil, fmt.Errorf("%w: %v", receiver.ErrCorrupt, err)
+		return nil, fmt.Errorf("%w: %v", uplink.ErrCorrupt, err)
 	}
 	err = b.Each(64<<20, func(r *record.Record) error {
 		out = append(out, record.Record{Timestamp: r.Timestamp, Key: slices.Clone(r.Key), Value: slices.Clone(r.Value)})

@@ -15,6 +15,7 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/sender"
+	"github.com/weirmq/weir/sync/uplink"
 )
 
 var (
@@ -184,20 +185,20 @@ func (w *world) tear() {
 }
 
 // refuse is the cloud's mind: bad records never, others sometimes not now.
-func (w *world) refuse(a receiver.Append, records []record.Record) error {
+func (w *world) refuse(a uplink.Append, records []record.Record) error {
 	if a.Gap {
 		if w.trouble && rand.IntN(5) == 0 {
-			return receiver.ErrBusy
+			return uplink.ErrBusy
 		}
 		return nil
 	}
 	for _, r := range records {
 		if strings.HasSuffix(string(r.Value), " bad") && (!w.trouble || rand.IntN(5) > 0) {
-			return receiver.ErrTooLarge
+			return uplink.ErrTooLarge
 		}
 	}
 	if w.trouble && rand.IntN(5) == 0 {
-		return []error{receiver.ErrBusy, receiver.ErrMoved, receiver.ErrHole}[rand.IntN(3)]
+		return []error{uplink.ErrBusy, uplink.ErrMoved, uplink.ErrHole}[rand.IntN(3)]
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ func (c *cloud) start(addr string) {
 	}
 	c.recv, err = receiver.New(receiver.Options{
 		Conn: conn, TLS: join.ServerTLS(c.ca.Certificate(), node, nil, nil), ResetKey: (*[32]byte)(key),
-		Log: c.log, Cluster: func() string { return "c1" }, Node: "n1", Logger: logger(c.t),
+		Attach: c.log.attach(), Resolve: c.log.Resolve, Cluster: func() string { return "c1" }, Node: "n1", Logger: logger(c.t),
 		Join: c.join,
 		Renew: func(_ context.Context, gateway string, csr []byte) ([]byte, error) {
 			c.mu.Lock()

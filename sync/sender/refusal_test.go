@@ -202,7 +202,8 @@ func TestExpiredForEver(t *testing.T) {
 		id := identity(t, ca, gateway, time.Now(), time.Hour)
 		old := identity(t, ca, gateway, time.Now().Add(-time.Hour), time.Minute).Leaf()
 		renewals, dials := 0, 0
-		recv, err := receiver.New(receiver.Options{Log: newFakeLog(), Renew: func(_ context.Context, gateway string, csr []byte) ([]byte, error) {
+		l := newFakeLog()
+		recv, err := receiver.New(receiver.Options{Attach: l.attach(), Resolve: l.Resolve, Renew: func(_ context.Context, gateway string, csr []byte) ([]byte, error) {
 			renewals++
 			return ca.SignGateway(csr, gateway, time.Now(), time.Hour)
 		}})

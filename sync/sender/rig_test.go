@@ -42,7 +42,7 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	r := &rig{t: t, log: newFakeLog(), disk: newFakeBuffers()}
-	r.node = receiver.Options{Log: r.log, Cluster: func() string { return "c1" }, Node: "n1", Logger: logger(t)}
+	r.node = receiver.Options{Attach: r.log.attach(), Resolve: r.log.Resolve, Cluster: func() string { return "c1" }, Node: "n1", Logger: logger(t)}
 	r.opts = sender.Options{
 		Buffers: r.disk, Addrs: []string{"node-1"}, Gateway: gateway, Dial: r.dial, Plain: true, Logger: logger(t),
 	}

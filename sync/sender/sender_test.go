@@ -11,8 +11,8 @@ import (
 
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
-	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/sender"
+	"github.com/weirmq/weir/sync/uplink"
 	"github.com/weirmq/weir/sync/wire"
 	"github.com/weirmq/weir/sync/wire/wiretest"
 )
@@ -98,9 +98,9 @@ func TestBuffersInOrder(t *testing.T) {
 		r.put(weir.Live, "sensors", "k", "new")
 		r.put(weir.Alarm, "sensors", "k", "alarm")
 		blocked := true
-		r.log.refuse = func(a receiver.Append, records []record.Record) error {
+		r.log.refuse = func(a uplink.Append, records []record.Record) error {
 			if blocked && string(records[0].Value) == "old" {
-				return receiver.ErrBusy
+				return uplink.ErrBusy
 			}
 			return nil
 		}
@@ -124,10 +124,10 @@ func TestRefusalForNowHoldsOnePartition(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		r.log.create("sensors", 8)
 		refusals := 0
-		r.log.refuse = func(a receiver.Append, records []record.Record) error {
+		r.log.refuse = func(a uplink.Append, records []record.Record) error {
 			if string(records[0].Key) == "slow" && refusals < 5 {
 				refusals++
-				return receiver.ErrMoved
+				return uplink.ErrMoved
 			}
 			return nil
 		}
@@ -152,10 +152,10 @@ func TestRefusalForNowHoldsOnePartition(t *testing.T) {
 func TestBadRecordIsBuriedAlone(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		r.log.create("sensors", 2)
-		r.log.refuse = func(a receiver.Append, records []record.Record) error {
+		r.log.refuse = func(a uplink.Append, records []record.Record) error {
 			for _, x := range records {
 				if string(x.Value) == "bad" {
-					return receiver.ErrTooLarge
+					return uplink.ErrTooLarge
 				}
 			}
 			return nil
@@ -216,7 +216,7 @@ func TestTopicsThatAreNotAllowed(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		r.log.deny = func(topic string) error {
 			if topic == "secret" {
-				return receiver.ErrNotAllowed
+				return uplink.ErrNotAllowed
 			}
 			return nil
 		}
@@ -333,7 +333,7 @@ func TestRedirects(t *testing.T) {
 func TestReadsNoMoreThanItMay(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		r.opts.Window, r.opts.ReadAhead, r.opts.Batch = 20_000, 10_000, 5_000
-		r.log.refuse = func(receiver.Append, []record.Record) error { return receiver.ErrBusy }
+		r.log.refuse = func(uplink.Append, []record.Record) error { return uplink.ErrBusy }
 		for i := range 5000 {
 			r.put(weir.Bulk, "sensors", fmt.Sprint(i), strings.Repeat("x", 100))
 		}
@@ -513,7 +513,7 @@ func TestFirstRowIsLost(t *testing.T) {
 				if c.refuse {
 					r.log.deny = func(topic string) error {
 						if topic == "sensors" {
-							return receiver.ErrNotAllowed
+							return uplink.ErrNotAllowed
 						}
 						return nil
 					}

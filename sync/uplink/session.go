@@ -1,0 +1,392 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/weirmq/weir/storage/weir"
+)
+
+// session implements Attachment for the session of a gateway at a door.
+type session struct {
+	d       *Door
+	gateway string
+	home    uint32 // the shard that has the gateway
+	many    bool   // there are several shards
+	end     func(error)
+	number  Number           // set by begin
+	links   map[uint32]*link // by shard; not changed
+
+	ctx    context.Context // of the session
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // attach goroutines
+
+	mu      sync.Mutex // guards what follows, and the fields of links
+	over    bool       // Detach was called
+	refused map[target]uint32
+	current []weir.Buffer // what the gateway has open now
+}
+
+// target is a partition of a stream of the session's gateway. In session.refused its value
+// is the last round of it that a move has refused.
+type target struct {
+	buffer    weir.BufferID
+	lane      weir.Lane
+	topic     weir.TopicID
+	partition int32
+}
+
+// link is a session at one shard.
+type link struct {
+	shard   uint32
+	at      Attachment    // nil: not attached
+	attempt *attempt      // the newest one; nil: none yet
+	ready   chan struct{} // closed when attached
+	tries   uint64
+	flying  map[target]flight      // batches that were handed over and not answered, to older attachments included
+	waiting []func(error)          // of batches that are refused when the session is attached again
+	known   map[weir.BufferID]bool // buffers that have marks there, or of which something was sent
+}
+
+// flight is how many batches of a partition are not answered, and their newest round.
+type flight struct {
+	n     int
+	round uint32
+}
+
+// attempt is one try to attach a link.
+type attempt struct {
+	over   bool // guarded by session.mu
+	cancel context.CancelFunc
+}
+
+// attach attaches a link.
+func (s *session) attach(ctx context.Context, l *link, buffers []weir.Buffer) (Offered, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	try := &attempt{cancel: cancel}
+	s.mu.Lock()
+	l.tries++
+	n := s.number
+	n.Try = l.tries
+	l.attempt = try
+	s.mu.Unlock()
+	at, known, err := s.d.o.Attach(ctx, l.shard, s.gateway, n, buffers, func(err error) { s.lost(l, try, err) })
+	if err != nil {
+		return Offered{}, s.reason(err)
+	}
+	s.mu.Lock()
+	if try.over || s.over {
+		s.mu.Unlock()
+		at.Detach()
+		return Offered{}, s.reason(ErrDetached)
+	}
+	for _, b := range known.Buffers {
+		if b.State == weir.BufferKnown {
+			l.known[b.ID] = true
+		}
+	}
+	waiting := l.waiting
+	l.at, l.waiting = at, nil
+	close(l.ready)
+	s.mu.Unlock()
+	for _, done := range waiting {
+		done(ErrMoved)
+	}
+	return known, nil
+}
+
+// reason returns the error that the session's user sees.
+func (s *session) reason(err error) error {
+	if !s.many && errors.Is(err, ErrDetached) {
+		return &NotOwnerError{}
+	}
+	return err
+}
+
+// final reports whether an error ends a session that has many shards.
+func final(err error) bool { return errors.Is(err, ErrSuperseded) }
+
+// gone reports whether an error means that an attachment is over.
+func gone(err error) bool {
+	_, elsewhere := errors.AsType[*NotOwnerError](err)
+	return elsewhere || errors.Is(err, ErrDetached)
+}
+
+// lost says that an attempt, or the attachment that came of it, is over.
+func (s *session) lost(l *link, try *attempt, err error) {
+	if final(err) || !s.many {
+		s.end(s.reason(err))
+		return
+	}
+	s.mu.Lock()
+	at := s.leave(l, try)
+	s.mu.Unlock()
+	if at != nil {
+		at.Detach()
+	}
+}
+
+// moved is lost for whatever attachment a shard has.
+func (s *session) moved(shard uint32) {
+	s.mu.Lock()
+	l := s.links[shard]
+	if l == nil || l.attempt == nil {
+		s.mu.Unlock()
+		return
+	}
+	try := l.attempt
+	s.mu.Unlock()
+	s.lost(l, try, ErrDetached)
+}
+
+// leave ends an attempt. If it had attached the link, that is attached anew, and what was
+// not answered will be refused. It returns the attachment that is to be ended, nil if
+// there is none. Called with mu held.
+func (s *session) leave(l *link, try *attempt) Attachment {
+	if try.over {
+		return nil
+	}
+	try.over = true
+	if l.attempt != try || l.at == nil {
+		try.cancel() // the goroutine that attaches sees it
+		return nil
+	}
+	at := l.at
+	l.at, l.ready = nil, make(chan struct{})
+	for t, f := range l.flying {
+		s.refuse(t, f.round)
+	}
+	if !s.over {
+		s.wg.Go(func() { s.reattach(l) })
+	}
+	return at
+}
+
+// refuse notes that what a partition sends is refused up to a round. Called with mu held.
+func (s *session) refuse(t target, round uint32) { s.refused[t] = max(s.refused[t], round) }
+
+// reattach attaches a link until it succeeds or the session ends.
+func (s *session) reattach(l *link) {
+	err := again(s.ctx, func() error {
+		s.mu.Lock()
+		buffers := s.current
+		s.mu.Unlock()
+		_, err := s.attach(s.ctx, l, buffers)
+		return err
+	})
+	if err != nil && s.ctx.Err() == nil {
+		s.end(err)
+	}
+}
+
+// remember notes which buffers a new owner must be told.
+func (s *session) remember(buffers []weir.Buffer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range buffers {
+		if b.Current {
+			s.current = []weir.Buffer{b}
+		}
+	}
+}
+
+// Append implements Attachment.
+func (s *session) Append(a Append, done func(error)) {
+	l := s.links[s.d.o.ShardOf(weir.SliceOf(a.Topic, a.Partition))]
+	if l == nil {
+		done(fmt.Errorf("%w: the shard is not known yet", ErrBusy))
+		return
+	}
+	t := target{a.Stream.Buffer, a.Stream.Lane, a.Topic, a.Partition}
+	s.mu.Lock()
+	last, again := s.refused[t]
+	switch {
+	case l.at == nil:
+		s.refuse(t, a.Round)
+		s.hold(l, done)
+		return
+	case again && a.Round <= last && !anyRound(s.d.o.Mutations):
+		s.mu.Unlock()
+		done(ErrMoved)
+		return
+	case again:
+		delete(s.refused, t)
+	}
+	f := l.flying[t]
+	l.flying[t] = flight{f.n + 1, max(f.round, a.Round)}
+	l.known[t.buffer] = true
+	at, try := l.at, l.attempt
+	s.mu.Unlock()
+	at.Append(a, func(err error) { s.answered(l, try, t, a.Round, err, done) })
+}
+
+// hold keeps a batch that was not handed over, or not answered, until the link is attached.
+// Called with mu held, which it releases.
+func (s *session) hold(l *link, done func(error)) {
+	over, lost := s.over, notTold(s.d.o.Mutations)
+	if !over && !lost {
+		l.waiting = append(l.waiting, done)
+	}
+	s.mu.Unlock()
+	if over {
+		done(ErrMoved)
+	}
+}
+
+// answered passes on what became of a batch.
+func (s *session) answered(l *link, try *attempt, t target, round uint32, err error, done func(error)) {
+	s.mu.Lock()
+	if f := l.flying[t]; f.n > 1 {
+		l.flying[t] = flight{f.n - 1, f.round}
+	} else {
+		delete(l.flying, t)
+	}
+	superseded := final(err) && !try.over
+	if !s.many || err == nil || !gone(err) && !final(err) {
+		s.mu.Unlock()
+		if superseded {
+			s.end(err)
+		}
+		done(s.reason(err))
+		return
+	}
+	s.refuse(t, round)
+	at := s.leave(l, try)
+	if l.at == nil {
+		s.hold(l, done)
+	} else {
+		s.mu.Unlock()
+		done(ErrMoved)
+	}
+	if at != nil {
+		at.Detach()
+	}
+	if superseded {
+		s.end(err)
+	}
+}
+
+// with calls f with the attachment to a shard, and again after each move until ctx ends.
+func (s *session) with(ctx context.Context, l *link, f func(Attachment) error) error {
+	for {
+		s.mu.Lock()
+		at, try, ready := l.at, l.attempt, l.ready
+		s.mu.Unlock()
+		if at == nil {
+			select {
+			case <-ready:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-s.ctx.Done():
+				return context.Cause(s.ctx)
+			}
+			continue
+		}
+		err := f(at)
+		if !s.many || !gone(err) {
+			return s.reason(err)
+		}
+		s.lost(l, try, ErrDetached)
+	}
+}
+
+// Mark implements Attachment.
+func (s *session) Mark(ctx context.Context, stream weir.Stream, topic weir.TopicID, partition int32) (mark uint64, err error) {
+	l := s.links[s.d.o.ShardOf(weir.SliceOf(topic, partition))]
+	if l == nil {
+		return 0, fmt.Errorf("%w: the shard is not known yet", ErrBusy)
+	}
+	err = s.with(ctx, l, func(at Attachment) error {
+		mark, err = at.Mark(ctx, stream, topic, partition)
+		return err
+	})
+	return mark, err
+}
+
+// Offer implements Attachment.
+func (s *session) Offer(ctx context.Context, buffers []weir.Buffer) (Offered, error) {
+	s.remember(buffers)
+	if s.many {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, helloTime, ErrBusy)
+		defer cancel()
+	}
+	return s.all(ctx, func(ctx context.Context, l *link) (known Offered, err error) {
+		err = s.with(ctx, l, func(at Attachment) error {
+			known, err = at.Offer(ctx, buffers)
+			return err
+		})
+		if err == nil {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			for _, b := range known.Buffers {
+				if b.State == weir.BufferKnown {
+					l.known[b.ID] = true
+				}
+			}
+		}
+		return known, err
+	})
+}
+
+// Retire implements Attachment. The tombstone goes to the shard of the gateway, and to all
+// that may have marks of the buffer.
+func (s *session) Retire(ctx context.Context, buffer weir.BufferID) error {
+	var ids []uint32
+	s.mu.Lock()
+	for id, l := range s.links {
+		if id == s.home || !s.many || l.known[buffer] {
+			ids = append(ids, id)
+		}
+	}
+	s.mu.Unlock()
+	return s.retire(ctx, buffer, ids)
+}
+
+// retire retires a buffer in those shards.
+func (s *session) retire(ctx context.Context, buffer weir.BufferID, shards []uint32) error {
+	errs := make([]error, len(shards))
+	var wg sync.WaitGroup
+	for i, id := range shards {
+		wg.Go(func() {
+			errs[i] = s.with(ctx, s.links[id], func(at Attachment) error { return at.Retire(ctx, buffer) })
+		})
+	}
+	wg.Wait()
+	i := slices.IndexFunc(errs, func(err error) bool { return err != nil })
+	if i < 0 {
+		return nil
+	}
+	return errs[i]
+}
+
+// Detach implements Attachment.
+func (s *session) Detach() {
+	s.cancel()
+	s.d.mu.Lock()
+	delete(s.d.sessions, s)
+	s.d.mu.Unlock()
+	var ats []Attachment
+	var waiting []func(error)
+	s.mu.Lock()
+	s.over = true
+	for _, l := range s.links {
+		if l.at != nil {
+			ats = append(ats, l.at)
+		}
+		waiting = append(waiting, l.waiting...)
+		l.waiting = nil
+	}
+	s.mu.Unlock()
+	for _, at := range ats {
+		at.Detach()
+	}
+	for _, done := range waiting {
+		done(ErrMoved)
+	}
+	s.wg.Wait()
+}
