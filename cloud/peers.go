@@ -72,6 +72,7 @@ func (n *Node) listenPeer() error {
 	n.askPeer(n.peers.listener.Addr(), identity)
 	server := peer.New(peer.Options{Listener: n.peers.listener, Identity: identity, Self: n.answer, Heard: n.heardOf, Forwarded: n.forwarded, Race: n.joinRaces, Log: n.o.Log,
 		Copy: n.copyFor, CreateTopic: n.createFor, NewProducerID: n.producerFor,
+		VerifyTransaction: n.verifyFor, EndTransaction: n.endFor,
 		Gate: n.conns.Gate(budget.GateOptions{Name: "peer", Max: maxPeers, Strangers: maxNewPeers, Reserved: true})})
 	n.closers = append(n.closers, server.Close)
 	n.doors = append(n.doors, door{"peer", server.Serve})

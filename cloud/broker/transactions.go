@@ -110,8 +110,11 @@ func (b *Broker) PendingOffsets(name string) (map[group.Partition]struct{}, erro
 // VerifyTransaction is txn.Coordinator.Verify, on the node that has the transactional id.
 func (b *Broker) VerifyTransaction(ctx context.Context, p txn.Part) (number uint64, err error) {
 	txns, err := b.Transactions(p.ID)
-	if err != nil {
+	switch {
+	case err != nil:
 		return 0, err
+	case !b.several():
+		return 0, fmt.Errorf("%w: the cluster has one shard", ErrNotOwner)
 	}
 	return txns.Verify(ctx, p)
 }
@@ -122,8 +125,8 @@ func (b *Broker) EndTransaction(ctx context.Context, shard uint32, d txn.Decisio
 	switch {
 	case err != nil:
 		return err
-	case s.Parts == nil:
-		return fmt.Errorf("%w: shard %d has no partitions", ErrNotOwner, shard)
+	case s.Parts == nil || !b.several():
+		return fmt.Errorf("%w: shard %d has no part in transactions of others", ErrNotOwner, shard)
 	}
 	return s.Parts.End(ctx, d)
 }

@@ -23,7 +23,7 @@ const (
 	handshakeTime = 5 * time.Second
 	// idleTime is how long a connection without requests stays open.
 	idleTime = 2 * time.Minute
-	// maxBody bounds the body of a request in bytes, maxCalls the requests under way on
+	// maxBody bounds the body of most requests in bytes, maxCalls the requests under way on
 	// one connection.
 	maxBody  = 64 << 10
 	maxCalls = 64
@@ -54,6 +54,12 @@ type Options struct {
 	// Kafka's, 0 for success.
 	CreateTopic   func(ctx context.Context, b Behalf, name string) (t state.Topic, code int16)
 	NewProducerID func(ctx context.Context, b Behalf) (id int64, code int16)
+
+	// VerifyTransaction and EndTransaction, if set, answer what another node asks about
+	// transactions; the bodies are those of package txn. An error means that the question
+	// cannot be read.
+	VerifyTransaction func(ctx context.Context, question []byte) (answer []byte, err error)
+	EndTransaction    func(ctx context.Context, question []byte) (answer []byte, err error)
 
 	// Race, if set, is called when another node has invited to a race in the bucket. It
 	// must not block.
@@ -92,11 +98,13 @@ func New(o Options) *Server {
 	mux.HandleFunc("GET "+copyPath, s.copyOf)
 	mux.HandleFunc("POST "+topicPath, s.topic)
 	mux.HandleFunc("POST "+producerPath, s.producer)
+	mux.HandleFunc("POST "+verifyPath, s.transaction(o.VerifyTransaction))
+	mux.HandleFunc("POST "+endPath, s.transaction(o.EndTransaction))
 	if o.Forwarded != nil {
 		mux.HandleFunc(adminPath+"/", s.forwarded)
 	}
 	s.http = &http.Server{
-		Handler:           http.MaxBytesHandler(s.traffic.Handler(mux), maxBody),
+		Handler:           bounded(s.traffic.Handler(mux)),
 		Protocols:         new(http.Protocols),
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxCalls},
 		ReadHeaderTimeout: handshakeTime,
@@ -110,6 +118,18 @@ func New(o Options) *Server {
 	// connection is unencrypted HTTP/2.
 	s.http.Protocols.SetUnencryptedHTTP2(true)
 	return s
+}
+
+// bounded bounds the bodies of requests.
+func bounded(h http.Handler) http.Handler {
+	all, decisions := http.MaxBytesHandler(h, maxBody), http.MaxBytesHandler(h, maxDecision)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == endPath {
+			decisions.ServeHTTP(w, r)
+			return
+		}
+		all.ServeHTTP(w, r)
+	})
 }
 
 // Serve answers until Close, and then returns nil.
