@@ -67,6 +67,7 @@ type Options struct {
 	HTTP       HTTP
 	Peer       string // TCP listener for other nodes of the cluster, or Off
 	Secret     []byte // wraps the CA's key in the bucket
+	Shards     int    // --shards: how many have the data of a new cluster; 0: as it is, and 1 for a new cluster
 	Partitions int32  // of topics created without a number
 	AutoCreate bool
 	Takeover   time.Duration // see cluster.Options
@@ -159,16 +160,51 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	if n.ca, err = fleet.Authority(ctx, n.bucket, o.Secret, time.Now()); err != nil {
 		return nil, err
 	}
-	known, _, err := identity.ReadCluster(ctx, n.bucket)
-	if err != nil && !errors.Is(err, state.ErrFormat) {
-		return nil, fmt.Errorf("read the cluster's name: %w", err)
+	if err := n.openCluster(ctx); err != nil {
+		return nil, err
 	}
-	n.clusterID, n.shards = known.ID, newShards(max(1, known.Shards))
 	n.self = broker.Node{ID: cluster.NodeID(o.Node), Name: o.Node, Addresses: make(cluster.Addresses)}
 	if n.self.Host, err = os.Hostname(); err != nil {
 		return nil, fmt.Errorf("ask for the host's name: %w", err)
 	}
 	return n, n.listen()
+}
+
+// ErrShards means that this node's settings do not fit the number of shards of the
+// cluster.
+var ErrShards = errors.New("settings do not fit the shards of the cluster")
+
+// openCluster reads how many shards the cluster has. It creates a cluster only if it is
+// to have several: else the node that leads first does that.
+func (n *Node) openCluster(ctx context.Context) error {
+	known, found, err := identity.ReadCluster(ctx, n.bucket)
+	if err != nil && !errors.Is(err, state.ErrFormat) { // which keeps the node from leading, and not from redirecting
+		return fmt.Errorf("read the cluster's name: %w", err)
+	}
+	if want := shardsOf(n.o.Shards); want > 0 && err == nil && (found || want > 1) {
+		if known, err = identity.Open(ctx, n.bucket, want); errors.Is(err, identity.ErrShards) {
+			return fmt.Errorf("%w: %w", ErrShards, err)
+		} else if err != nil {
+			return fmt.Errorf("create the cluster: %w", err)
+		}
+		if known.Shards != want {
+			n.o.Log.Warn("another node has created the cluster meanwhile, with another number of shards, which holds", "shards", known.Shards, "wanted", want)
+		}
+	}
+	n.clusterID, n.shards = known.ID, newShards(max(1, known.Shards))
+	if n.shards.count > 1 && (len(n.o.AMQP) > 0 || len(n.o.Management) > 0) {
+		return fmt.Errorf("%w: --amqp and --management need a cluster that was created without --shards: work queues cannot be in several shards yet", ErrShards)
+	}
+	return nil
+}
+
+// shardsOf returns how many shards a cluster has that is created with --shards: one more
+// if there are several, for the catalogue.
+func shardsOf(data int) int {
+	if data > 1 {
+		return data + 1
+	}
+	return data
 }
 
 // lockData makes sure that no other process uses the data directory: a node takes over

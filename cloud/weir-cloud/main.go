@@ -31,6 +31,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog/upkeep"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/open"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
 )
 
@@ -46,7 +47,7 @@ type settings struct {
 	tokens                                    bearer.Options
 	kafkaAnonymous, amqpAnonymous             bool
 	httpOpen, autoCreate                      bool
-	partitions                                int
+	partitions, shards                        int
 	takeover, linger                          time.Duration
 	upkeep                                    upkeep.Options
 	limits                                    cloud.Limits
@@ -82,6 +83,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.StringVar(&s.peer, "peer", "", "TCP `address` at which the nodes of the cluster reach this one, or off. Only nodes with a certificate of the cluster are let in. Change it if port 7401 is taken (default :7401; 127.0.0.1:0 if the bucket is a local folder or memory)")
 	fs.StringVar(&s.secretFile, "secret-file", "", "`file` with a secret that encrypts the keys in the bucket, the same for all nodes; required unless the bucket is a local folder or memory")
 	fs.IntVar(&s.partitions, "partitions", 4, "`number` of partitions of a topic that is created without a number")
+	fs.IntVar(&s.shards, "shards", 0, "`number` of shards over which the data of a new cluster is spread; several nodes can each own some of them. It cannot be changed later. With more than 1 there are no work queues (--amqp, --management) (default 1; for a cluster that exists, as it is)")
 	fs.BoolVar(&s.autoCreate, "auto-create", true, "create a topic when a gateway or a Kafka client first names it")
 	configs.DurationVar(fs, &s.takeover, "takeover", 3*time.Second, "`time` of the owner's silence after which a standby takes over. Raise it if the owner is replaced although it is alive")
 	configs.DurationVar(fs, &s.linger, "linger", -1, "`time` for which records are collected before they are written. Raise it where requests cost money: 100ms is at most ten writes a second. The first records after a pause of twice this time are not held back (default 0, on s3 100ms)")
@@ -90,6 +92,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.IntVar(&s.upkeep.Debt, "checkpoint-debt", 8, "`number` of times --checkpoint-bytes that new records may wait to be rewritten before writers are slowed down; at twice as many, writers wait")
 	configs.BytesVar(fs, &s.upkeep.Segment, "segment-bytes", 16<<20, "`size` that a segment object has, roughly. Raise it to have fewer objects in the bucket")
 	addLimits(fs, &s.limits)
+	fs.Lookup("shards").Hidden = true // until it works with several nodes
 	fs.Lookup("kafka").DefValue = "127.0.0.1:9092"
 	fs.Lookup("amqp").DefValue = cloud.Off
 	fs.Lookup("management").DefValue = cloud.Off
@@ -135,6 +138,9 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 func (s settings) check() error {
 	if s.partitions < 1 || s.partitions > 10_000 {
 		return fmt.Errorf("--partitions %d is not between 1 and 10000", s.partitions)
+	}
+	if s.shards < 0 || s.shards > weir.Slices {
+		return fmt.Errorf("--shards %d is not between 1 and %d", s.shards, weir.Slices)
 	}
 	if len(s.node) > journal.MaxNode {
 		return fmt.Errorf("--node-id is longer than %d bytes", journal.MaxNode)
@@ -211,6 +217,9 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 				"from a copy. weirctl check lists all of it; weirctl check --repair, on a copy of the bucket, goes on without it.\n", s.bucket)
 			return exitRefused
 		}
+		if errors.Is(err, cloud.ErrShards) {
+			return exitRefused
+		}
 		return code
 	}
 	return 0
@@ -271,7 +280,7 @@ func (s settings) serve(ctx context.Context, environ []string, stdout, stderr io
 		Bucket: bucket, Data: s.data, Node: name, Advertise: s.advertise,
 		Sync: s.sync, Kafka: listeners, AMQP: amqp, AMQPTopics: s.amqpTopics, Management: management, HTTP: s.http, Peer: s.peer,
 		Authorize: s.authorize, SuperUsers: principals(s.superUsers), Tokens: s.tokens,
-		Secret: secret, Partitions: int32(s.partitions), AutoCreate: s.autoCreate,
+		Secret: secret, Shards: s.shards, Partitions: int32(s.partitions), AutoCreate: s.autoCreate,
 		Takeover: s.takeover, Linger: s.linger, Upkeep: s.upkeep, Limits: s.limits,
 		ShowToken: showToken(stdout), Ready: manager.Ready, Log: log,
 	})

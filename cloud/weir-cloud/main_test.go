@@ -161,7 +161,9 @@ func TestExitCodes(t *testing.T) {
 	}{
 		{[]string{"--kafak", "x"}, exitRefused},
 		{[]string{"--partitions", "0"}, exitRefused},
+		{[]string{"--shards", "2000"}, exitRefused},
 		{append(off, "--data", file), 1},
+		{append(off, "--data", t.TempDir(), "--shards", "2", "--amqp", "127.0.0.1:0"), exitRefused},
 		{[]string{"--version"}, 0},
 	} {
 		var said bytes.Buffer
