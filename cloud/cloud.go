@@ -235,7 +235,7 @@ func (n *Node) listen() error {
 	if err != nil {
 		return err
 	}
-	n.broker = broker.New(broker.Options{Self: n.self, Shards: n.shards.count, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics.Set,
+	n.broker = broker.New(broker.Options{Self: n.self, Shards: n.shards.count, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics.Set, Drop: n.dropAt,
 		Transacting: broker.Transacting{Verify: n.verifyThere, End: n.endThere}})
 	n.ingest = newIngest(n.broker, n.mayWrite, n.o.Limits.orDefault(), n.o.Log)
 	n.ingest.lost = n.lostRecords

@@ -13,6 +13,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/bridge"
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
@@ -120,33 +121,11 @@ func (n *Node) lead(ctx context.Context, id uint32, self cluster.Node, epoch uin
 	}
 	own.since = time.Now()
 	n.shards.set(id, own) // before the broker leads: nothing is served without users
-	if own.Users != nil {
-		n.endCopy(own.Users)
-	}
-	if own.Queues != nil {
-		own.bridge = bridge.New(bridge.Options{Broker: n.broker, Queues: own.Queues, Metrics: n.metrics.Set, Log: n.o.Log})
-	}
-	n.broker.Lead(own.Shard)
-	n.ingest.lead(id, own.Log.Epoch())
-	if own.bridge != nil {
-		own.bridge.Start()
-	}
-	if own.Users != nil {
-		n.broker.SetCopy(nil)
-	}
-	settled := n.shards.become(id, console.RoleOwner)
-	n.o.Log.Info("leading", n.about(id, "epoch", own.Log.Epoch(), "cluster", own.Log.ClusterID(), "recovered_in", time.Since(began).Round(time.Millisecond))...)
-	if own.Fleet != nil {
-		n.welcomeAdmins(ctx, own.Users, own.Log.Level())
-		if err := n.freshToken(ctx, own.Fleet); err != nil && ctx.Err() == nil {
-			n.o.Log.Warn("no join token made: weirctl join-token makes one", "err", err)
-		}
-	}
-	if settled {
-		n.sayReady()
+	if own.Part != shard.Data {
+		n.begin(ctx, own, began)
 	}
 
-	lost := n.serve(ctx, own)
+	lost := n.serve(ctx, own, began)
 	n.broker.Follow(id, broker.Node{}, "")
 	n.shards.set(id, nil)
 	if n.receiver != nil && n.shards.count == 1 {
@@ -158,6 +137,54 @@ func (n *Node) lead(ctx context.Context, id uint32, self cluster.Node, epoch uin
 		return lost // closing says the same once more
 	}
 	return closed
+}
+
+// begin makes the doors serve a shard that was recovered at the end of what began then.
+func (n *Node) begin(ctx context.Context, own *owned, began time.Time) {
+	if own.Users != nil {
+		n.endCopy(own.Users)
+	}
+	if own.Queues != nil {
+		own.bridge = bridge.New(bridge.Options{Broker: n.broker, Queues: own.Queues, Metrics: n.metrics.Set, Log: n.o.Log})
+	}
+	n.broker.Lead(own.Shard)
+	n.ingest.lead(own.ID, own.Log.Epoch())
+	if own.bridge != nil {
+		own.bridge.Start()
+	}
+	if own.Users != nil {
+		n.broker.SetCopy(nil)
+	}
+	settled := n.shards.become(own.ID, console.RoleOwner)
+	n.o.Log.Info("leading", n.about(own.ID, "epoch", own.Log.Epoch(), "cluster", own.Log.ClusterID(), "recovered_in", time.Since(began).Round(time.Millisecond))...)
+	if own.Fleet != nil {
+		n.welcomeAdmins(ctx, own.Users, own.Log.Level())
+		if err := n.freshToken(ctx, own.Fleet); err != nil && ctx.Err() == nil {
+			n.o.Log.Warn("no join token made: weirctl join-token makes one", "err", err)
+		}
+	}
+	if settled {
+		n.sayReady()
+	}
+}
+
+// beginData makes the doors serve a data shard, when this node knows the catalogue as far
+// as the shard does. Then it opens the topics there, until ctx ends.
+func (n *Node) beginData(ctx context.Context, own *owned, began time.Time) {
+	if n.broker.AwaitCatalogue(ctx, own.Log.CataloguePosition()) != nil {
+		return
+	}
+	n.begin(ctx, own, began)
+	n.broker.FollowCatalogue(ctx, own.Shard)
+}
+
+// finishDeletions ends the deletions of topics that the catalogue lists, until ctx ends.
+func (n *Node) finishDeletions(ctx context.Context, own *owned) {
+	late := budget.NewEpisode(budget.EpisodeOptions{
+		Begin: "a topic that is being deleted stays in some shards for now: its name is not free",
+		End:   "topics that are being deleted leave all shards again", Quiet: time.Minute, Log: n.o.Log})
+	defer late.End()
+	n.broker.FinishDeletions(ctx, own.Shard, func(topic string, err error) { late.Note("topic", topic, "err", err) })
 }
 
 // about adds the number of a shard to what is logged of it, if the cluster has several.
@@ -205,7 +232,7 @@ func (n *Node) level(ctx context.Context) int {
 
 // serve waits until ctx ends, the shard is lost, or this node should not lead
 // any more.
-func (n *Node) serve(ctx context.Context, own *owned) error {
+func (n *Node) serve(ctx context.Context, own *owned, began time.Time) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -219,6 +246,12 @@ func (n *Node) serve(ctx context.Context, own *owned) error {
 	})
 	wg.Go(func() { ended <- n.watchDoors(ctx) })
 	wg.Go(func() { n.answerBucket(ctx, own.Log.Log) })
+	switch own.Part {
+	case shard.Data:
+		wg.Go(func() { n.beginData(ctx, own, began) })
+	case shard.Catalogue:
+		wg.Go(func() { n.finishDeletions(ctx, own) })
+	}
 	if own.Fleet != nil {
 		wg.Go(func() { n.watchGateways(ctx, own.Fleet) })
 	}

@@ -2,6 +2,8 @@ package cloud
 
 import (
 	"cmp"
+	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -21,6 +23,7 @@ import (
 	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -33,7 +36,7 @@ type owned struct {
 	*shard.Shard
 	bridge *bridge.Bridge // from topics to its queues; nil if it has none
 	claim  cluster.Node   // this node as it is in the claim
-	since  time.Time
+	since  time.Time      // when it was recovered
 }
 
 // Close ends the bridge, and all that shard.Shard.Close ends.
@@ -146,7 +149,9 @@ func (n *Node) newOwned(id uint32, claim cluster.Node) *owned {
 	if part == shard.Data {
 		o.Txns.Shard, o.Txns.Shards = id, n.broker.TransactionShards()
 		o.Topics = &machine.Topics{All: n.everyTopic, ByID: n.topicByID}
-		o.Shares.Here = func(topic weir.TopicID, partition int32) bool { return n.broker.ShardOf(topic, partition) == id }
+		o.Shares.Here = func(topic weir.TopicID, partition int32) bool {
+			return n.broker.RouteOf(weir.SliceOf(topic, partition)) == id
+		}
 	} else {
 		o.Settings = settings.New()
 		changed = func() *settings.Settings { return o.Settings }
@@ -175,6 +180,14 @@ func (n *Node) topicByID(id weir.TopicID) (state.Topic, bool) {
 		t = state.Topic{ID: id}
 	}
 	return t, true
+}
+
+// dropAt is for broker.Options.
+func (n *Node) dropAt(ctx context.Context, owner broker.Node, id uint32, topic weir.TopicID, at journal.Position) error {
+	if owner.Address(cluster.Peer) == "" {
+		return fmt.Errorf("node %q has no --peer", owner.Name)
+	}
+	return n.peers.client.Drop(ctx, owner.Name, owner.Address(cluster.Peer), id, topic, at)
 }
 
 // fleet returns the gateways of the cluster, nil while this node does not own the

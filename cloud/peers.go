@@ -19,6 +19,7 @@ import (
 	"github.com/weirmq/weir/cloud/peer"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
 )
 
@@ -73,6 +74,9 @@ func (n *Node) listenPeer() error {
 	server := peer.New(peer.Options{Listener: n.peers.listener, Identity: identity, Self: n.answer, Heard: n.heardOf, Forwarded: n.forwarded, Race: n.joinRaces, Log: n.o.Log,
 		Copy: n.copyFor, CreateTopic: n.createFor, NewProducerID: n.producerFor,
 		VerifyTransaction: n.verifyFor, EndTransaction: n.endFor,
+		Drop: func(ctx context.Context, shard uint32, topic weir.TopicID, at journal.Position) error {
+			return n.broker.DropTopic(ctx, shard, topic, at)
+		},
 		Gate: n.conns.Gate(budget.GateOptions{Name: "peer", Max: maxPeers, Strangers: maxNewPeers, Reserved: true})})
 	n.closers = append(n.closers, server.Close)
 	n.doors = append(n.doors, door{"peer", server.Serve})

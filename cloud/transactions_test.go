@@ -55,7 +55,7 @@ func TestTransactionsOverPeer(t *testing.T) {
 	partition := map[uint32]int32{}
 	owners := map[uint32]running{1: first, 2: second}
 	for p := range int32(2) {
-		id := first.broker.ShardOf(topic.ID, p)
+		id := first.broker.RouteOf(weir.SliceOf(topic.ID, p))
 		partition[id] = p
 		if err := owners[id].shards.get(id).Log.OpenTopic(t.Context(), topic, journal.Position{Epoch: 1, Slot: 1}); err != nil {
 			t.Fatal(err)

@@ -26,6 +26,7 @@ import (
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
 	logstate "github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -96,6 +97,10 @@ type Options struct {
 	Metrics    *metrics.Set
 
 	Transacting Transacting // nil functions: transactions do not span nodes
+
+	// Drop calls DropTopic at another node, which owns the shard. nil: only this node owns
+	// any.
+	Drop func(ctx context.Context, owner Node, id uint32, topic weir.TopicID, at journal.Position) error
 }
 
 // Broker is safe for use by many goroutines.
@@ -108,6 +113,9 @@ type Broker struct {
 
 	changing sync.Mutex    // guards changes of the table
 	altering chan struct{} // holds a token while a topic's settings are changed
+
+	noticing sync.Mutex
+	notice   chan struct{} // guarded by noticing; see changed
 }
 
 // New returns a broker that owns nothing yet.
@@ -115,7 +123,7 @@ func New(o Options) *Broker {
 	if o.Metrics == nil {
 		o.Metrics = metrics.NewSet()
 	}
-	b := &Broker{o: o, acks: o.Metrics.NewPrometheusHistogramExt("weir_shard_ack_seconds", exposition.Seconds()), altering: make(chan struct{}, 1)}
+	b := &Broker{o: o, acks: o.Metrics.NewPrometheusHistogramExt("weir_shard_ack_seconds", exposition.Seconds()), altering: make(chan struct{}, 1), notice: make(chan struct{})}
 	b.table.Store(&table{routes: weir.FirstMap(o.Shards)})
 	b.ended = make(map[txn.Ending]*metrics.Counter)
 	for _, how := range []txn.Ending{txn.Committed, txn.Aborted, txn.TimedOut} {

@@ -8,6 +8,7 @@ import (
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/settings"
+	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -22,6 +23,10 @@ type Copy struct {
 	Epoch   int32  // the owner's leader epoch
 	Cluster string // id
 	Offsets bool   // the offsets topic exists
+
+	// Position is that of the catalogue: the copy is as new as the last entry up to it.
+	// Zero: not known.
+	Position journal.Position
 
 	Users    *auth.Auth
 	Quotas   *quota.Quotas
@@ -49,7 +54,12 @@ func (c *Copy) SameTopics(earlier *Copy) {
 
 // SetCopy replaces the copy from which this node answers as a standby; nil removes
 // it.
-func (b *Broker) SetCopy(c *Copy) { b.copied.Store(c) }
+func (b *Broker) SetCopy(c *Copy) {
+	last := b.copied.Swap(c)
+	if c == nil || last == nil || c.Tag != last.Tag || c.Position != last.Position {
+		b.notify()
+	}
+}
 
 // Copy returns the copy from which this node answers. It is nil if there is none, if
 // it is older than MaxCopyAge, or if this node is the owner.

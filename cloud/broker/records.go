@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"fmt"
 	"reflect"
 	"time"
 
@@ -33,12 +34,12 @@ func (b *Broker) Produce(ctx context.Context, a Append, done func(base int64, er
 // append does what all appends need. It passes the batch to by with its topic (zero
 // if there is none), or to the log if by is nil.
 func (b *Broker) append(ctx context.Context, a Append, by func(Topic, Append, func(int64, error)), done func(base int64, err error)) {
-	log, err := b.logAt(a.Topic, a.Partition)
+	s, err := b.shardAt(a.Topic, a.Partition)
 	if err != nil {
 		done(-1, err)
 		return
 	}
-	topic, ok := log.TopicByID(a.Topic)
+	topic, ok := b.opened(s, a.Topic, a.Partition)
 	began := time.Now()
 	if ok {
 		if err := admit(b.withDefaults(topic), &a, began); err != nil {
@@ -59,7 +60,7 @@ func (b *Broker) append(ctx context.Context, a Append, by func(Topic, Append, fu
 	case len(a.Batch) >= record.HeaderSize && a.Batch.Transactional():
 		done(-1, txn.ErrNotInTransaction)
 	default:
-		log.Append(a, landed)
+		s.Log.Append(a, landed)
 	}
 }
 
@@ -67,56 +68,76 @@ func (b *Broker) append(ctx context.Context, a Append, by func(Topic, Append, fu
 // holds offset: about maxBytes of them, and at least one if there is any.
 // Offsets at the end give no batches and no error.
 func (b *Broker) Fetch(ctx context.Context, id weir.TopicID, partition int32, offset int64, maxBytes int) (Fetched, error) {
-	log, err := b.logAt(id, partition)
+	s, err := b.shardAt(id, partition)
 	if err != nil {
 		return Fetched{}, err
 	}
 	if id == OffsetsTopicID() {
 		return b.fetchOffsets(partition, offset, maxBytes)
 	}
-	f, err := log.Fetch(ctx, id, partition, offset, maxBytes)
+	f, err := s.Log.Fetch(ctx, id, partition, offset, maxBytes)
+	if b.unopened(s, id, partition, err) {
+		return fetchEmpty(offset)
+	}
 	return f, translate(err)
+}
+
+// fetchEmpty reads a partition that is not opened yet.
+func fetchEmpty(offset int64) (Fetched, error) {
+	if offset != 0 {
+		return Fetched{}, fmt.Errorf("%w: %d, and the partition is empty", ErrOffsetOutOfRange, offset)
+	}
+	return Fetched{}, nil
 }
 
 // Bounds returns the first offset of a partition and the one that its next
 // record will get. Only durable records count.
 func (b *Broker) Bounds(id weir.TopicID, partition int32) (start, end int64, err error) {
-	log, err := b.logAt(id, partition)
+	s, err := b.shardAt(id, partition)
 	if err != nil {
 		return 0, 0, err
 	}
 	if id == OffsetsTopicID() {
 		return b.offsetsBounds(partition)
 	}
-	start, end, err = log.Bounds(id, partition)
+	start, end, err = s.Log.Bounds(id, partition)
+	if b.unopened(s, id, partition, err) {
+		return 0, 0, nil
+	}
 	return start, end, translate(err)
 }
 
 // OffsetByTime returns the first record whose timestamp (ms) is at least ts,
 // -1 and -1 if there is none.
 func (b *Broker) OffsetByTime(ctx context.Context, id weir.TopicID, partition int32, ts int64) (offset, timestamp int64, err error) {
-	log, err := b.logAt(id, partition)
+	s, err := b.shardAt(id, partition)
 	if err != nil {
 		return -1, -1, err
 	}
 	if id == OffsetsTopicID() {
 		return b.searchOffsets(partition, func(time, best int64) bool { return best == -1 && time >= ts })
 	}
-	offset, timestamp, err = log.OffsetByTime(ctx, id, partition, ts)
+	offset, timestamp, err = s.Log.OffsetByTime(ctx, id, partition, ts)
+	if b.unopened(s, id, partition, err) {
+		return -1, -1, nil
+	}
 	return offset, timestamp, translate(err)
 }
 
 // MaxTimestamp returns the record with the highest timestamp of a partition,
 // -1 and -1 if it is empty.
 func (b *Broker) MaxTimestamp(ctx context.Context, id weir.TopicID, partition int32) (offset, timestamp int64, err error) {
-	log, err := b.logAt(id, partition)
+	s, err := b.shardAt(id, partition)
 	if err != nil {
 		return -1, -1, err
 	}
 	if id == OffsetsTopicID() {
 		return b.searchOffsets(partition, func(time, best int64) bool { return time > best })
 	}
-	offset, timestamp, err = log.MaxTimestamp(ctx, id, partition)
+	offset, timestamp, err = s.Log.MaxTimestamp(ctx, id, partition)
+	if b.unopened(s, id, partition, err) {
+		return -1, -1, nil
+	}
 	return offset, timestamp, translate(err)
 }
 
@@ -124,12 +145,15 @@ func (b *Broker) MaxTimestamp(ctx context.Context, id weir.TopicID, partition in
 // after the call, or when there is another reason to ask again: the topic was
 // deleted, or this node is no longer the owner.
 func (b *Broker) Watch(id weir.TopicID, partition int32) <-chan struct{} {
-	log, err := b.logAt(id, partition)
+	s, err := b.shardAt(id, partition)
 	if err != nil {
 		return closed()
 	}
 	if id != OffsetsTopicID() {
-		return log.Watch(id, partition)
+		if open, is := b.watchUnopened(s, id, partition); is {
+			return open
+		}
+		return s.Log.Watch(id, partition)
 	}
 	groups, err := b.offsetsOf(partition)
 	if err != nil {

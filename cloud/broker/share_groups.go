@@ -23,6 +23,9 @@ func (b *Broker) Acquire(ctx context.Context, r share.Request) (share.Acquired, 
 	if err != nil {
 		return share.Acquired{}, err
 	}
+	if err := b.open(ctx, s, r.Topic, r.Partition); err != nil {
+		return share.Acquired{}, err
+	}
 	a, err := s.Shares.Acquire(ctx, r)
 	return a, translateShare(err)
 }
@@ -82,6 +85,9 @@ func (b *Broker) ShareOffsets(name string) ([]share.Offsets, error) {
 func (b *Broker) BeginShare(ctx context.Context, at share.Place, offset int64) error {
 	s, err := b.at(weir.SliceOf(at.Topic, at.Partition))
 	if err != nil {
+		return err
+	}
+	if err := b.open(ctx, s, at.Topic, at.Partition); err != nil {
 		return err
 	}
 	return translateShare(s.Shares.Begin(ctx, at, offset))

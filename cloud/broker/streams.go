@@ -48,12 +48,15 @@ func (b *Broker) Marks(id uint32, gateway string) ([]weir.Mark, []weir.MapRow, e
 
 // Mark returns the durable mark of one stream in one partition. It first waits for
 // what the partition has in flight to land or fail.
-func (b *Broker) Mark(ctx context.Context, s weir.Stream, id weir.TopicID, partition int32) (uint64, error) {
-	log, err := b.logAt(id, partition)
+func (b *Broker) Mark(ctx context.Context, stream weir.Stream, id weir.TopicID, partition int32) (uint64, error) {
+	s, err := b.shardAt(id, partition)
 	if err != nil {
 		return 0, err
 	}
-	mark, err := log.Mark(ctx, s, id, partition)
+	mark, err := s.Log.Mark(ctx, stream, id, partition)
+	if b.unopened(s, id, partition, err) {
+		return 0, nil
+	}
 	return mark, translate(err)
 }
 

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/storage/weir"
 )
@@ -75,6 +74,9 @@ func (b *Broker) change(id uint32, cluster string, to func(served) served) {
 		next.cluster = cluster
 	}
 	b.table.Store(next)
+	if id == catalogueShard {
+		b.notify()
+	}
 }
 
 // Lead makes this node the owner of a shard: calls use it from now on.
@@ -104,11 +106,6 @@ func (b *Broker) ClusterID() string { return b.table.Load().cluster }
 // not check whether the partition exists.
 func (b *Broker) Leader(topic weir.TopicID, partition int32) (Leader, bool) {
 	return b.leader(weir.SliceOf(topic, partition))
-}
-
-// ShardOf returns the shard that has a partition.
-func (b *Broker) ShardOf(topic weir.TopicID, partition int32) uint32 {
-	return b.table.Load().routes[weir.SliceOf(topic, partition)]
 }
 
 // Coordinator returns the node that serves the groups, transactional ids and gateways
@@ -170,17 +167,17 @@ func (b *Broker) at(s weir.Slice) (*shard.Shard, error) {
 	return t.shards[t.routes[s]].serving()
 }
 
-// logAt is at for a partition, and returns the log. The partition of a hidden topic is
-// ErrUnknownTopic; whether another one exists is up to the log.
-func (b *Broker) logAt(topic weir.TopicID, partition int32) (machine.WaitingLog, error) {
+// shardAt is at for a partition. The partition of a hidden topic is ErrUnknownTopic;
+// whether another one exists is up to the log.
+func (b *Broker) shardAt(topic weir.TopicID, partition int32) (*shard.Shard, error) {
 	s, err := b.at(weir.SliceOf(topic, partition))
 	if err != nil {
-		return machine.WaitingLog{}, err
+		return nil, err
 	}
 	if t, ok := s.Log.TopicByID(topic); ok && hidden(t) {
-		return machine.WaitingLog{}, fmt.Errorf("%w: %v", ErrUnknownTopic, topic)
+		return nil, fmt.Errorf("%w: %v", ErrUnknownTopic, topic)
 	}
-	return s.Log, nil
+	return s, nil
 }
 
 // catalogue is at for the catalogue.

@@ -114,6 +114,7 @@ func (b *Broker) CreateTopic(ctx context.Context, name string, partitions int32,
 		partitions = b.DefaultPartitions()
 	}
 	t, err := c.Log.CreateTopic(ctx, name, partitions, configs)
+	b.notify()
 	return t, translate(err)
 }
 
@@ -141,6 +142,9 @@ func (b *Broker) DeleteTopic(ctx context.Context, id weir.TopicID) error {
 	if t.Name == weir.GapTopic {
 		return fmt.Errorf("%w: %s is Weir's own and cannot be deleted", ErrInvalidTopic, weir.GapTopic)
 	}
+	if b.several() {
+		return b.deleteEverywhere(ctx, c, id)
+	}
 	if err := c.Log.DeleteTopic(ctx, id); err != nil {
 		return translate(err)
 	}
@@ -162,6 +166,7 @@ func (b *Broker) GrowTopic(ctx context.Context, id weir.TopicID, partitions int3
 	if _, err := known(id)(c.Log.TopicByID(id)); err != nil {
 		return err
 	}
+	defer b.notify()
 	return translate(c.Log.GrowTopic(ctx, id, partitions))
 }
 
@@ -202,6 +207,7 @@ func (b *Broker) AlterTopic(ctx context.Context, id weir.TopicID, change func(co
 	if maps.Equal(configs, t.Configs) {
 		return nil
 	}
+	defer b.notify()
 	return translate(c.Log.AlterTopic(ctx, id, configs))
 }
 
@@ -211,21 +217,28 @@ func (b *Broker) Size(id weir.TopicID, partition int32) (int64, error) {
 		_, err := b.offsetsOf(partition)
 		return 0, err
 	}
-	log, err := b.logAt(id, partition)
+	s, err := b.shardAt(id, partition)
 	if err != nil {
 		return 0, err
 	}
-	return log.Size(id, partition)
+	size, err := s.Log.Size(id, partition)
+	if b.unopened(s, id, partition, err) {
+		return 0, nil
+	}
+	return size, err
 }
 
 // DeleteRecords moves the first offset of a partition up to offset, -1 for its end,
 // and returns the first offset afterwards. Durable on return; the space is freed
 // later. For an offset beyond the end it returns ErrOffsetOutOfRange.
 func (b *Broker) DeleteRecords(ctx context.Context, id weir.TopicID, partition int32, offset int64) (start int64, err error) {
-	log, err := b.logAt(id, partition)
+	s, err := b.shardAt(id, partition)
 	if err != nil {
 		return -1, err
 	}
-	start, err = log.DeleteRecords(ctx, id, partition, offset)
+	if err := b.open(ctx, s, id, partition); err != nil {
+		return -1, err
+	}
+	start, err = s.Log.DeleteRecords(ctx, id, partition, offset)
 	return start, translate(err)
 }

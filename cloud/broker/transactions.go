@@ -174,21 +174,24 @@ func (s transactionShards) elsewhere(err error) (Node, bool) {
 // FetchCommitted is Fetch for a reader of committed records. It reads up to the last
 // stable offset, and lists the aborted transactions whose records are in the result.
 func (b *Broker) FetchCommitted(ctx context.Context, id weir.TopicID, partition int32, offset int64, maxBytes int) (Fetched, error) {
-	log, err := b.logAt(id, partition)
+	s, err := b.shardAt(id, partition)
 	if err != nil {
 		return Fetched{}, err
 	}
 	if id == OffsetsTopicID() {
 		return b.fetchOffsets(partition, offset, maxBytes)
 	}
-	f, err := log.FetchCommitted(ctx, id, partition, offset, maxBytes)
+	f, err := s.Log.FetchCommitted(ctx, id, partition, offset, maxBytes)
+	if b.unopened(s, id, partition, err) {
+		return fetchEmpty(offset)
+	}
 	return f, translate(err)
 }
 
 // Stable returns the last stable offset of a partition: the first record of its
 // oldest open transaction, or its end.
 func (b *Broker) Stable(id weir.TopicID, partition int32) (int64, error) {
-	log, err := b.logAt(id, partition)
+	s, err := b.shardAt(id, partition)
 	if err != nil {
 		return -1, err
 	}
@@ -196,28 +199,34 @@ func (b *Broker) Stable(id weir.TopicID, partition int32) (int64, error) {
 		_, end, err := b.offsetsBounds(partition)
 		return end, err
 	}
-	stable, err := log.Stable(id, partition)
+	stable, err := s.Log.Stable(id, partition)
+	if b.unopened(s, id, partition, err) {
+		return 0, nil
+	}
 	return stable, translate(err)
 }
 
 // EpochEnd returns the largest leader epoch up to the given one that has records, -1
 // if there is none, and the offset at which the next epoch begins.
 func (b *Broker) EpochEnd(id weir.TopicID, partition int32, epoch int32) (found int32, end int64, err error) {
-	log, err := b.logAt(id, partition)
+	s, err := b.shardAt(id, partition)
 	if err != nil {
 		return -1, -1, err
 	}
 	if id == OffsetsTopicID() { // never truncated: what an older owner had is there
 		_, end, err = b.offsetsBounds(partition)
-		return min(epoch, log.Epoch()), end, err
+		return min(epoch, s.Log.Epoch()), end, err
 	}
-	found, end, err = log.EpochEnd(id, partition, epoch)
+	found, end, err = s.Log.EpochEnd(id, partition, epoch)
+	if b.unopened(s, id, partition, err) {
+		return -1, 0, nil
+	}
 	return found, end, translate(err)
 }
 
 // Producers lists the producers that a partition remembers, by id.
 func (b *Broker) Producers(id weir.TopicID, partition int32) ([]ProducerState, error) {
-	log, err := b.logAt(id, partition)
+	s, err := b.shardAt(id, partition)
 	if err != nil {
 		return nil, err
 	}
@@ -225,6 +234,9 @@ func (b *Broker) Producers(id weir.TopicID, partition int32) ([]ProducerState, e
 		_, err := b.offsetsOf(partition)
 		return nil, err
 	}
-	all, err := log.Producers(id, partition)
+	all, err := s.Log.Producers(id, partition)
+	if b.unopened(s, id, partition, err) {
+		return nil, nil
+	}
 	return all, translate(err)
 }

@@ -14,7 +14,9 @@ import (
 	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/pause"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
 )
 
@@ -61,6 +63,10 @@ type Options struct {
 	VerifyTransaction func(ctx context.Context, question []byte) (answer []byte, err error)
 	EndTransaction    func(ctx context.Context, question []byte) (answer []byte, err error)
 
+	// Drop, if set, drops a topic from a shard that this node owns, at a position of the
+	// catalogue. nil means that this is durable.
+	Drop func(ctx context.Context, shard uint32, topic weir.TopicID, at journal.Position) error
+
 	// Race, if set, is called when another node has invited to a race in the bucket. It
 	// must not block.
 	Race func()
@@ -100,6 +106,7 @@ func New(o Options) *Server {
 	mux.HandleFunc("POST "+producerPath, s.producer)
 	mux.HandleFunc("POST "+verifyPath, s.transaction(o.VerifyTransaction))
 	mux.HandleFunc("POST "+endPath, s.transaction(o.EndTransaction))
+	mux.HandleFunc("POST "+dropPath, s.drop)
 	if o.Forwarded != nil {
 		mux.HandleFunc(adminPath+"/", s.forwarded)
 	}

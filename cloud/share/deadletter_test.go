@@ -14,6 +14,7 @@ import (
 	logstate "github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/record/recordtest"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // letters returns the dead letters in a topic, as texts: key, value and headers.
@@ -325,4 +326,32 @@ func (k *walker) auditLetters() {
 			k.t.Errorf("%s: record %d was delivered %d times, and has no dead letter: %+v", k.what, o, r.count, r)
 		}
 	}
+}
+
+// TestDeadLettersHere: only partitions of the same shard get dead letters; if the topic has
+// none there, it cannot be used.
+func TestDeadLettersHere(t *testing.T) {
+	s := earliest
+	s.Deliveries, s.DeadLetters = 2, "dlq.t"
+	run(t, 0, s, func(w *world) {
+		here := int32(2)
+		dead, _ := w.log.Topic("dlq.t")
+		w.opts.Here = func(topic weir.TopicID, partition int32) bool { return topic == dead.ID && partition == here }
+		w.crash()
+		reject := func() {
+			at := w.append(full(w, "a"))
+			w.acquire("m", 0)
+			w.want(w.ack("m", at, at, Reject), nil)
+		}
+		reject() // the topic has partition 0 alone
+		w.wantCopied(0, 1)
+		w.want(w.log.GrowTopic(w.t.Context(), dead.ID, 4), nil)
+		reject()
+		w.wantCopied(1, 1)
+		for p := range int32(4) {
+			if _, end, err := w.log.Bounds(dead.ID, p); err != nil || (end == 1) != (p == here) {
+				w.t.Errorf("partition %d has %d dead letters, %v", p, end, err)
+			}
+		}
+	})
 }

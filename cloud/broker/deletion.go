@@ -1,0 +1,124 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/weirmq/weir/cloud/shard"
+	logstate "github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/weir"
+)
+
+// In a cluster of several shards a topic is deleted in two steps. When the catalogue says
+// that it is being deleted, it is not found any more, and its name is not free yet. When
+// every other shard has dropped it, the catalogue forgets it. A crash in between leaves a
+// deletion that the next owner of the catalogue goes on with: FinishDeletions.
+
+const (
+	// deletionTime is how long DeleteTopic waits for the other shards, and dropTime how
+	// long one of them may take.
+	deletionTime = 30 * time.Second
+	dropTime     = 5 * time.Second
+)
+
+// deleteEverywhere is DeleteTopic in a cluster of several shards. After an error of ctx, or
+// if it takes too long, the deletion goes on.
+func (b *Broker) deleteEverywhere(ctx context.Context, c *shard.Shard, id weir.TopicID) error {
+	if _, err := c.Log.DeletingTopic(ctx, id); err != nil {
+		return translate(err)
+	}
+	b.notify()
+	ctx, cancel := context.WithTimeoutCause(ctx, deletionTime, fmt.Errorf("%w: another shard has not dropped the topic yet, which goes on", context.DeadlineExceeded))
+	defer cancel()
+	for {
+		changed := b.changed()
+		if !slices.ContainsFunc(c.Log.Deletions(), func(d logstate.Deletion) bool { return d.Topic.ID == id }) {
+			return nil
+		}
+		if err := c.Log.Err(); err != nil {
+			return translate(err)
+		}
+		if await(ctx, changed); ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// FinishDeletions ends the deletions that the catalogue lists, until ctx ends. It is for
+// the owner of the catalogue. failed is called for each attempt that did not end one.
+func (b *Broker) FinishDeletions(ctx context.Context, c *shard.Shard, failed func(topic string, err error)) {
+	for ctx.Err() == nil {
+		changed := b.changed()
+		left := false
+		for _, d := range c.Log.Deletions() {
+			if err := b.finishDeletion(ctx, c, d); err != nil && ctx.Err() == nil {
+				left = true
+				failed(d.Topic.Name, err)
+			}
+		}
+		if left {
+			await(ctx, changed)
+			continue
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// finishDeletion makes every shard drop a topic, and then the catalogue forget it.
+func (b *Broker) finishDeletion(ctx context.Context, c *shard.Shard, d logstate.Deletion) error {
+	limited, cancel := context.WithTimeout(ctx, dropTime)
+	defer cancel()
+	errs := make([]error, b.o.Shards)
+	var wg sync.WaitGroup
+	for id := range uint32(b.o.Shards) {
+		if id == catalogueShard {
+			continue
+		}
+		wg.Go(func() {
+			if err := b.dropIn(limited, id, d); err != nil {
+				errs[id] = fmt.Errorf("shard %d: %w", id, err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	err := c.Log.DeleteTopic(ctx, d.Topic.ID)
+	b.notify()
+	return translate(err)
+}
+
+// dropIn makes the owner of a shard drop a topic.
+func (b *Broker) dropIn(ctx context.Context, id uint32, d logstate.Deletion) error {
+	s := b.table.Load().shards[id]
+	if s.own != nil || s.owner.Name == "" || b.o.Drop == nil {
+		return b.DropTopic(ctx, id, d.Topic.ID, d.At)
+	}
+	return b.o.Drop(ctx, s.owner, id, d.Topic.ID, d.At)
+}
+
+// DropTopic removes a topic with its records, and the offsets of groups in it, from a shard
+// that this node serves. at is the position of the catalogue at which it is being deleted.
+// It is durable on return, and may be repeated.
+func (b *Broker) DropTopic(ctx context.Context, id uint32, topic weir.TopicID, at journal.Position) error {
+	s, err := b.table.Load().shards[id].serving()
+	if err != nil {
+		return err
+	}
+	if s.Part != shard.Data {
+		return fmt.Errorf("%w: shard %d has no topics of its own", ErrUnsupported, id)
+	}
+	if err := s.Log.DropTopic(ctx, topic, at); err != nil {
+		return translate(err)
+	}
+	return errors.Join(s.Groups.ForgetTopic(ctx, topic, ""), translateShare(s.Shares.ForgetTopic(ctx, topic)))
+}
