@@ -35,7 +35,6 @@ import (
 	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/cloud/recent"
 	"github.com/weirmq/weir/cloud/streamqueue"
-	"github.com/weirmq/weir/configs"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/commitlog/state"
@@ -318,31 +317,6 @@ func (n *Node) openDoor(listeners []listener.Listener) error {
 	n.closers = append(n.closers, server.Close)
 	if !n.o.Authorize && slices.ContainsFunc(n.o.Kafka, listener.Settings.Authenticated) {
 		n.o.Log.Warn("every user may do everything: set --kafka-authorize to enforce ACLs")
-	}
-	return nil
-}
-
-// openAMQP makes the door for AMQP 0-9-1.
-func (n *Node) openAMQP(listeners []listener.Listener) error {
-	server, err := amqp091.New(amqp091.Options{Listeners: listeners, Queues: n.broker.Queues, TopicOf: n.topicOf(), Access: n.access, Sessions: n.logins, Metrics: n.metrics, Log: n.o.Log,
-		Version: configs.Version(), Conns: n.conns, MaxConns: n.o.Limits.PerListener, PerAddress: n.o.Limits.PerAddress})
-	if err != nil {
-		return err
-	}
-	n.amqp = server
-	n.doors = append(n.doors, door{"amqp", server.Serve})
-	n.closers = append(n.closers, server.Close)
-	return nil
-}
-
-// topicOf returns what finds the topic for a message that is published to amq.topic, nil
-// if none gets it.
-func (n *Node) topicOf() func(context.Context, string, streamqueue.May) (string, error) {
-	switch n.o.AMQPTopics {
-	case TopicsExisting:
-		return n.topics.Existing
-	case TopicsCreate:
-		return n.topics.Ensured
 	}
 	return nil
 }

@@ -58,7 +58,7 @@ func killWorking(t *testing.T, urls []string, kills int, kill func()) {
 	w := &work{t: t, confirmed: make(map[string]bool), delivered: make(map[string]int), done: make(map[string]bool)}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	at := func(g int) string { return urls[g%len(urls)] } // only the owner serves the queue: clients try the addresses in turn
+	at := func(g int) string { return urls[g%len(urls)] } // a node that is not the owner passes the connection on
 	var publishers, consumers sync.WaitGroup
 	for id := range 3 {
 		publishers.Go(func() { forever(ctx, func(g int) error { return w.publish(ctx, at(g), fmt.Sprintf("%d/%d", id, g)) }) })

@@ -46,14 +46,18 @@ type conn struct {
 	answers *budget.Peer // of what is written
 	pending *budget.Peer // of transactions
 
+	tunnel *Tunnel // nil: the client has connected to this node
+
 	// Set by the handshake, not changed after it.
 	client    client
 	user      string // as in the property user-id
 	vhost     string
 	engine    *queue.Engine
-	rights    *access.Vhost // asked by read
-	reading   *access.Vhost // asked by write
-	heartbeat atomic.Int64  // nanoseconds; 0: none
+	rights    *access.Vhost      // asked by read
+	reading   *access.Vhost      // asked by write
+	heartbeat atomic.Int64       // nanoseconds; 0: none
+	remote    io.ReadWriteCloser // the tunnel to the node that has the vhost; nil: this node has it
+	parted    atomic.Bool        // that node has sent connection.close or its answer
 
 	// Owned by read.
 	frames    *wire.Reader
@@ -135,7 +139,11 @@ func (c *conn) serve() {
 			c.mu.Lock()
 			c.opened = c.s.o.Now()
 			c.mu.Unlock()
-			err = c.read()
+			if c.remote != nil {
+				err = c.relay()
+			} else {
+				err = c.read()
+			}
 		}
 		hurry.Stop()
 		c.finish(err, &wg)

@@ -72,10 +72,10 @@ func (s *Server) Connections() []Connection {
 func (c *conn) describe() (Connection, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.opened.IsZero() {
+	if c.opened.IsZero() || c.remote != nil { // the node that has the vhost lists it
 		return Connection{}, false
 	}
-	one := Connection{User: c.user, Vhost: c.vhost, TLS: c.listener.TLS != nil, Opened: c.opened,
+	one := Connection{User: c.user, Vhost: c.vhost, TLS: c.listener.TLS != nil || c.tunnel != nil && c.tunnel.TLS, Opened: c.opened,
 		Heartbeat: time.Duration(c.heartbeat.Load()), FrameMax: int(c.frameMax), ClientName: c.client.name, conn: c}
 	one.From, _ = netip.ParseAddrPort(c.peer) // no address if it is not one of TCP
 	one.To, _ = netip.ParseAddrPort(c.nc.LocalAddr().String())

@@ -47,6 +47,9 @@ func (c *conn) mechanisms() []string {
 
 // greet performs the TLS handshake, if the listener uses TLS.
 func (c *conn) greet() error {
+	if c.tunnel != nil {
+		return nil
+	}
 	err := c.session.Greet(c.ctx, c.nc, c.s.o.LoginTime)
 	if errors.Is(err, login.ErrTLS) {
 		return err
@@ -57,6 +60,9 @@ func (c *conn) greet() error {
 // handshake opens the connection: protocol header, connection.start, tune and open
 // [AMQP 0-9-1 §2.2.4]. A client that has not logged in gets frames of 4 KiB.
 func (c *conn) handshake() error {
+	if c.tunnel != nil {
+		return c.enter()
+	}
 	p, err := wire.ReadPreface(c.nc)
 	if err != nil {
 		return gone(err)
@@ -306,7 +312,14 @@ func (c *conn) openVhost() error {
 	if err := receive(c, &open); err != nil {
 		return c.distrust(err)
 	}
-	vhost := open.VirtualHost
+	if _, err := c.s.o.Queues(open.VirtualHost); err != nil {
+		return c.openTunnel(open.VirtualHost)
+	}
+	return c.enterVhost(open.VirtualHost)
+}
+
+// enterVhost performs connection.open for a vhost of this node.
+func (c *conn) enterVhost(vhost string) error {
 	e, err := c.s.o.Queues(vhost)
 	if err != nil {
 		return c.forced(fmt.Sprintf("vhost '%s' is not on this node", vhost))

@@ -82,7 +82,7 @@ func (c *conn) refuseFrame(err error) error {
 		return context.Cause(c.ctx)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		if c.isClosing() {
+		if c.isClosing() || c.parted.Load() {
 			return errGone
 		}
 		return fmt.Errorf("client missed its heartbeats: %w", err)

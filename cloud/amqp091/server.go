@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"strconv"
@@ -30,6 +31,10 @@ type Options struct {
 	Listeners []listener.Listener
 	Queues    func(vhost string) (*queue.Engine, error) // an error: this node does not have the vhost
 	Access    *access.Access                            // what clients may do
+
+	// Remote opens a tunnel to the node that has t.Vhost; nil: clients of such vhosts are
+	// told to go.
+	Remote func(ctx context.Context, t Tunnel) (io.ReadWriteCloser, error)
 
 	// TopicOf returns a topic that gets what is published to amq.topic with a routing key, ""
 	// if none does; may reports whether the publisher may do op to a topic; default: none does.
@@ -127,10 +132,14 @@ type Server struct {
 
 	ctx  context.Context // ends when the server closes
 	stop context.CancelFunc
-	wg   sync.WaitGroup // counts police
+	wg   sync.WaitGroup // counts police and tunnels
 
-	mu    sync.Mutex
-	conns map[*conn]struct{}
+	tunnelled *listener.Listener // of connections whose clients have logged in at other nodes
+
+	mu      sync.Mutex
+	conns   map[*conn]struct{} // guarded by mu
+	tunnels int                // of conns; guarded by mu
+	closed  bool               // guarded by mu
 }
 
 // New checks the options. The door opens with Serve.
@@ -145,6 +154,8 @@ func New(o Options) (*Server, error) {
 		count: newCounters(o.Metrics),
 		name:  randomName(),
 		conns: make(map[*conn]struct{}),
+
+		tunnelled: tunnelListener(),
 	}
 	s.logins = login.New(login.Options{Users: o.Access.Users, Penalties: o.Penalties, Waited: o.Metrics.Waiting("amqp_login")})
 	if err := s.makePools(); err != nil {
@@ -197,6 +208,7 @@ const shutdownTime = 500 * time.Millisecond
 // of the door's goroutines runs.
 func (s *Server) Close() error {
 	s.mu.Lock()
+	s.closed = true
 	for c := range s.conns {
 		c.fail(&wire.Error{Code: wire.ConnectionForced, Text: "broker forced connection closure with reason 'shutdown'"})
 	}

@@ -94,8 +94,20 @@ func Of(principal string) *Session {
 	return x
 }
 
+// Elsewhere is Of for the client of a connection: guest and anonymous are what Guest and
+// Anonymous return at that node. The session does not expire and is not dropped: that
+// node closes the connection.
+func Elsewhere(principal string, guest, anonymous bool) *Session {
+	x := Of(principal)
+	x.guest, x.anonymous = guest, anonymous
+	return x
+}
+
 // Close ends the session.
 func (x *Session) Close() {
+	if x.sessions == nil { // of another node
+		return
+	}
 	x.sessions.mu.Lock()
 	defer x.sessions.mu.Unlock()
 	delete(x.sessions.open, x)

@@ -12,6 +12,7 @@
 //	race     GET  /peer/v1/race      look for an invitation to a race in the bucket
 //	copy     GET  /peer/v1/copy      what the owner knows of topics, users, ACLs and quotas
 //	topic    POST /peer/v1/topic     create a topic for a client of the node that asks
+//	amqp     POST /peer/v1/amqp      a stream for an AMQP connection whose client is at the node that asks
 //	producer POST /peer/v1/producer  give a producer id to such a client
 //	verify   POST /peer/v1/txn/verify  is a partition or a group part of a transaction, and of which
 //	end      POST /peer/v1/txn/end     end a transaction in a shard

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -67,6 +68,12 @@ type Options struct {
 	// catalogue. nil means that this is durable.
 	Drop func(ctx context.Context, shard uint32, topic weir.TopicID, at journal.Position) error
 
+	// AMQP, if set, serves a connection of AMQP 0-9-1 whose client is at another node, and
+	// returns when it has ended. An error comes before anything was written: ErrElsewhere
+	// if this node does not have what the description says, any other one if it cannot
+	// serve the connection now.
+	AMQP func(description []byte, stream io.ReadWriteCloser) error
+
 	// Race, if set, is called when another node has invited to a race in the bucket. It
 	// must not block.
 	Race func()
@@ -110,10 +117,13 @@ func New(o Options) *Server {
 	if o.Forwarded != nil {
 		mux.HandleFunc(adminPath+"/", s.forwarded)
 	}
+	streams := http.NewServeMux() // their bodies have no limit
+	streams.HandleFunc("POST "+amqpPath, s.amqp)
+	streams.Handle("/", bounded(mux))
 	s.http = &http.Server{
-		Handler:           bounded(s.traffic.Handler(mux)),
+		Handler:           s.traffic.Handler(streams),
 		Protocols:         new(http.Protocols),
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxCalls},
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxCalls, SendPingTimeout: streamPing, PingTimeout: streamGrace},
 		ReadHeaderTimeout: handshakeTime,
 		IdleTimeout:       idleTime,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {

@@ -120,6 +120,15 @@ func (w *Writer) bytes(p []byte) {
 	w.from = len(w.buf)
 }
 
+// Frame adds a frame as it was read. Its payload is copied.
+func (w *Writer) Frame(f Frame) {
+	if w.buf == nil && w.Spare != nil {
+		w.buf = w.Spare.get()
+	}
+	w.buf = appendFrameHeader(w.buf, f.Type, f.Channel, len(f.Payload))
+	w.buf = append(append(w.buf, f.Payload...), frameEnd)
+}
+
 // Heartbeat adds a heartbeat.
 func (w *Writer) Heartbeat() {
 	w.buf = append(appendFrameHeader(w.buf, FrameHeartbeat, 0, 0), frameEnd)

@@ -1,0 +1,68 @@
+package cloud
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/weirmq/weir/cloud/amqp091"
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/cluster"
+	"github.com/weirmq/weir/cloud/listener"
+	"github.com/weirmq/weir/cloud/peer"
+	"github.com/weirmq/weir/cloud/streamqueue"
+	"github.com/weirmq/weir/configs"
+)
+
+// openAMQP makes the door for AMQP 0-9-1.
+func (n *Node) openAMQP(listeners []listener.Listener) error {
+	server, err := amqp091.New(amqp091.Options{Listeners: listeners, Queues: n.broker.Queues, Remote: n.tunnelTo, TopicOf: n.topicOf(), Access: n.access, Sessions: n.logins, Metrics: n.metrics, Log: n.o.Log,
+		Version: configs.Version(), Conns: n.conns, MaxConns: n.o.Limits.PerListener, PerAddress: n.o.Limits.PerAddress})
+	if err != nil {
+		return err
+	}
+	n.amqp = server
+	n.doors = append(n.doors, door{"amqp", server.Serve})
+	n.closers = append(n.closers, server.Close)
+	return nil
+}
+
+// topicOf returns what finds the topic for a message that is published to amq.topic, nil
+// if none gets it.
+func (n *Node) topicOf() func(context.Context, string, streamqueue.May) (string, error) {
+	switch n.o.AMQPTopics {
+	case TopicsExisting:
+		return n.topics.Existing
+	case TopicsCreate:
+		return n.topics.Ensured
+	}
+	return nil
+}
+
+// tunnelTo opens a tunnel to the node that has a vhost.
+func (n *Node) tunnelTo(ctx context.Context, t amqp091.Tunnel) (io.ReadWriteCloser, error) {
+	_, err := n.broker.Queues(t.Vhost)
+	elsewhere, ok := errors.AsType[*broker.NotOwnerError](err)
+	if !ok || elsewhere.Owner.Name == n.o.Node || elsewhere.Owner.Address(cluster.Peer) == "" {
+		return nil, errors.Join(broker.ErrNotOwner, err)
+	}
+	return n.peers.client.OpenAMQP(ctx, elsewhere.Owner.Name, elsewhere.Owner.Address(cluster.Peer), t)
+}
+
+// tunnelled serves a connection whose client is at another node.
+func (n *Node) tunnelled(description []byte, stream io.ReadWriteCloser) error {
+	if n.amqp == nil {
+		return errors.New("this node has no --amqp")
+	}
+	var t amqp091.Tunnel
+	if err := json.Unmarshal(description, &t); err != nil {
+		return fmt.Errorf("read the description of a tunnel: %w", err)
+	}
+	err := n.amqp.ServeTunnel(t, stream)
+	if errors.Is(err, amqp091.ErrNoVhost) {
+		return errors.Join(peer.ErrElsewhere, err)
+	}
+	return err
+}
