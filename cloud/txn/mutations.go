@@ -10,4 +10,4 @@ func noNumber(Mutations) bool  { return false }
 func noVerify(Mutations) bool  { return false }
 func noRecheck(Mutations) bool { return false }
 func markEarly(Mutations) bool { return false }
-func noWait(Mutations) bool    { return false }
+func nextEarly(Mutations) bool { return false }

@@ -9,11 +9,11 @@ type Mutations struct {
 	NoVerify  bool // a shard does not ask the coordinator before it takes a batch
 	NoRecheck bool // a shard takes a batch although the transaction of its answer has ended
 	MarkEarly bool // shards are told of a decision before it is durable
-	NoWait    bool // the next transaction begins before all shards have answered
+	NextEarly bool // the next transaction begins before all shards have answered
 }
 
 func noNumber(m Mutations) bool  { return m.NoNumber }
 func noVerify(m Mutations) bool  { return m.NoVerify }
 func noRecheck(m Mutations) bool { return m.NoRecheck }
 func markEarly(m Mutations) bool { return m.MarkEarly }
-func noWait(m Mutations) bool    { return m.NoWait }
+func nextEarly(m Mutations) bool { return m.NextEarly }

@@ -376,10 +376,14 @@ func (r *region) offsets(shard int, p Producer, at int64, implicit bool) error {
 	if shard == 0 {
 		commit = x.txns.CommitOffsets
 	}
-	_, err := commit(context.Background(), OffsetsRequest{ID: id, Producer: p, Implicit: implicit, Commit: group.CommitRequest{
-		Group: groupIn(shard), Generation: -1, Offsets: []group.Offset{{Partition: group.Partition{Topic: topicA}, Offset: at, LeaderEpoch: -1}},
-	}})
+	_, err := commit(context.Background(), offsetRequest(shard, p, at, implicit))
 	return err
+}
+
+func offsetRequest(shard int, p Producer, at int64, implicit bool) OffsetsRequest {
+	return OffsetsRequest{ID: id, Producer: p, Implicit: implicit, Commit: group.CommitRequest{
+		Group: groupIn(shard), Generation: -1, Offsets: []group.Offset{{Partition: group.Partition{Topic: topicA}, Offset: at, LeaderEpoch: -1}},
+	}}
 }
 
 // committed returns the offset that a group has, and whether a transaction may change it.

@@ -141,7 +141,7 @@ func (c *Coordinator) conclude(t *transaction, how Ending) <-chan struct{} {
 // tellAll tells the shards of a transaction how it ends. It reports whether all have
 // answered; if not, the ownership has ended.
 func (c *Coordinator) tellAll(id string, told map[uint32]Decision) bool {
-	if noWait(c.opts.Mutations) {
+	if nextEarly(c.opts.Mutations) {
 		for shard, d := range told {
 			c.running.Go(func() { c.tell(id, shard, d) })
 		}
