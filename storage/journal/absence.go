@@ -145,13 +145,12 @@ func (w *walker) evidence(ctx context.Context, pos Position) (string, error) {
 }
 
 // shows reports whether an object behind pos in its epoch can only be there because
-// pos was taken before.
+// pos was taken before. A claimant puts its SEAL into the first free slot. DATA, and the
+// SEAL of the epoch's owner, may be durable before slots that were in flight with it.
 func (o *object) shows(pos Position) bool {
-	switch o.typ {
-	case typeSeal:
-		return true
-	case typeData:
+	switch {
+	case o.typ == typeData, o.yields():
 		return o.open > 0 && o.pos.Slot-uint64(o.open-1) > pos.Slot
 	}
-	return false
+	return o.typ == typeSeal
 }

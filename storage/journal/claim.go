@@ -3,7 +3,6 @@ package journal
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -157,10 +156,10 @@ func (s store) claimMissing(ctx context.Context, epoch uint64, shown string) err
 	return s.replaceClaim(ctx, epoch)
 }
 
-// claim claims the next epoch (rule 1). The nonce is fresh for every attempt and
-// nothing is ever resumed: a process that restarts cannot know which of its former
-// writes are still under way.
-func (s store) claim(ctx context.Context, o Options) (Claim, error) {
+// claim claims the next epoch (rule 1), which must be the given one if that is not 0. The
+// nonce is fresh for every attempt and nothing is ever resumed: a process that restarts
+// cannot know which of its former writes are still under way.
+func (s store) claim(ctx context.Context, o Options, epoch uint64, nonce [16]byte) (Claim, error) {
 	newest, err := s.highestEpoch(ctx)
 	if err != nil {
 		return Claim{}, err
@@ -170,11 +169,10 @@ func (s store) claim(ctx context.Context, o Options) (Claim, error) {
 			return c, nil
 		}
 	}
-	if o.Epoch != 0 && newest >= o.Epoch {
-		return Claim{}, fmt.Errorf("claim epoch %d: %w: %d is claimed", o.Epoch, ErrFenced, newest)
+	if epoch != 0 && newest >= epoch {
+		return Claim{}, fmt.Errorf("claim epoch %d: %w: %d is claimed", epoch, ErrFenced, newest)
 	}
-	c := Claim{Epoch: newest + 1, Node: o.Node, Info: o.Info}
-	rand.Read(c.Nonce[:])
+	c := Claim{Epoch: newest + 1, Nonce: nonce, Node: o.Node, Info: o.Info}
 	key, raw := claimKey(s.shard, c.Epoch), c.encode(s.shard)
 
 	err = s.create(ctx, key, raw)

@@ -19,6 +19,10 @@
 // closings, tombstones and the slots behind a hole, a walk distinguishes what is
 // missing from what never existed (absence.go). If something is missing, no node leads.
 //
+// A candidate reads the log along before it claims (candidate.go). So an owner can hand
+// over: it expects the claim of the candidate, goes on under it, and ends its epoch with a
+// SEAL of its own (handover.go).
+//
 // Safety depends on three things only: of several Creates of one name exactly one
 // succeeds; a Create that has returned nil has no attempt under way; Get and List see
 // every Create that returned before they began. No clock, lease or heartbeat is needed.
@@ -28,8 +32,8 @@
 // How an entry is written: Write takes the next slot and starts its Create (write.go),
 // which is repeated with the same bytes until the outcome is known (store.go). The
 // slots become durable in any order, and acknowledge passes them to State.Apply in slot
-// order (write.go). That call is the acknowledgement. How it is read: Open claims
-// (claim.go), loads the checkpoint, walks and seals (recover.go, walk.go), and calls
-// the same State.Apply. Checkpoint (checkpoint.go) and Truncate (truncate.go) keep the
+// order (write.go). That call is the acknowledgement. How it is read: Open makes a
+// candidate (candidate.go) that claims (claim.go), loads the checkpoint, walks and seals
+// (recover.go, walk.go), and calls the same State.Apply. Checkpoint (checkpoint.go) and Truncate (truncate.go) keep the
 // walk short; way.go has what a header and a checkpoint know of the log before them.
 package journal

@@ -52,6 +52,10 @@ var (
 	// ErrClosed: the journal was closed.
 	ErrClosed = errors.New("journal closed")
 
+	// ErrYielded: the owner has ended its epoch, for a successor. What it wrote is
+	// acknowledged.
+	ErrYielded = errors.New("epoch yielded")
+
 	// ErrCorrupt: an object's content does not match its name. The error names the key.
 	ErrCorrupt = errors.New("corrupt object")
 
@@ -201,17 +205,20 @@ type Journal struct {
 
 	tokens       chan struct{}     // holds one token per slot in flight, Depth at most
 	durableSlots chan *pendingSlot // durable slots, in the order in which they became durable
-	closing      chan struct{}     // closed by the first Close
+	closing      chan struct{}     // closed by the first Close or Yield
 	done         chan struct{}     // closed by stop
 
-	mu     sync.Mutex
-	closed bool           // guarded by mu; no slot is written once it is set
-	err    error          // guarded by mu; the first cause of done
-	next   uint64         // guarded by mu; the slot that the next Write takes
-	queue  []*pendingSlot // guarded by mu; written and not yet applied, in slot order
-	counts slotCounts     // guarded by mu; which positions are acknowledged
+	mu       sync.Mutex
+	closed   bool           // guarded by mu; no slot is written once it is set
+	yielding bool           // guarded by mu; closed was set by Yield
+	expected [16]byte       // guarded by mu; the nonce of the claim that is expected; zero: none
+	err      error          // guarded by mu; the first cause of done
+	next     uint64         // guarded by mu; the slot that the next Write takes
+	queue    []*pendingSlot // guarded by mu; written and not yet applied, in slot order
+	counts   slotCounts     // guarded by mu; which positions are acknowledged
+	begun    []uint64       // the epochs before this one whose headers were read
 
-	upkeep      chan struct{} // holds a token while a Checkpoint or Truncate is under way
+	upkeep      chan struct{} // holds a token while a Checkpoint or Truncate is under way, or a claim is expected
 	way         way           // guarded by upkeep; what the next checkpoint records of the log before it
 	older       []Position    // guarded by upkeep; checkpoints that may be in the bucket, known durable or not
 	mayReappear []Position    // guarded by upkeep; own checkpoints that may appear again after their deletion
@@ -242,48 +249,26 @@ func Open(ctx context.Context, o Options, s State) (*Journal, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
-	j, err := takeOver(ctx, o, s)
+	c := newCandidate(o, s)
+	if err := c.Claim(ctx, o.Epoch, [16]byte{}); err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	j, err := c.Take(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("open journal of shard %d: %w", o.Shard, err)
+		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	return j, nil
 }
 
-// takeOver is long because its order is the proof: claim, walk and seal, list again,
-// write the header; only then is this node the owner.
-func takeOver(ctx context.Context, o Options, s State) (*Journal, error) {
-	st := newStore(o)
-
-	// A crash from here on leaves a claim without an owner: the next claimant must seal
-	// one more epoch at slot 0.
-	claim, err := st.claim(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-
-	// A crash in the walk leaves some epochs sealed. Their owners lost nothing but what
-	// the claim had already taken from them.
-	w := newWalker(st, s, o.Window)
-	recover := w.recover
-	if w.lost = o.Lost; o.Lost != nil {
-		recover = w.salvage
-	}
-	if err := recover(ctx, claim); err != nil {
-		return nil, err
-	}
-	if o.Verify != nil {
-		if err := o.Verify(ctx, w.recovered()); err != nil {
-			return nil, err
-		}
-	}
-
+// newJournal makes the Journal of the claim of w, which holds the whole log before it.
+func newJournal(o Options, w *walker) *Journal {
 	j := &Journal{
-		store:        st,
-		state:        s,
-		claim:        claim,
+		store:        w.store,
+		state:        w.state,
+		claim:        w.mine,
 		level:        o.Level,
 		tokens:       make(chan struct{}, o.Depth),
-		durableSlots: make(chan *pendingSlot, o.Depth),
+		durableSlots: make(chan *pendingSlot, o.Depth+1),
 		closing:      make(chan struct{}),
 		done:         make(chan struct{}),
 		next:         1,
@@ -292,20 +277,10 @@ func takeOver(ctx context.Context, o Options, s State) (*Journal, error) {
 		way:          w.way,
 		older:        w.listed,
 		saved:        w.start,
+		begun:        w.begunEpochs,
 	}
 	j.ctx, j.cancel = context.WithCancel(context.Background())
-
-	// Until the header is durable a slower, higher claimant may still seal this epoch
-	// at slot 0. Anything written behind that SEAL would be lost, so the Journal is not
-	// returned before.
-	if err := j.writeHeader(ctx); err != nil {
-		j.cancel()
-		return nil, err
-	}
-	j.store.retryAll = true
-	j.wg.Go(j.acknowledge)
-	o.Log.Info("journal owned", "shard", o.Shard, "epoch", claim.Epoch, "entries", w.entries, "checkpoint", w.start)
-	return j, nil
+	return j
 }
 
 // writeHeader makes the header of this epoch durable.
@@ -338,7 +313,7 @@ func (j *Journal) InFlight() int {
 func (j *Journal) Done() <-chan struct{} { return j.done }
 
 // Err returns nil while the journal runs, and then the first reason why it stopped:
-// ErrFenced, ErrForeign, ErrCorrupt, the error of State.Apply, or ErrClosed.
+// ErrFenced, ErrForeign, ErrCorrupt, the error of State.Apply, ErrYielded, or ErrClosed.
 func (j *Journal) Err() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -355,14 +330,32 @@ func (j *Journal) Confirm(ctx context.Context) error {
 	if err := j.Err(); err != nil {
 		return err
 	}
-	rival, found, err := j.store.higherClaim(ctx, j.claim.Epoch+1)
+	j.mu.Lock()
+	expected := j.expected
+	j.mu.Unlock()
+	if expected != [16]byte{} {
+		c, err := readClaim(ctx, j.store.bucket, j.store.shard, j.claim.Epoch+1)
+		if err == nil && c.Nonce == expected {
+			return j.confirmExpected(ctx)
+		}
+	}
+	return j.confirmAbove(ctx, j.claim.Epoch+1)
+}
+
+// confirmAbove is Confirm of which the given epoch is the first to fence.
+func (j *Journal) confirmAbove(ctx context.Context, epoch uint64) error {
+	rival, found, err := j.store.higherClaim(ctx, epoch)
 	if err != nil {
 		return fmt.Errorf("confirm epoch %d: %w", j.claim.Epoch, err)
 	}
 	if !found {
 		return nil
 	}
-	err = fmt.Errorf("%w: epoch %d is claimed by %s", ErrFenced, j.claim.Epoch+1, rival)
+	return j.fenced(fmt.Errorf("%w: epoch %d is claimed by %s", ErrFenced, epoch, rival))
+}
+
+// fenced stops the journal with err, and returns it.
+func (j *Journal) fenced(err error) error {
 	j.stop(err)
 	return err
 }
@@ -380,7 +373,7 @@ func (j *Journal) stop(err error) {
 		j.cancel()
 	}
 	j.mu.Unlock()
-	if first && !errors.Is(err, ErrClosed) {
+	if first && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrYielded) {
 		j.store.log.Error("journal stopped", "shard", j.store.shard, "epoch", j.claim.Epoch, "err", err)
 	}
 }
@@ -389,8 +382,8 @@ func (j *Journal) stop(err error) {
 // slots in flight to be applied, and gives up the rest: those are neither acknowledged
 // nor known to be lost; the next owner finds out. After Close has returned, Apply is
 // not called any more, and Checkpoint and Truncate have been given up. Close returns
-// nil if the journal ran until now and has applied everything that was written, else
-// the reason why not.
+// nil if the journal ran until now, or has yielded, and has applied everything that was
+// written, else the reason why not.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	if !j.closed {
@@ -404,12 +397,13 @@ func (j *Journal) Close() error {
 	j.writeClosing()
 	j.stop(ErrClosed)
 	j.wg.Wait()
+	j.endExpectation()
 	j.upkeep <- struct{}{}
 	<-j.upkeep
 
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(j.queue) > 0 || !errors.Is(j.err, ErrClosed) {
+	if len(j.queue) > 0 || !errors.Is(j.err, ErrClosed) && !errors.Is(j.err, ErrYielded) {
 		return fmt.Errorf("close journal with %d slots not acknowledged: %w", len(j.queue), j.err)
 	}
 	return nil

@@ -26,5 +26,10 @@ func noTombstone(mutations) bool       { return false }
 func startUnread(mutations) bool       { return false }
 func lossUnread(mutations) bool        { return false }
 func tombstoneUnread(mutations) bool   { return false }
+func sealTrusted(mutations) bool       { return false }
+func headerAsked(mutations) bool       { return false }
+func flyingUnread(mutations) bool      { return false }
+func yieldUnacked(mutations) bool      { return false }
+func resumeUnacked(mutations) bool     { return false }
 func removeBeyond(mutations) bool      { return false }
 func removeNoTombstone(mutations) bool { return false }

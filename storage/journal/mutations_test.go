@@ -42,6 +42,8 @@ func TestMutations(t *testing.T) {
 		{"NoTombstone", mutations{NoTombstone: true}, caller{}},
 		{"StartUnread", mutations{StartUnread: true}, caller{}},
 		{"TombstoneUnread", mutations{TombstoneUnread: true}, caller{}},
+		{"YieldUnacked", mutations{YieldUnacked: true}, caller{}},
+		{"ResumeUnacked", mutations{ResumeUnacked: true}, caller{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			const most = 3000
@@ -85,4 +87,23 @@ func TestMissingUnread(t *testing.T) {
 			t.Errorf("%d objects are missed by nobody", lost)
 		}
 	})
+}
+
+// TestHandOverMutations breaks the rules of a hand-over, in the schedules in which they
+// matter.
+func TestHandOverMutations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		if c, s, s1, _ := leftover(t, mutations{SealTrusted: true}); slices.Equal(s.got, s1.got) {
+			t.Errorf("SealTrusted: the candidate is at %v, and has applied %v", c.Position(), s.got)
+		}
+	})
+	if !stale(t, mutations{HeaderAsked: true}) {
+		t.Error("HeaderAsked: not noticed")
+	}
+	if !stale(t, mutations{FlyingUnread: true}) {
+		t.Error("FlyingUnread: not noticed")
+	}
+	if !yieldLoses(t, mutations{YieldUnacked: true}) {
+		t.Error("YieldUnacked: not noticed")
+	}
 }

@@ -27,6 +27,12 @@ type mutations struct {
 	StartUnread       bool // a replay does not check whether its start is still there
 	LossUnread        bool // an owner takes what is missing for what never existed
 	TombstoneUnread   bool // a replay does not look for tombstones
+	SealTrusted       bool // a candidate trusts every SEAL
+
+	HeaderAsked   bool // under the claim that it expects it looks for the header of that, not for SEALs of its own epoch
+	FlyingUnread  bool // it does not look for SEALs in the place of slots in flight
+	YieldUnacked  bool // an owner that yields takes slots in flight for acknowledged
+	ResumeUnacked bool // an owner that resumes takes the slots for acknowledged that it has sent
 }
 
 func ackOutOfOrder(m mutations) bool     { return m.AckOutOfOrder }
@@ -48,5 +54,10 @@ func noTombstone(m mutations) bool       { return m.NoTombstone }
 func startUnread(m mutations) bool       { return m.StartUnread }
 func lossUnread(m mutations) bool        { return m.LossUnread }
 func tombstoneUnread(m mutations) bool   { return m.TombstoneUnread }
+func sealTrusted(m mutations) bool       { return m.SealTrusted }
+func headerAsked(m mutations) bool       { return m.HeaderAsked }
+func flyingUnread(m mutations) bool      { return m.FlyingUnread }
+func yieldUnacked(m mutations) bool      { return m.YieldUnacked }
+func resumeUnacked(m mutations) bool     { return m.ResumeUnacked }
 func removeBeyond(m mutations) bool      { return m.RemoveBeyond }
 func removeNoTombstone(m mutations) bool { return m.RemoveNoTombstone }

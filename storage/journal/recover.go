@@ -21,28 +21,23 @@ type maybeStale struct{ error }
 
 func (a maybeStale) Unwrap() error { return a.error }
 
-// recover brings the state to the end of the log and shuts every epoch before
-// the claim (rule 2).
-func (w *walker) recover(ctx context.Context, c Claim) error {
-	w.mine = c
-	return w.walkToEnd(ctx, w.sealAll)
+// listFirst is the List of checkpoints that follows a claim (rule 2).
+func (w *walker) listFirst(ctx context.Context) (newest Position, err error) {
+	if newest, err = w.newest(ctx, w.start); err != nil {
+		return Position{}, err
+	}
+	return w.checkTombstones(ctx, newest)
 }
 
-// walkToEnd walks from the newest checkpoint, and then lists the checkpoints again. If
-// there is one beyond its start, it discards everything and starts over from that
+// walkToEnd walks from newest, the newest checkpoint of a List, and then lists the
+// checkpoints again. If there is one beyond its start, or beyond what a candidate had
+// read before its claim, it discards everything and starts over from that
 // (rules 2 and 9): slots before it may have been deleted during the walk, so the walk
 // may have taken a hole or a SEAL, its own included, for the end of an epoch that
 // continued. A recovery ends only when a List shows nothing new: its claim keeps the
 // checkpoints in place that the List has to show. A Replay has no claim. It ends if its
 // start is still valid, and else lists until there is another checkpoint.
-func (w *walker) walkToEnd(ctx context.Context, walk func(context.Context) error) error {
-	newest, err := w.newest(ctx, w.start)
-	if err == nil && w.mine.Epoch != 0 {
-		newest, err = w.checkTombstones(ctx, newest)
-	}
-	if err != nil {
-		return err
-	}
+func (w *walker) walkToEnd(ctx context.Context, newest Position, walk func(context.Context) error) error {
 	for wait := firstWait; ; wait = min(2*wait, lastWait) {
 		err := w.load(ctx, newest)
 		if err == nil {
@@ -64,9 +59,9 @@ func (w *walker) walkToEnd(ctx context.Context, walk func(context.Context) error
 		if listErr != nil {
 			return listErr
 		}
-		switch newer := newest.Before(now); {
+		switch newer := newest.Before(now) && w.passed.Before(now); {
 		case !newer && err == nil:
-			return nil
+			return w.load(ctx, now)
 		case !newer && stale, stale && differIsCorrupt(w.store.mutations):
 			return err
 		}
@@ -165,11 +160,14 @@ func (w *walker) checkpointBeyond(ctx context.Context, epoch uint64, key string)
 	return Missing(claim, "there is a checkpoint "+key)
 }
 
-// load starts the walk at a checkpoint, unless it has already done so. If the newest
+// load starts the walk at a checkpoint, unless it has already passed it. If the newest
 // checkpoint is damaged, it fails: an older one may still be there, but the slots
 // between them are not.
 func (w *walker) load(ctx context.Context, pos Position) error {
-	if !w.start.Before(pos) {
+	if !w.passed.Before(pos) {
+		if w.start.Before(pos) {
+			w.start = pos
+		}
 		return nil
 	}
 	key := checkpointKey(w.store.shard, pos)
@@ -188,7 +186,7 @@ func (w *walker) load(ctx context.Context, pos Position) error {
 		return fmt.Errorf("restore checkpoint %v: %w", pos, err)
 	}
 	w.way, w.pos, w.nonce = p.way, pos, p.nonce
-	w.start = pos
+	w.start, w.passed = pos, pos
 	return nil
 }
 

@@ -29,10 +29,9 @@ func (s store) replaceClaim(ctx context.Context, epoch uint64) error {
 	return err
 }
 
-// salvage is recover for a journal of which something is missing or damaged. It starts
+// salvage is walkToEnd for a journal of which something is missing or damaged. It starts
 // at the newest checkpoint that can be read, and applies what is there.
-func (w *walker) salvage(ctx context.Context, c Claim) error {
-	w.mine = c
+func (w *walker) salvage(ctx context.Context) error {
 	newest, err := w.newest(ctx, Position{})
 	if err != nil {
 		return err

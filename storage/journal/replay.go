@@ -20,7 +20,10 @@ func Replay(ctx context.Context, o Options, s State) (end Position, err error) {
 	w := newWalker(newStore(o), s, o.Window)
 	newest, err := w.store.highestEpoch(ctx)
 	if err == nil && newest > 0 {
-		err = w.walkToEnd(ctx, func(ctx context.Context) error { return w.replay(ctx, newest) })
+		var first Position
+		if first, err = w.newest(ctx, w.start); err == nil {
+			err = w.walkToEnd(ctx, first, func(ctx context.Context) error { return w.replay(ctx, newest) })
+		}
 	}
 	if err != nil {
 		return w.pos, fmt.Errorf("replay journal of shard %d: %w", o.Shard, err)

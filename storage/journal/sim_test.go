@@ -59,7 +59,8 @@ func TestRandomSchedules(t *testing.T) {
 	}
 	t.Logf("%d runs: %+v", runs, sum)
 	if sum.Acked == 0 || runs >= 100 && (sum.Fenced == 0 || sum.Abandoned == 0 || sum.Takeovers == 0 ||
-		sum.Checkpoints == 0 || sum.Truncates == 0 || sum.Removed == 0 || sum.Kept == 0 || sum.Restored == 0 || sum.StartedOver == 0) {
+		sum.Checkpoints == 0 || sum.Truncates == 0 || sum.Removed == 0 || sum.Kept == 0 || sum.Restored == 0 || sum.StartedOver == 0 ||
+		sum.Followed == 0 || sum.Yielded == 0 || sum.HandedOver == 0 || sum.Resumed == 0) {
 		t.Errorf("the schedules do not reach everything: %+v", sum)
 	}
 }
@@ -80,6 +81,7 @@ func TestSeedDeterminesRun(t *testing.T) {
 type tally struct {
 	Opened, Takeovers, Fenced, Abandoned, Crashed, Written, Acked, Replays, Final int
 	Checkpoints, Truncates, Removed, Kept, Restored, StartedOver                  int
+	Followed, Yielded, HandedOver, Resumed                                        int
 }
 
 func (t *tally) add(o tally) {
@@ -98,6 +100,10 @@ func (t *tally) add(o tally) {
 	t.Kept += o.Kept
 	t.Restored += o.Restored
 	t.StartedOver += o.StartedOver
+	t.Followed += o.Followed
+	t.Yielded += o.Yielded
+	t.HandedOver += o.HandedOver
+	t.Resumed += o.Resumed
 }
 
 // world is one run.
@@ -113,6 +119,7 @@ type world struct {
 	late      []straggler // guarded by mu; what may still land
 	histories []*history  // guarded by mu; one per process that ever lived
 	saves     []save      // guarded by mu; what checkpoints hold: the bodies are numbers of these
+	waiting   []*offer    // guarded by mu; candidates that a hand-over may choose
 	faults    []string    // guarded by mu; what must not be
 	tally     tally       // guarded by mu
 }
@@ -160,32 +167,50 @@ func (w *world) live(ctx context.Context, id, name string, span time.Duration) {
 	life, kill := context.WithCancel(context.Background())
 	defer kill()
 	if rng.IntN(2) == 0 {
-		defer time.AfterFunc(span-lag, func() { h.kill(); kill() }).Stop()
+		defer time.AfterFunc(span-lag, func() { w.kill(id); kill() }).Stop()
 	}
-	j, err := Open(ctx, w.options(&line{w, id, life}, name, rng), h)
-	w.judge(id, err)
-	if err != nil {
-		return
+	o := w.options(&line{w, id, life}, name, rng)
+	j, err := w.begin(ctx, o, id, h, rng)
+	for w.judge(id, err); err == nil; w.judge(id, err) {
+		h.opened(j)
+		w.lead(ctx, cancel, id, j, h, rng)
+		if j, h, err = w.resume(ctx, o, id, j, h, rng); j == nil {
+			w.judge(id, err)
+			return
+		}
 	}
-	h.opened(j)
+}
+
+// lead is the time in which a process holds a journal.
+func (w *world) lead(ctx context.Context, cancel context.CancelFunc, id string, j *Journal, h *history, rng *rand.Rand) {
 	var others sync.WaitGroup
 	others.Go(func() {
-		<-ctx.Done()
+		select {
+		case <-ctx.Done():
+		case <-h.ended:
+		}
 		sleep(context.Background(), lag)
 		w.judge(id, j.Close())
 	})
 	others.Go(func() { w.keep(ctx, id, j, h) })
-	w.work(ctx, id, j, h, rng)
-	if rng.IntN(2) == 0 {
+	switch yielded := w.work(ctx, id, j, h, rng); {
+	case yielded || rng.IntN(3) == 0:
+		close(h.ended)
+	case rng.IntN(2) == 0:
 		cancel() // a node that knows that it is fenced; others linger
 	}
 	others.Wait()
 }
 
-// work writes until the journal takes no more.
-func (w *world) work(ctx context.Context, id string, j *Journal, h *history, rng *rand.Rand) {
+// work writes until the journal takes no more. It reports whether the journal has yielded.
+func (w *world) work(ctx context.Context, id string, j *Journal, h *history, rng *rand.Rand) bool {
 	pause := time.Millisecond + upTo(rng, 2*time.Second)
-	for k := 0; sleep(ctx, upTo(rng, pause)); {
+	k := h.first
+	defer func() { h.first = k }()
+	for sleep(ctx, upTo(rng, pause)) {
+		if w.handOver(ctx, id, j, h, rng) {
+			return true
+		}
 		var entries []Entry
 		for range rng.IntN(4) {
 			entries = append(entries, Entry{Kind: uint16(k), Body: fmt.Appendf(nil, "%s.%d", id, k)})
@@ -199,21 +224,22 @@ func (w *world) work(ctx context.Context, id string, j *Journal, h *history, rng
 		pos, err := j.Write(entries)
 		if err != nil {
 			w.judge(id, err)
-			return
+			break
 		}
 		h.wrote(pos, flying)
 		w.count(func(t *tally) { t.Written += len(flying) })
 		if rng.IntN(10) == 0 {
-			w.judge(id, j.Confirm(ctx))
+			w.confirm(ctx, id, j)
 		}
 	}
+	return false
 }
 
 // process makes the state of a new process.
 func (w *world) process(id string) *history {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	h := &history{w: w, id: id}
+	h := &history{w: w, id: id, ended: make(chan struct{})}
 	w.histories = append(w.histories, h)
 	return h
 }
@@ -351,6 +377,7 @@ func (w *world) judge(id string, err error) {
 	case err == nil, errors.Is(err, ErrClosed), w.condemn(id, err):
 	case errors.Is(err, ErrFenced):
 		w.count(func(t *tally) { t.Fenced++ })
+	case errors.Is(err, ErrYielded): // counted by handOver
 	default:
 		w.count(func(t *tally) { t.Abandoned++ })
 	}
@@ -490,6 +517,10 @@ type history struct {
 	epoch     uint64    // guarded by w.mu; 0: not an owner
 	recovered int       // guarded by w.mu; entries when it became owner
 
+	ended chan struct{} // closed when its process wants to be a candidate again
+	first int           // number of the first entry that its process has not written
+	offer *offer        // the candidate to which it is about to hand over
+
 	kept    []Position // guarded by w.mu; slots to which the state refers
 	dropped []Position // guarded by w.mu; to which it did, before an entry that was applied here
 }
@@ -529,11 +560,14 @@ func (h *history) Apply(pos Position, entries []Entry) error {
 	return nil
 }
 
-func (h *history) kill() {
-	h.w.mu.Lock()
-	defer h.w.mu.Unlock()
-	h.dead = true
-	h.w.tally.Crashed++
+// kill ends a process: what it learns from now on never happened.
+func (w *world) kill(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, h := range w.histories {
+		h.dead = h.dead || h.id == id
+	}
+	w.tally.Crashed++
 }
 
 func (h *history) opened(j *Journal) {

@@ -81,9 +81,9 @@ type object struct {
 	typ     objectType
 	shard   uint32
 	pos     Position // what the key says; the slot of a claim is 0
-	author  uint64   // the epoch of the writer; above pos.Epoch in a SEAL, and possibly in a tombstone
+	author  uint64   // the epoch of the writer; may be above pos.Epoch in a SEAL and a tombstone
 	nonce   [16]byte // of the author's claim
-	open    uint8    // DATA: 1 + the number of slots before it that were not acknowledged when it was written; 0: not recorded
+	open    uint8    // DATA, or a SEAL by the owner of its epoch: 1 + the number of slots before it that were not acknowledged when it was written; 0: not recorded
 	entries []Entry
 }
 
@@ -239,7 +239,7 @@ func decode(p []byte) (object, error) {
 		nonce:  [16]byte(p[offNonce:offCount]),
 		open:   p[offOpen],
 	}
-	if p[offFlags] != 0 || o.open != 0 && o.typ != typeData || o.typ < typeClaim || o.typ > typeAsk {
+	if p[offFlags] != 0 || o.open != 0 && o.typ != typeData && !o.yields() || o.typ < typeClaim || o.typ > typeAsk {
 		return object{}, fmt.Errorf("%w: %v with flags %#x", ErrFormat, o.typ, p[offFlags:offFlags+2])
 	}
 	if len(p) > MaxSlot && o.typ != typeCheckpoint {
@@ -280,6 +280,9 @@ func decodeEntries(p []byte, count uint32) ([]Entry, error) {
 	return entries, nil
 }
 
+// isSeal reports whether an object that may be damaged says that it is a SEAL.
+func isSeal(p []byte) bool { return len(p) > offType && objectType(p[offType]) == typeSeal }
+
 // check checks what must hold for an object at any position.
 func (o *object) check() error {
 	ok := o.pos.Epoch > 0 && o.author == o.pos.Epoch
@@ -295,7 +298,7 @@ func (o *object) check() error {
 	case typeAsk:
 		ok = ok && o.pos.Slot > 0
 	case typeSeal:
-		ok = o.pos.Epoch > 0 && o.author > o.pos.Epoch && len(o.entries) == 0
+		ok = o.pos.Epoch > 0 && len(o.entries) == 0 && (o.author > o.pos.Epoch || o.yields() && o.pos.Slot > 0 && o.open > 0 && uint64(o.open) <= o.pos.Slot)
 	case typeTombstone:
 		ok = o.pos.Epoch > 0 && o.author >= o.pos.Epoch && len(o.entries) == 0
 	}
@@ -304,6 +307,9 @@ func (o *object) check() error {
 	}
 	return nil
 }
+
+// yields reports whether o is a SEAL by the owner of its own epoch.
+func (o *object) yields() bool { return o.typ == typeSeal && o.author == o.pos.Epoch }
 
 // dataObject is the DATA of a slot.
 func dataObject(shard uint32, c Claim, slot uint64, entries []Entry) object {
@@ -317,6 +323,13 @@ func dataObject(shard uint32, c Claim, slot uint64, entries []Entry) object {
 // earlier epoch.
 func sealObject(shard uint32, c Claim, pos Position) object {
 	return object{typ: typeSeal, shard: shard, pos: pos, author: c.Epoch, nonce: c.Nonce}
+}
+
+// yieldObject is the SEAL that the owner with claim c puts at the end of its epoch.
+func yieldObject(shard uint32, c Claim, slot uint64, open uint8) object {
+	o := sealObject(shard, c, Position{c.Epoch, slot})
+	o.open = open
+	return o
 }
 
 // tombstoneObject is the tombstone that the owner with claim c puts at pos.

@@ -27,6 +27,7 @@ func testClaim(epoch uint64) Claim {
 // samples are one object of each type, for round trips, goldens and the fuzzer.
 func samples() map[string][]byte {
 	seal := sealObject(7, testClaim(5), Position{3, 9})
+	yield := yieldObject(7, testClaim(5), 10, 3)
 	tombstone := tombstoneObject(7, testClaim(5), Position{3, 8})
 	data := dataObject(7, testClaim(5), 2, []Entry{{Kind: 1, Body: []byte("one")}, {Kind: 65535}, {Kind: 0, Body: make([]byte, 300)}})
 	empty := dataObject(7, testClaim(5), 3, nil)
@@ -45,6 +46,7 @@ func samples() map[string][]byte {
 		"closing":    closing.encode(),
 		"ask":        question.encode(),
 		"seal":       seal.encode(),
+		"yield":      yield.encode(),
 		"checkpoint": saved.encode(),
 		"tombstone":  tombstone.encode(),
 	}
@@ -154,7 +156,10 @@ func TestSlotRefused(t *testing.T) {
 		{"ClaimAtData", "claim", func(p []byte) { p[offSlot+7] = 1 }, ErrCorrupt},
 		{"CheckpointAtHeader", "checkpoint", func(p []byte) { clear(p[offSlot : offSlot+8]) }, ErrCorrupt},
 		{"CheckpointByOther", "checkpoint", func(p []byte) { p[offAuthor+7]++ }, ErrCorrupt},
-		{"SealByOwner", "seal", func(p []byte) { copy(p[offAuthor:], p[offEpoch:offEpoch+8]) }, ErrCorrupt},
+		{"SealByOwnerAtHeader", "yield", func(p []byte) { clear(p[offSlot : offSlot+8]) }, ErrCorrupt},
+		{"SealByOwnerOpen", "yield", func(p []byte) { p[offOpen] = 0 }, ErrCorrupt},
+		{"SealOpen", "seal", func(p []byte) { p[offOpen] = 1 }, ErrFormat},
+		{"SealByEarlier", "seal", func(p []byte) { clear(p[offAuthor : offAuthor+8]) }, ErrCorrupt},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := samples()[test.sample]

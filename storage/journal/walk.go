@@ -16,7 +16,8 @@ type walker struct {
 	window int
 	mine   Claim // of a recovery; zero in a Replay
 
-	way               // to pos; start is the checkpoint that this walk began at
+	way               // to pos; start is the checkpoint that this walk began at, or a newer one that it has passed
+	passed Position   // checkpoints up to here are not loaded; of a candidate where it stood when it claimed, else the same as start
 	pos    Position   // the next slot to apply: all before it are applied
 	nonce  [16]byte   // of the owner of the epoch under way
 	listed []Position // the checkpoints of the last List, oldest first
@@ -72,6 +73,8 @@ func (w *walker) apply(raw []byte) (sealed bool, err error) {
 		return false, fmt.Errorf("%w: %s holds slot %v of shard %d", ErrCorrupt, key, o.pos, o.shard)
 	}
 	switch {
+	case o.yields() && o.nonce != w.nonce:
+		return false, fmt.Errorf("%w: %s, a SEAL of the epoch's owner, and the header have different nonces", ErrCorrupt, key)
 	case o.typ == typeSeal:
 		return true, w.applySeal(o, key)
 	case o.typ == typeHeader:

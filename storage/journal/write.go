@@ -13,6 +13,7 @@ type pendingSlot struct {
 	entries []Entry
 	laid    *Laid // where the entries are laid out, or nil
 	open    uint8 // see object
+	seal    bool  // it is the SEAL by which the owner yields
 	durable bool  // only run touches it
 }
 
@@ -23,8 +24,8 @@ type pendingSlot struct {
 // whether they will be part of the log. entries and their bodies belong to the journal
 // until then.
 //
-// An error means that nothing was or will be stored: ErrTooLarge, ErrClosed, or the
-// reason why the journal has stopped (Err).
+// An error means that nothing was or will be stored: ErrTooLarge, ErrClosed, ErrYielded, or
+// the reason why the journal has stopped (Err).
 func (j *Journal) Write(entries []Entry) (Position, error) { return j.write(nil, entries) }
 
 // WriteInPlace is Write for entries whose bodies lie in s, which belongs to the journal
@@ -44,20 +45,18 @@ func (j *Journal) write(s *Laid, entries []Entry) (Position, error) {
 	select {
 	case j.tokens <- struct{}{}:
 	case <-j.closing:
-		return Position{}, ErrClosed
+		return Position{}, j.refusal()
 	case <-j.done:
 		return Position{}, j.Err()
 	}
 
 	j.mu.Lock()
-	defer j.mu.Unlock()
 	if j.closed {
+		j.mu.Unlock()
 		<-j.tokens
-		if j.err != nil {
-			return Position{}, j.err
-		}
-		return Position{}, ErrClosed
+		return Position{}, j.refusal()
 	}
+	defer j.mu.Unlock()
 	f := &pendingSlot{pos: Position{j.claim.Epoch, j.next}, entries: entries, laid: s}
 	if j.level >= 2 {
 		f.open = 1 + uint8(len(j.queue))
@@ -69,6 +68,19 @@ func (j *Journal) write(s *Laid, entries []Entry) (Position, error) {
 	j.queue = append(j.queue, f)
 	j.wg.Go(func() { j.writeSlot(f) })
 	return f.pos, nil
+}
+
+// refusal returns why a journal that is closed takes no entries.
+func (j *Journal) refusal() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	switch {
+	case j.err != nil:
+		return j.err
+	case j.yielding:
+		return ErrYielded
+	}
+	return ErrClosed
 }
 
 // writeSlot makes one slot durable. A slot that cannot become durable stops the journal
@@ -114,10 +126,21 @@ func (j *Journal) acknowledge() {
 		select {
 		case f := <-j.durableSlots:
 			f.durable = true
+			if f.seal && yieldUnacked(j.store.mutations) {
+				j.mu.Lock()
+				for _, flying := range j.queue {
+					flying.durable = true
+				}
+				j.mu.Unlock()
+			}
 		case <-j.done:
 			return
 		}
 		for f := j.nextDurable(); f != nil; f = j.nextDurable() {
+			if f.seal {
+				j.stop(ErrYielded)
+				return
+			}
 			<-j.tokens // it is no longer in flight: the next slot may start
 			if err := j.state.Apply(f.pos, f.entries); err != nil {
 				j.stop(fmt.Errorf("apply slot %v: %w", f.pos, err))
@@ -139,7 +162,7 @@ func (j *Journal) nextDurable() *pendingSlot {
 	for i, f := range j.queue {
 		if f.durable {
 			j.queue = append(j.queue[:i:i], j.queue[i+1:]...)
-			if !saveUnacked(j.store.mutations) {
+			if !saveUnacked(j.store.mutations) && !f.seal {
 				j.counts.add(len(f.entries))
 			}
 			return f

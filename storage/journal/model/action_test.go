@@ -17,6 +17,7 @@ const (
 	slotDeleted
 	saveDeleted
 	closingLands
+	ownSealLands
 	strangerClaims
 
 	// A claimant or a replay: claim, walk, seal, list again, header.
@@ -54,6 +55,9 @@ const (
 	drops
 	removes
 	closes
+	yields
+	hearsYield
+	confirms
 	stepsDown
 
 	// A standby, or a reader.
@@ -101,6 +105,7 @@ var texts = [verbs]string{
 	saveLands:      "a Create arrives: checkpoint %[2]v",
 	slotDeleted:    "a Delete arrives: slot %[2]v",
 	closingLands:   "a Create arrives: CLOSING %[2]v",
+	ownSealLands:   "a Create arrives late: the owner's own SEAL %[2]v",
 	saveDeleted:    "a Delete arrives: checkpoint %[2]v",
 	strangerClaims: "some other node claims epoch %[3]d, and dies",
 
@@ -137,6 +142,9 @@ var texts = [verbs]string{
 	drops:           "%[1]s sends DATA %[2]v, which drops the kept slot",
 	removes:         "%[1]s removes the kept slot %[2]v",
 	closes:          "%[1]s ends in good order, and sends CLOSING %[2]v",
+	yields:          "%[1]s yields: it sends its own SEAL %[2]v",
+	hearsYield:      "%[1]s hears that its own SEAL %[2]v is durable",
+	confirms:        "%[1]s goes on under a higher claim",
 	stepsDown:       "%[1]s steps down, and reads along from %[2]v",
 
 	follows:        "%[1]s reads along from %[2]v",
@@ -171,7 +179,7 @@ var texts = [verbs]string{
 // the state must be judged even where the reductions make it one that is known.
 func (v verb) decides() bool {
 	switch v {
-	case headerLands, saveLands, hearsSave, owns, hears, ends, tails, believesList, believesHeader, reloads,
+	case headerLands, saveLands, hearsSave, owns, hears, yields, ends, tails, believesList, believesHeader, reloads,
 		ownsEarly, assumes, answers, believesUnread:
 		return true
 	}

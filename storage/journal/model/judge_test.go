@@ -9,6 +9,7 @@ const (
 	lost          faults = 1 << iota // an entry was acknowledged, and a recovery does not find it
 	split                            // an owner acknowledged an entry that a later owner does not have
 	badRead                          // a reader has an entry that is not in the log
+	staleRead                        // an owner was told that it owned the shard after another had begun
 	incomplete                       // a replay lacks an entry that was acknowledged before it began
 	refused                          // the log has an entry although its writer was told that it had failed
 	gone                             // the state refers to a slot that was removed
@@ -31,6 +32,7 @@ func (f faults) String() string {
 		"LOST: something was acknowledged, and a recovery does not find it",
 		"SPLIT: an owner acknowledged what a later owner does not have",
 		"BAD READ: a reader has what is not in the log",
+		"STALE: an owner is told that it owns the shard, after another has begun",
 		"INCOMPLETE: a replay lacks what was acknowledged before it began",
 		"REFUSED: the log holds what its writer was told had failed",
 		"GONE: the state refers to a slot that was removed",

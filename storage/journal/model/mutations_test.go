@@ -21,6 +21,7 @@ var (
 	followed = world{epochs: 2, slots: 1, nodes: 1, depth: 1, saves: 1, follow: true}
 	replayed = world{epochs: 2, slots: 1, nodes: 1, depth: 1, saves: 1, replay: true}
 	level2   = world{epochs: 2, slots: 2, nodes: 2, depth: 2, level2: true}
+	yielding = world{epochs: 2, slots: 2, nodes: 2, depth: 2, saves: 1, yields: true}
 	keeping  = world{epochs: 2, slots: 2, nodes: 2, depth: 1, saves: 1, keeps: true}
 	keptRead = world{epochs: 1, slots: 2, nodes: 1, depth: 1, saves: 1, keeps: true, replay: true}
 	blind    = world{epochs: 1, slots: 1, nodes: 1, depth: 1, saves: 2, replay: true, slowList: true}
@@ -58,6 +59,12 @@ var allMutations = []mutation{
 
 	{"OpenUnacked", level2.breaking(mutations{openUnacked: true}), falseCorrupt},
 	{"CloseUnacked", level2.breaking(mutations{closeUnacked: true}), falseCorrupt},
+
+	{"YieldUnacked", yielding.breaking(mutations{yieldUnacked: true}), lost},
+	{"YieldShows", yielding.breaking(mutations{yieldShows: true}), falseCorrupt},
+	{"ConfirmBlind", yielding.breaking(mutations{confirmBlind: true}), staleRead},
+	{"HeaderAsked", yielding.breaking(mutations{headerAsked: true}), staleRead},
+	{"FlyingUnread", yielding.breaking(mutations{flyingUnread: true}), staleRead},
 
 	{"DeleteSeals", saved.breaking(mutations{deleteSeals: true}), lost},
 	{"DeleteEarly", saved.breaking(mutations{deleteEarly: true}), lost},

@@ -85,6 +85,9 @@ func (w *world) land(s *state, x *steps, p position) {
 	if e.alt>>slot&1 != 0 {
 		x.fork(s, otherLands, 0, p).state.epoch(p.epoch()).put(slot, other)
 	}
+	if slot > 0 && slot == int(e.own) {
+		x.fork(s, ownSealLands, 0, p).state.epoch(p.epoch()).putOwn()
+	}
 	if e.seals>>slot&1 != 0 {
 		x.fork(s, sealLands, 0, p).state.epoch(p.epoch()).put(slot, seal)
 	}

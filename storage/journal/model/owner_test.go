@@ -5,7 +5,7 @@ package model
 func (w *world) own(s *state, x *steps, i int) {
 	n := &s.nodes[i]
 	acked := n.at.slot() - 1
-	if int(n.sent) < w.slots && int(n.sent)-acked < w.depth {
+	if int(n.sent) < w.slots && int(n.sent)-acked < w.depth && n.look == 0 {
 		next := &x.fork(s, sends, i, at(int(n.epoch), int(n.sent)+1)).state
 		next.nodes[i].write(next)
 		w.noteOpen(next, i)
@@ -27,8 +27,11 @@ func (w *world) own(s *state, x *steps, i int) {
 	if w.keeps {
 		w.remove(s, x, i)
 	}
-	if w.level2 && (int(n.sent) == acked || w.closeUnacked) {
+	if w.level2 && n.look == 0 && (int(n.sent) == acked || w.closeUnacked) {
 		w.close(s, x, i)
+	}
+	if w.yields {
+		w.yield(s, x, i)
 	}
 	if w.mayFollow(s) {
 		p := n.at

@@ -33,11 +33,25 @@ func (s *state) end(e, last int) int {
 		return s.epoch(last).head.cut(e)
 	}
 	for slot, o := 0, s.epoch(e); slot < 7; slot++ {
-		if at(e, slot) >= s.newest && o.cell(slot) == seal {
+		if at(e, slot) >= s.newest && o.cell(slot) == seal && !s.early(e, slot) {
 			return slot
 		}
 	}
 	return 7
+}
+
+// early reports whether the SEAL in a slot is the owner's, and one of the slots before it
+// may still end the epoch.
+func (s *state) early(e, seal int) bool {
+	o := s.epoch(e)
+	if seal != int(o.own) || o.flags&ownSealed == 0 {
+		return false
+	}
+	slot := 0
+	if s.newest.epoch() == e {
+		slot = s.newest.slot()
+	}
+	return o.free(slot) != seal
 }
 
 // reduceEpoch drops what is, or may arrive, at the end and after it. It cannot
@@ -50,6 +64,10 @@ func (w *world) reduceEpoch(s *state, e, last, end int) {
 	o.drops &= 1<<end - 1
 	o.adopts &= 1<<end - 1
 	o.sent = uint8(min(int(o.sent), entries(end)))
+	if int(o.own) > end || int(o.own) == end && o.flags&ownSealed == 0 {
+		o.own, o.owned = 0, 0
+		o.flags &^= ownSealed
+	}
 	if o.flags&begun == 0 && (end == 0 || e < last) {
 		o.flags, o.head = 0, 0
 	}

@@ -67,11 +67,14 @@ type epoch struct {
 	gone   uint8  // the bucket knows of a deletion in slot gone-1; 0: of none
 	drops  uint8  // slots of DATA that drop the kept slot
 	adopts uint8  // that keep it again: only in a mutation
+	own    uint8  // the slot of the SEAL that the owner sent, 0: none
+	owned  uint8  // that SEAL: the slots up to here were acknowledged when it was sent
 }
 
 const (
-	headed = 1 << iota // a HEADER was sent
-	begun              // it was durable at some time, or a node acted as if it were
+	headed    = 1 << iota // a HEADER was sent
+	begun                 // it was durable at some time, or a node acted as if it were
+	ownSealed             // the SEAL in the slot own is the owner's
 )
 
 func (e *epoch) cell(slot int) content { return content(e.cells >> (2 * slot) & 3) }
@@ -118,7 +121,7 @@ type node struct {
 	start position // of the checkpoint that it works from, or its own
 	at    position // the next slot to take; of an owner, to acknowledge
 	view  view     // the epochs before at
-	look  uint8    // rechecking: the epoch whose header is asked for; sealing: the slot; of a reader at its end: 1 if that is damage
+	look  uint8    // rechecking: the epoch whose header is asked for; sealing: the slot; of a reader at its end: 1 if that is damage; of an owner: 1 if it has yielded, 2 if it knows that its SEAL is durable
 	have  content  // what was read ahead of the slot at, plus one; 0: nothing
 	ahead content  // the same of the slot behind it
 	sent  uint8    // of an owner: the last slot that it sent

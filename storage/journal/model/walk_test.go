@@ -230,14 +230,19 @@ func (w *world) end(s *state, i int) {
 }
 
 // witness reports whether there is a hole at p now, and an object after it shows that
-// there was none: a SEAL, or anything if it is that of the HEADER; at level 2 DATA that was
-// sent when the slot was acknowledged, a CLOSING, or that the bucket knows of a deletion.
+// there was none: a claimant's SEAL, or anything if it is that of the HEADER; the owner's
+// SEAL, or at level 2 DATA, that was sent when the slot was acknowledged; at level 2 a
+// CLOSING, or that the bucket knows of a deletion.
 func (w *world) witness(s *state, p position) bool {
 	e := s.epoch(p.epoch())
 	if e.cell(p.slot()) != absent {
 		return false
 	}
 	for slot := p.slot() + 1; slot <= w.slots+1; slot++ {
+		own := slot == int(e.own) && e.flags&ownSealed != 0 && !w.yieldShows
+		if own && int(e.owned) < p.slot() && p.slot() > 0 {
+			continue
+		}
 		if c := e.cell(slot); c == seal || c != absent && (p.slot() == 0 || e.open(slot) >= p.slot()) {
 			return true
 		}

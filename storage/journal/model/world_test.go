@@ -16,6 +16,7 @@ type world struct {
 	replay  bool // one more node replays the log, again and again
 	window  bool // a walk reads one slot ahead
 	level2  bool // owners write at format level 2, and the bucket knows for a while what it deleted: more shows that a slot is missing
+	yields  bool // owners go on under a higher claim, and yield with a SEAL of their own
 	keeps   bool // the first slot is kept until an entry drops it, and then removed
 
 	// Lists of checkpoints take time: one may miss a checkpoint that appears
@@ -36,7 +37,7 @@ func (w *world) String() string {
 	for _, o := range []struct {
 		on   bool
 		name string
-	}{{w.follow, "follow"}, {w.standby, "standby"}, {w.replay, "replay"}, {w.window, "window"}, {w.keeps, "kept"}, {w.level2, "level 2"}, {w.slowList, "slow Lists"}, {w.live, "liveness"}, {w.unreduced, "unreduced"}} {
+	}{{w.follow, "follow"}, {w.standby, "standby"}, {w.replay, "replay"}, {w.window, "window"}, {w.yields, "yield"}, {w.keeps, "kept"}, {w.level2, "level 2"}, {w.slowList, "slow Lists"}, {w.live, "liveness"}, {w.unreduced, "unreduced"}} {
 		if o.on {
 			s += ", " + o.name
 		}
@@ -73,6 +74,12 @@ type mutations struct {
 
 	openUnacked  bool // DATA says that all slots before it were acknowledged
 	closeUnacked bool // an owner leaves a CLOSING behind slots that are not acknowledged
+
+	yieldUnacked bool // an owner that yields takes slots in flight for acknowledged
+	yieldShows   bool // the SEAL of an owner is taken for what comes after all slots before it
+	confirmBlind bool // an owner that expects a claim does not look whether its holder is the owner
+	headerAsked  bool // it looks for that one's header
+	flyingUnread bool // it does not look for a SEAL in the place of slots in flight
 
 	deleteSeals  bool // SEALs below a checkpoint are deleted like DATA
 	deleteEarly  bool // DATA is deleted as soon as the checkpoint has been sent
@@ -126,7 +133,7 @@ func (m mutations) kept() bool {
 // so that the search continues with what happens where no node does.
 func (m mutations) alarms() bool {
 	return m.kept() || m.claimUnread || m.reuseSlot || m.differIsCorrupt || m.missingCorrupt || m.saveUnheaded ||
-		m.openUnacked || m.closeUnacked
+		m.openUnacked || m.closeUnacked || m.yieldShows
 }
 
 // shared reports whether two kinds of bytes may be written to one slot.
