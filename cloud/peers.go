@@ -72,7 +72,7 @@ func (n *Node) listenPeer() error {
 	}
 	n.askPeer(n.peers.listener.Addr(), identity)
 	server := peer.New(peer.Options{Listener: n.peers.listener, Identity: identity, Self: n.answer, Heard: n.heardOf, Forwarded: n.forwarded, Race: n.joinRaces, Log: n.o.Log,
-		Copy: n.copyFor, CreateTopic: n.createFor, NewProducerID: n.producerFor, AMQP: n.tunnelled,
+		Copy: n.copyFor, CreateTopic: n.createFor, NewProducerID: n.producerFor, Kafka: n.performFor, AMQP: n.tunnelled,
 		VerifyTransaction: n.verifyFor, EndTransaction: n.endFor,
 		Drop: func(ctx context.Context, shard uint32, topic weir.TopicID, at journal.Position) error {
 			return n.broker.DropTopic(ctx, shard, topic, at)

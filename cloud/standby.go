@@ -272,7 +272,7 @@ type owner struct{ n *Node }
 
 // calls returns the calls that the door makes.
 func (o owner) calls() *kafka.Owner {
-	return &kafka.Owner{CreateTopic: o.CreateTopic, NewProducerID: o.NewProducerID, Refresh: o.n.copies.Refresh}
+	return &kafka.Owner{CreateTopic: o.CreateTopic, NewProducerID: o.NewProducerID, Perform: o.Perform, Refresh: o.n.copies.Refresh}
 }
 
 // CreateTopic is for kafka.Owner.
@@ -291,6 +291,15 @@ func (o owner) NewProducerID(ctx context.Context, who auth.Who) (id int64, code 
 		return err
 	})
 	return id, code, err
+}
+
+// Perform is for kafka.Owner.
+func (o owner) Perform(ctx context.Context, who auth.Who, key, version int16, client string, body []byte) (answer []byte, err error) {
+	err = o.at(ctx, func(node, address string) error {
+		answer, err = o.n.peers.client.Kafka(ctx, node, address, peer.KafkaRequest{Behalf: peer.Behalf(who), Key: key, Version: version, Client: client, Body: body})
+		return err
+	})
+	return answer, err
 }
 
 // at asks the owner, after waiting for its turn.
@@ -317,6 +326,14 @@ func (n *Node) createFor(ctx context.Context, b peer.Behalf, name string) (state
 		return state.Topic{}, leaderNotAvailable
 	}
 	return n.kafka.CreateTopic(ctx, auth.Who(b), name)
+}
+
+// performFor performs a request for a client of another node.
+func (n *Node) performFor(ctx context.Context, q peer.KafkaRequest) ([]byte, error) {
+	if n.kafka == nil {
+		return nil, errors.New("the owner has no door for Kafka")
+	}
+	return n.kafka.Perform(ctx, auth.Who(q.Behalf), q.Key, q.Version, q.Client, q.Body)
 }
 
 // producerFor allocates a producer id for a client of a standby.

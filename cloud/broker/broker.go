@@ -132,8 +132,8 @@ func New(o Options) *Broker {
 	return b
 }
 
-// several reports whether the cluster has more than one shard.
-func (b *Broker) several() bool { return b.o.Shards > 1 }
+// Several reports whether the cluster has more than one shard.
+func (b *Broker) Several() bool { return b.o.Shards > 1 }
 
 // Self is this node.
 func (b *Broker) Self() Node { return b.o.Self }

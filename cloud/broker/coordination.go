@@ -104,7 +104,7 @@ func (b *Broker) lags(shards []*shard.Shard) ([]Lag, error) {
 				_, end, err = b.Bounds(o.Topic, o.Index)
 				switch {
 				case err == nil, errors.Is(err, ErrUnknownTopic): // the topic was just deleted
-				case b.several() && errors.Is(err, ErrNotOwner):
+				case b.Several() && errors.Is(err, ErrNotOwner):
 					end = -1
 				default:
 					failed = err

@@ -78,7 +78,7 @@ func (b *Broker) LastCopy() *Copy { return b.copied.Load() }
 // view is the copy in which this node finds the topics of the cluster, nil if it finds
 // them in the catalogue.
 func (b *Broker) view() *Copy {
-	if !b.several() {
+	if !b.Several() {
 		return nil
 	}
 	return b.Copy()

@@ -225,7 +225,7 @@ func (b *Broker) ConfiguredGroups() ([]string, error) {
 // own returns what clients have set for this node.
 func (b *Broker) own() map[string]string {
 	find := b.settings
-	if b.several() {
+	if b.Several() {
 		find = b.knownSettings // the node serves partitions without the catalogue
 	}
 	s, err := find()

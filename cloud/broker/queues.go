@@ -10,7 +10,7 @@ import (
 // Queues returns the work queues of the shard that has a vhost. Errors: *NotOwnerError,
 // ErrUnavailable, ErrSeveralShards. Whether the vhost exists is for the Engine to say.
 func (b *Broker) Queues(vhost string) (*queue.Engine, error) {
-	if b.several() {
+	if b.Several() {
 		return nil, fmt.Errorf("work queues: %w", ErrSeveralShards)
 	}
 	s, err := b.at(weir.SliceOfVhost(vhost))
@@ -23,7 +23,7 @@ func (b *Broker) Queues(vhost string) (*queue.Engine, error) {
 // AllQueues returns the work queues of the shards that this node serves. Other nodes may
 // serve more vhosts. In a cluster of several shards there are none.
 func (b *Broker) AllQueues() ([]*queue.Engine, error) {
-	if b.several() {
+	if b.Several() {
 		return nil, nil
 	}
 	var all []*queue.Engine

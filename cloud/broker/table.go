@@ -3,6 +3,7 @@ package broker
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/weirmq/weir/cloud/shard"
@@ -24,6 +25,7 @@ type table struct {
 // served is a shard and its owner.
 type served struct {
 	owner Node         // zero: not known
+	epoch uint64       // of another node's ownership; 0: not known
 	own   *shard.Shard // nil: this node does not own it
 	doubt bool         // this node owns it, but cannot confirm that
 }
@@ -86,8 +88,11 @@ func (b *Broker) Lead(s *shard.Shard) {
 
 // Follow records that another node, owner, serves a shard; without a name, that the
 // owner is not known. clusterID is "" if it is not known.
-func (b *Broker) Follow(id uint32, owner Node, clusterID string) {
-	b.change(id, clusterID, func(served) served { return served{owner: owner} })
+func (b *Broker) Follow(id uint32, owner Node, clusterID string) { b.FollowAt(id, owner, 0, clusterID) }
+
+// FollowAt is Follow with the epoch in which the other node serves the shard.
+func (b *Broker) FollowAt(id uint32, owner Node, epoch uint64, clusterID string) {
+	b.change(id, clusterID, func(served) served { return served{owner: owner, epoch: epoch} })
 }
 
 // Doubt suspends reads and writes of a shard while this node cannot confirm that it
@@ -144,6 +149,8 @@ func (b *Broker) leaderOf(s served) (Leader, bool) {
 	l := Leader{Node: s.owner, Epoch: -1}
 	if s.own != nil {
 		l.Epoch = s.own.Log.Epoch()
+	} else if s.epoch > 0 && s.epoch <= math.MaxInt32 {
+		l.Epoch = int32(s.epoch)
 	} else if c := b.Copy(); c != nil && c.Owner == s.owner.Name {
 		l.Epoch = c.Epoch
 	}
@@ -201,7 +208,7 @@ func (b *Broker) owned() ([]*shard.Shard, error) {
 		}
 		all = append(all, s)
 	}
-	if all == nil && !b.several() {
+	if all == nil && !b.Several() {
 		return nil, &NotOwnerError{t.shards[catalogueShard].owner}
 	}
 	return all, nil

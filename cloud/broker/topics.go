@@ -142,7 +142,7 @@ func (b *Broker) DeleteTopic(ctx context.Context, id weir.TopicID) error {
 	if t.Name == weir.GapTopic {
 		return fmt.Errorf("%w: %s is Weir's own and cannot be deleted", ErrInvalidTopic, weir.GapTopic)
 	}
-	if b.several() {
+	if b.Several() {
 		return b.deleteEverywhere(ctx, c, id)
 	}
 	if err := c.Log.DeleteTopic(ctx, id); err != nil {

@@ -113,7 +113,7 @@ func (b *Broker) VerifyTransaction(ctx context.Context, p txn.Part) (number uint
 	switch {
 	case err != nil:
 		return 0, err
-	case !b.several():
+	case !b.Several():
 		return 0, fmt.Errorf("%w: the cluster has one shard", ErrNotOwner)
 	}
 	return txns.Verify(ctx, p)
@@ -125,7 +125,7 @@ func (b *Broker) EndTransaction(ctx context.Context, shard uint32, d txn.Decisio
 	switch {
 	case err != nil:
 		return err
-	case s.Parts == nil || !b.several():
+	case s.Parts == nil || !b.Several():
 		return fmt.Errorf("%w: shard %d has no part in transactions of others", ErrNotOwner, shard)
 	}
 	return s.Parts.End(ctx, d)

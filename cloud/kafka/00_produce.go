@@ -3,6 +3,7 @@ package kafka
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -11,6 +12,7 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Produce (key 0): appends one record batch to each partition named.
@@ -35,7 +37,7 @@ import (
 //   - v8: error messages; the records that are at fault (KIP-467), so that a client
 //     can send the others again
 //   - v9: flexible
-//   - v10: new leader in the response (KIP-951; not given, clients ask for metadata)
+//   - v10: the leader in the response, if it is another node (KIP-951)
 //   - v11: TRANSACTION_ABORTABLE; v12: a batch adds its partition to the transaction
 //     (transactions v2, KIP-890), CONCURRENT_TRANSACTIONS
 //   - v13: topic ids
@@ -130,7 +132,7 @@ func (c *conn) produce(r *request) (*reply, error) {
 	}
 	n := &reply{request: r, ready: make(chan struct{}), sent: make(chan struct{})}
 	r.countBytes(quota.Produce, r.size)
-	n.finish = func() (kmsg.Response, error) { return c.s.produced(&q, r.version, r.wait) }
+	n.finish = func() (kmsg.Response, error) { return r.produced(&q) }
 
 	var flying atomic.Int64
 	flying.Store(1) // for this loop, so that ready is closed once, at the end
@@ -223,9 +225,10 @@ func (p *producedPart) done(count *counters, base int64, err error) {
 }
 
 // produced returns the response to a request whose batches have all landed or failed.
-func (s *Server) produced(q *produceRequest, version int16, throttle int32) (kmsg.Response, error) {
+func (r *request) produced(q *produceRequest) (kmsg.Response, error) {
+	s, version := r.conn.s, r.version
 	resp := kmsg.NewPtrProduceResponse()
-	resp.Version, resp.ThrottleMillis = version, throttle
+	resp.Version, resp.ThrottleMillis = version, r.wait
 	for i := range q.topics {
 		t := &q.topics[i]
 		rt := kmsg.NewProduceResponseTopic()
@@ -241,6 +244,7 @@ func (s *Server) produced(q *produceRequest, version int16, throttle int32) (kms
 			if rp.ErrorCode = produceCode(p.err, version); p.err != nil {
 				rp.BaseOffset, rp.ErrorMessage = none, message(p.err)
 				rp.ErrorRecords = recordErrors(p.err)
+				r.direct(resp, &rp, topic.ID)
 			} else if unknown == nil {
 				s.appended(topic, &rp)
 			}
@@ -252,6 +256,23 @@ func (s *Server) produced(q *produceRequest, version int16, throttle int32) (kms
 		return nil, nil
 	}
 	return resp, nil
+}
+
+// direct names the leader of a partition if another node is.
+func (r *request) direct(resp *kmsg.ProduceResponse, rp *kmsg.ProduceResponseTopicPartition, topic weir.TopicID) {
+	if rp.ErrorCode != kerr.NotLeaderForPartition.Code {
+		return
+	}
+	n, epoch, ok := r.elsewhereIs(broker.ErrNotOwner, topic, rp.Partition)
+	if !ok {
+		return
+	}
+	rp.CurrentLeader.LeaderID, rp.CurrentLeader.LeaderEpoch = n.id, epoch
+	if !slices.ContainsFunc(resp.Brokers, func(b kmsg.ProduceResponseBroker) bool { return b.NodeID == n.id }) {
+		b := kmsg.NewProduceResponseBroker()
+		b.NodeID, b.Host, b.Port = n.id, n.host, n.port
+		resp.Brokers = append(resp.Brokers, b)
+	}
 }
 
 // recordErrors lists the records that an error names, if it names any.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -12,6 +13,7 @@ import (
 	"github.com/weirmq/weir/cloud/access"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/stopwatch"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Fetch (key 1): reads stored record batches.
@@ -37,13 +39,16 @@ import (
 //   - v4: record batches, isolation level; v5: log start offset
 //   - v7: sessions; v9: leader epoch of the client; v10: zstd may be sent
 //   - v11: preferred replica (none); v12: flexible, last fetched epoch (ignored)
-//   - v13: topic ids; v15: replica state; v16: new leader (not given); v17: directory id
+//   - v13: topic ids; v15: replica state; v17: directory id
+//   - v12, v16: the leader and its address, if it is another node (KIP-951)
 
 const (
 	sessionFetch = 7
 	zstdFetch    = 10
 	rackFetch    = 11
+	leaderFetch  = 12
 	idFetch      = 13
+	nodesFetch   = 16
 
 	readCommitted = 1
 	finalEpoch    = -1 // fetch session: none is wanted
@@ -61,6 +66,7 @@ type fetchResponse struct {
 	err       error
 	committed bool // read_committed: an empty list of aborted transactions is [], not null
 	topics    []fetchedTopic
+	nodes     []node          // leaders of partitions that this node does not lead
 	leases    []*broker.Lease // of the batches
 }
 
@@ -85,6 +91,10 @@ type fetchedPart struct {
 	stable     int64 // last stable offset
 	aborted    []broker.Aborted
 	batches    [][]byte
+
+	elsewhere bool // another node leads the partition: the next two
+	leader    int32
+	epoch     int32
 }
 
 func (s *Server) fetch(ctx context.Context, r *request, q *kmsg.FetchRequest) (*fetchResponse, error) {
@@ -161,12 +171,25 @@ func (f *fetching) all() *fetchResponse {
 			got.index, got.start, got.end, got.stable = want.Partition, none, none, none
 			if got.err = unknown; got.err == nil {
 				got.err = f.one(topic, want, got)
+				f.direct(resp, got, topic.ID)
 			}
 			f.failed = f.failed || got.err != nil
 		}
 	}
 	resp.leases = f.leases
 	return resp
+}
+
+// direct names the leader of a partition if another node is.
+func (f *fetching) direct(resp *fetchResponse, got *fetchedPart, topic weir.TopicID) {
+	n, epoch, ok := f.r.elsewhereIs(got.err, topic, got.index)
+	if !ok {
+		return
+	}
+	got.elsewhere, got.leader, got.epoch = true, n.id, epoch
+	if !slices.ContainsFunc(resp.nodes, func(other node) bool { return other.id == n.id }) {
+		resp.nodes = append(resp.nodes, n)
+	}
 }
 
 // one reads one partition. It begins to watch before it reads, so that it misses no
@@ -269,11 +292,19 @@ func (f *fetchResponse) chunks(head []byte) (chunks net.Buffers, size int) {
 			if f.part(&w, p); len(p.batches) > 0 {
 				cuts = append(cuts, cut{len(w.p), p.batches})
 			}
+			if f.Version >= leaderFetch && p.elsewhere {
+				w.leader(p.leader, p.epoch)
+				continue
+			}
 			w.tags()
 		}
 		w.tags()
 	}
-	w.tags()
+	if f.Version >= nodesFetch && len(f.nodes) > 0 {
+		w.endpoints(f.nodes)
+	} else {
+		w.tags()
+	}
 
 	from := 0
 	for _, c := range cuts {

@@ -2,10 +2,12 @@ package kafka
 
 import (
 	"context"
+	"errors"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/txn"
 )
 
@@ -14,8 +16,8 @@ import (
 // Behaviour:
 //   - Without a transactional id, each call returns an id that no other producer has
 //     or will have, with epoch 0. That holds also for a producer that names the id it
-//     had (KIP-360): it starts anew. A standby asks the owner for the id: clients
-//     send this request to any node.
+//     had (KIP-360): it starts anew. A node that serves no shard asks the controller for
+//     the id: clients send this request to any node.
 //   - With a transactional id, the producer id stays and the epoch grows. When the
 //     answer comes, the previous producer is fenced and its transaction is aborted:
 //     there is no second round with CONCURRENT_TRANSACTIONS as in Kafka, unless the
@@ -48,16 +50,17 @@ func (s *Server) initProducerID(ctx context.Context, r *request, q *kmsg.InitPro
 	return resp, nil
 }
 
-// newProducerID returns an id for an idempotent producer; a standby asks the owner
-// for it.
+// newProducerID returns an id for an idempotent producer. A node that serves no shard asks
+// the controller for it.
 func (s *Server) newProducerID(ctx context.Context, r *request) (int64, error) {
 	if err := r.mayCluster(kmsg.ACLOperationIdempotentWrite); err != nil && !r.maySome(kmsg.ACLOperationWrite, kmsg.ACLResourceTypeTopic) {
 		return none, err
 	}
-	if r.standsBy() {
+	id, err := s.broker.NewProducerID(ctx)
+	if errors.Is(err, broker.ErrNotOwner) && r.standsBy() { // it serves no shard at all
 		return r.producerThere(ctx)
 	}
-	return s.broker.NewProducerID(ctx)
+	return id, err
 }
 
 func (s *Server) initTransactional(ctx context.Context, r *request, q *kmsg.InitProducerIDRequest) (txn.Producer, error) {

@@ -23,7 +23,7 @@ func (s *Server) electLeaders(_ context.Context, r *request, q *kmsg.ElectLeader
 	resp.Version = q.Version
 	refusal := r.mayCluster(kmsg.ACLOperationAlter)
 	if refusal == nil {
-		_, refusal = s.broker.Topics() // a standby checks nothing
+		refusal = s.broker.Serving() // a standby checks nothing
 	}
 	if refusal == nil && q.ElectionType != preferredElection && q.ElectionType != uncleanElection {
 		refusal = refused(kerr.InvalidRequest, "elections of type %d are not known", q.ElectionType)

@@ -225,7 +225,7 @@ func (f *shareFetching) partition(at share.Place) *kmsg.ShareFetchResponseTopicP
 
 // direct names the leader of a partition if err says that this node is not.
 func (f *shareFetching) direct(p *kmsg.ShareFetchResponseTopicPartition, at share.Place, err error) {
-	n, epoch, ok := f.r.elsewhereIs(err, at)
+	n, epoch, ok := f.r.elsewhereIs(err, at.Topic, at.Partition)
 	if !ok {
 		return
 	}

@@ -66,7 +66,7 @@ func (s *Server) acknowledgeAll(ctx context.Context, r *request, q *kmsg.ShareAc
 			rp := kmsg.NewShareAcknowledgeResponseTopicPartition()
 			rp.Partition, rp.ErrorCode, rp.ErrorMessage = p.Partition, code(results[at], leader), message(results[at])
 			rp.CurrentLeader.LeaderID, rp.CurrentLeader.LeaderEpoch = none, none
-			if n, epoch, ok := r.elsewhereIs(results[at], at); ok {
+			if n, epoch, ok := r.elsewhereIs(results[at], at.Topic, at.Partition); ok {
 				rp.CurrentLeader.LeaderID, rp.CurrentLeader.LeaderEpoch = n.id, epoch
 				direct(resp, n)
 			}

@@ -10,7 +10,6 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/share"
 	"github.com/weirmq/weir/cloud/stopwatch"
-	"github.com/weirmq/weir/storage/weir"
 )
 
 // What ShareFetch and ShareAcknowledge have in common: share sessions (KIP-932), and
@@ -132,17 +131,4 @@ func acknowledgement(first, last int64, types []int8) share.Acknowledgement {
 		a.Verdicts[i] = share.Verdict(t)
 	}
 	return a
-}
-
-// elsewhereIs returns the leader of a partition for a client that has asked another
-// node, if err says that.
-func (r *request) elsewhereIs(err error, at share.Place) (n node, epoch int32, ok bool) {
-	if !errors.Is(err, broker.ErrNotOwner) {
-		return n, 0, false
-	}
-	l, known := r.conn.s.broker.Leader(weir.TopicID(at.Topic), at.Partition)
-	if n, ok = r.node(l, known); ok {
-		epoch = l.Epoch
-	}
-	return n, epoch, ok
 }

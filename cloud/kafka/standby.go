@@ -29,6 +29,10 @@ type Owner struct {
 	// one.
 	NewProducerID func(ctx context.Context, who auth.Who) (id int64, code int16, err error)
 
+	// Perform performs a request for that client: see Server.Perform. It is used in a
+	// cluster of several shards.
+	Perform func(ctx context.Context, who auth.Who, key, version int16, client string, body []byte) (answer []byte, err error)
+
 	// Refresh returns when the copy is newer than the call, or cannot be refreshed so
 	// soon.
 	Refresh func(ctx context.Context)

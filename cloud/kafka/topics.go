@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/cluster"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // find finds a topic as requests name it: by name, or by id in newer versions.
@@ -76,6 +77,22 @@ func (r *request) node(l broker.Leader, known bool) (node, bool) {
 	}
 	host, port, ok := splitAddress(l.ListenerAddress(cluster.Kafka, r.conn.listener.Name))
 	return node{l.ID, port, host}, ok
+}
+
+// elsewhereIs returns the leader of a partition for a client that has asked another
+// node, if err says that (KIP-951).
+func (r *request) elsewhereIs(err error, topic weir.TopicID, partition int32) (n node, epoch int32, ok bool) {
+	if !errors.Is(err, broker.ErrNotOwner) {
+		return n, 0, false
+	}
+	l, known := r.conn.s.broker.Leader(topic, partition)
+	if l.Name == r.conn.s.broker.Self().Name {
+		return n, 0, false // it is about to serve it, or has just lost it
+	}
+	if n, ok = r.node(l, known); ok {
+		epoch = l.Epoch
+	}
+	return n, epoch, ok
 }
 
 // nodes lists the nodes that serve something.

@@ -151,6 +151,36 @@ func (w *writer) length(n int) {
 	w.int32(int32(n))
 }
 
+// tag ends a structure with one tagged field.
+func (w *writer) tag(number byte, field []byte) {
+	w.p = append(w.p, 1, number)
+	w.p = binary.AppendUvarint(w.p, uint64(len(field)))
+	w.p = append(w.p, field...)
+}
+
+// leader ends the answer for a partition with the leader of it.
+func (w *writer) leader(id, epoch int32) {
+	field := writer{flexible: true}
+	field.int32(id)
+	field.int32(epoch)
+	field.tags()
+	w.tag(1, field.p)
+}
+
+// endpoints ends an answer with the addresses of nodes.
+func (w *writer) endpoints(nodes []node) {
+	field := writer{flexible: true}
+	field.length(len(nodes))
+	for _, n := range nodes {
+		field.int32(n.id)
+		field.string(n.host)
+		field.int32(n.port)
+		field.length(-1) // rack
+		field.tags()
+	}
+	w.tag(0, field.p)
+}
+
 // tags ends a structure without tagged fields.
 func (w *writer) tags() {
 	if w.flexible {

@@ -58,6 +58,10 @@ type Options struct {
 	CreateTopic   func(ctx context.Context, b Behalf, name string) (t state.Topic, code int16)
 	NewProducerID func(ctx context.Context, b Behalf) (id int64, code int16)
 
+	// Kafka, if set, performs a request of Kafka's protocol for a client of another node,
+	// and returns the body of the response.
+	Kafka func(ctx context.Context, q KafkaRequest) (answer []byte, err error)
+
 	// VerifyTransaction and EndTransaction, if set, answer what another node asks about
 	// transactions; the bodies are those of package txn. An error means that the question
 	// cannot be read.
@@ -111,6 +115,7 @@ func New(o Options) *Server {
 	mux.HandleFunc("GET "+copyPath, s.copyOf)
 	mux.HandleFunc("POST "+topicPath, s.topic)
 	mux.HandleFunc("POST "+producerPath, s.producer)
+	mux.HandleFunc("POST "+kafkaPath, s.kafka)
 	mux.HandleFunc("POST "+verifyPath, s.transaction(o.VerifyTransaction))
 	mux.HandleFunc("POST "+endPath, s.transaction(o.EndTransaction))
 	mux.HandleFunc("POST "+dropPath, s.drop)
