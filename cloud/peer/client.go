@@ -29,13 +29,16 @@ type Client struct {
 
 	identity *join.NodeIdentity
 
-	mu    sync.Mutex
-	links map[string]*link // guarded by mu; by name and address
+	opened sync.WaitGroup // streams
+
+	mu      sync.Mutex
+	links   map[string]*link        // guarded by mu; by name and address
+	streams map[string]*ownerStream // guarded by mu; likewise
 }
 
 // NewClient makes a client that presents a certificate of this node.
 func NewClient(identity *join.NodeIdentity) *Client {
-	return &Client{identity: identity, links: make(map[string]*link)}
+	return &Client{identity: identity, links: make(map[string]*link), streams: make(map[string]*ownerStream)}
 }
 
 // Refused reports whether an error means that the node's host answered but nothing
@@ -45,12 +48,16 @@ func Refused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
 // Close ends every connection. The client may be used again.
 func (c *Client) Close() error {
 	c.mu.Lock()
-	links := c.links
-	c.links = make(map[string]*link)
+	links, streams := c.links, c.streams
+	c.links, c.streams = make(map[string]*link), make(map[string]*ownerStream)
 	c.mu.Unlock()
 	for _, l := range links {
 		l.close()
 	}
+	for _, s := range streams {
+		s.close()
+	}
+	c.opened.Wait()
 	return nil
 }
 

@@ -16,4 +16,5 @@
 //	producer POST /peer/v1/producer  give a producer id to such a client
 //	verify   POST /peer/v1/txn/verify  is a partition or a group part of a transaction, and of which
 //	end      POST /peer/v1/txn/end     end a transaction in a shard
+//	attach   POST /peer/v1/attach    a stream: sessions of gateways at the door, and their batches
 package peer

@@ -78,6 +78,9 @@ type Options struct {
 	// serve the connection now.
 	AMQP func(description []byte, stream io.ReadWriteCloser) error
 
+	// Attachments are for gateways whose session is at another node.
+	Attachments Attachments
+
 	// Race, if set, is called when another node has invited to a race in the bucket. It
 	// must not block.
 	Race func()
@@ -124,6 +127,7 @@ func New(o Options) *Server {
 	}
 	streams := http.NewServeMux() // their bodies have no limit
 	streams.HandleFunc("POST "+amqpPath, s.amqp)
+	streams.HandleFunc("POST "+attachPath, s.attach)
 	streams.Handle("/", bounded(mux))
 	s.http = &http.Server{
 		Handler:           s.traffic.Handler(streams),
