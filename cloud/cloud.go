@@ -236,7 +236,7 @@ func (n *Node) listen() error {
 	}
 	n.broker = broker.New(broker.Options{Self: n.self, Shards: n.shards.count, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics.Set, Drop: n.dropAt,
 		Transacting: broker.Transacting{Verify: n.verifyThere, End: n.endThere}})
-	n.ingest = newIngest(n.broker, n.mayWrite, n.o.Limits.orDefault(), n.o.Log)
+	n.ingest = newIngest(n.broker, n.peers.client, n.mayWrite, n.o.Limits.orDefault(), n.o.Log)
 	n.ingest.lost = n.lostRecords
 	n.topics = streamqueue.New(streamqueue.Options{Broker: n.broker, MaxTopics: n.o.Limits.orDefault().Topics, Metrics: n.metrics.Set})
 	n.metrics.SetSources(n.sources())

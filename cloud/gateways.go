@@ -2,13 +2,20 @@ package cloud
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/measure"
+	"github.com/weirmq/weir/cloud/peer"
 	"github.com/weirmq/weir/storage/weir"
+	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/receiver"
+	"github.com/weirmq/weir/sync/uplink"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -132,4 +139,122 @@ func (n *Node) sessions() []measure.Session {
 		all = append(all, s)
 	}
 	return all
+}
+
+// several reports whether the cluster has several shards.
+func (n *Node) several() bool { return n.shards.count > 1 }
+
+// members returns the gateways of the cluster as this node knows them, nil if it does not.
+func (n *Node) members() *fleet.Fleet { return n.fleet() }
+
+// join admits a gateway; the receiver logs the result. Only the owner of the catalogue can
+// do that. In a cluster of several shards the others ask it.
+func (n *Node) join(ctx context.Context, r receiver.JoinRequest) (receiver.JoinResult, error) {
+	q := peer.JoinQuestion{Secret: r.Secret, Gateway: r.Gateway, CSR: r.CSR}
+	der, err := n.joinHere(ctx, q)
+	if errors.Is(err, errStandby) && n.several() {
+		if owner, ok := n.ingest.elsewhere(catalogueShard); ok {
+			der, err = n.peers.client.Join(ctx, owner.Name, owner.Address(cluster.Peer), q)
+		}
+	}
+	if err != nil {
+		return receiver.JoinResult{}, err
+	}
+	return receiver.JoinResult{Certificate: der, CA: n.ca.Certificate().Raw}, nil
+}
+
+// errStandby: this node does not own the catalogue.
+var errStandby = fmt.Errorf("%w: this node is a standby", join.ErrUnavailable)
+
+// joinHere is join for the owner of the catalogue. Errors: errStandby.
+func (n *Node) joinHere(ctx context.Context, q peer.JoinQuestion) ([]byte, error) {
+	members := n.fleet()
+	if members == nil {
+		return nil, errStandby
+	}
+	return members.Join(ctx, q.Secret, q.Gateway, q.CSR)
+}
+
+// renew gives a gateway a new certificate, like join.
+func (n *Node) renew(ctx context.Context, gateway string, csr []byte) ([]byte, error) {
+	der, err := n.renewHere(ctx, gateway, csr)
+	if !errors.Is(err, errStandby) {
+		return der, err
+	}
+	if n.several() {
+		owner, ok := n.ingest.elsewhere(catalogueShard)
+		if !ok {
+			return nil, join.ErrUnavailable
+		}
+		return n.peers.client.Renew(ctx, owner.Name, owner.Address(cluster.Peer), gateway, csr)
+	}
+	if owner, known := n.broker.Controller(); known && owner.Name != n.o.Node {
+		return nil, &uplink.NotOwnerError{Addr: owner.Address(cluster.Sync)}
+	}
+	return nil, join.ErrUnavailable
+}
+
+// renewHere is renew for the owner of the catalogue. Errors: errStandby.
+func (n *Node) renewHere(ctx context.Context, gateway string, csr []byte) ([]byte, error) {
+	members := n.fleet()
+	if members == nil {
+		return nil, errStandby
+	}
+	return members.Renew(ctx, gateway, csr)
+}
+
+// admit: in a cluster of one shard a standby admits every gateway with a certificate, to
+// redirect it to the owner. Otherwise a node admits no gateway that it cannot check.
+func (n *Node) admit(gateway string, certificate *x509.Certificate) error {
+	members := n.members()
+	if members == nil {
+		if n.several() {
+			return fmt.Errorf("%w: this node does not know the gateways of the cluster yet", join.ErrUnavailable)
+		}
+		if _, known := n.broker.Controller(); !known {
+			return fmt.Errorf("%w: no owner is known yet", join.ErrUnavailable)
+		}
+		return nil
+	}
+	err := members.Admit(gateway, certificate)
+	if errors.Is(err, fleet.ErrUnknownGateway) {
+		return fmt.Errorf("%w: %w", join.ErrRevoked, err) // its membership is gone: it must join again
+	}
+	if err != nil {
+		members.Refused(gateway, fleet.Refusal{Reason: "not-admitted", Text: err.Error()})
+	}
+	return err
+}
+
+// mayWrite returns nil if a gateway may write to a topic. In a cluster of one shard a
+// standby does not judge: the broker refuses the write, but not for good. Errors:
+// uplink.ErrNotAllowed; uplink.ErrBusy if this node cannot tell.
+func (n *Node) mayWrite(gateway, topic string) error {
+	members := n.members()
+	if members == nil && !n.several() {
+		return nil
+	}
+	if members == nil {
+		return fmt.Errorf("%w: this node does not know the gateways of the cluster yet", uplink.ErrBusy)
+	}
+	if n.several() {
+		if _, err := members.Gateway(gateway); err != nil {
+			return fmt.Errorf("%w: this node has not heard of it yet: %w", uplink.ErrBusy, err)
+		}
+	}
+	if !members.MayWrite(gateway, topic) {
+		return uplink.ErrNotAllowed
+	}
+	return nil
+}
+
+// numberFor, attachFor and resolveFor answer doors at other nodes.
+func (n *Node) numberFor(shard uint32) (uplink.Number, error) { return n.ingest.numberHere(shard) }
+
+func (n *Node) attachFor(ctx context.Context, shard uint32, gateway string, no uplink.Number, buffers []weir.Buffer, end func(error)) (uplink.Attachment, uplink.Offered, error) {
+	return n.ingest.attachHere(ctx, shard, gateway, no, buffers, end)
+}
+
+func (n *Node) resolveFor(ctx context.Context, gateway, topic string) (weir.TopicID, int32, error) {
+	return n.ingest.resolveHere(ctx, gateway, topic)
 }

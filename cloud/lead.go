@@ -2,7 +2,6 @@ package cloud
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -22,9 +21,6 @@ import (
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/pause"
-	"github.com/weirmq/weir/sync/join"
-	"github.com/weirmq/weir/sync/receiver"
-	"github.com/weirmq/weir/sync/uplink"
 )
 
 func flock(f *os.File) error {
@@ -78,6 +74,7 @@ func (n *Node) follow(ctx context.Context, id uint32, owner cluster.Node) {
 		n.o.Log.Warn("cluster id not read: clients of this standby do not get it", "err", err)
 	}
 	n.broker.Follow(id, owner, c.ID)
+	n.ingest.follow(id, owner)
 	settled := n.shards.become(id, console.RoleStandby)
 	if id == catalogueShard {
 		n.copies.follow()
@@ -284,57 +281,6 @@ func (n *Node) freshToken(ctx context.Context, members *fleet.Fleet) error {
 		n.o.ShowToken(token, path)
 	}
 	return nil
-}
-
-// join admits a gateway; the receiver logs the result.
-func (n *Node) join(ctx context.Context, r receiver.JoinRequest) (receiver.JoinResult, error) {
-	members := n.fleet()
-	if members == nil {
-		return receiver.JoinResult{}, fmt.Errorf("%w: this node is a standby", join.ErrUnavailable)
-	}
-	der, err := members.Join(ctx, r.Secret, r.Gateway, r.CSR)
-	if err != nil {
-		return receiver.JoinResult{}, err
-	}
-	return receiver.JoinResult{Certificate: der, CA: n.ca.Certificate().Raw}, nil
-}
-
-func (n *Node) renew(ctx context.Context, gateway string, csr []byte) ([]byte, error) {
-	members := n.fleet()
-	if members == nil {
-		if owner, known := n.broker.Controller(); known && owner.Name != n.o.Node {
-			return nil, &uplink.NotOwnerError{Addr: owner.Address(cluster.Sync)}
-		}
-		return nil, join.ErrUnavailable
-	}
-	return members.Renew(ctx, gateway, csr)
-}
-
-// admit: a standby admits every gateway with a certificate, to redirect it to the
-// owner. A node that is about to lead admits no gateway that it cannot check.
-func (n *Node) admit(gateway string, certificate *x509.Certificate) error {
-	members := n.fleet()
-	if members == nil {
-		if _, known := n.broker.Controller(); !known {
-			return fmt.Errorf("%w: no owner is known yet", join.ErrUnavailable)
-		}
-		return nil
-	}
-	err := members.Admit(gateway, certificate)
-	if errors.Is(err, fleet.ErrUnknownGateway) {
-		return fmt.Errorf("%w: %w", join.ErrRevoked, err) // its membership is gone: it must join again
-	}
-	if err != nil {
-		members.Refused(gateway, fleet.Refusal{Reason: "not-admitted", Text: err.Error()})
-	}
-	return err
-}
-
-// mayWrite reports whether a gateway may write to a topic. While this node does not own
-// the shard the broker refuses the write, but not for good.
-func (n *Node) mayWrite(gateway, topic string) bool {
-	members := n.fleet()
-	return members == nil || members.MayWrite(gateway, topic)
 }
 
 // dropUser closes the connections of a user whose credential was replaced or removed.

@@ -77,7 +77,9 @@ func (n *Node) listenPeer() error {
 		Drop: func(ctx context.Context, shard uint32, topic weir.TopicID, at journal.Position) error {
 			return n.broker.DropTopic(ctx, shard, topic, at)
 		},
-		Gate: n.conns.Gate(budget.GateOptions{Name: "peer", Max: maxPeers, Strangers: maxNewPeers, Reserved: true})})
+		Attachments: peer.Attachments{Number: n.numberFor, Attach: n.attachFor},
+		Membership:  peer.Membership{Join: n.joinHere, Renew: n.renewHere, Resolve: n.resolveFor},
+		Gate:        n.conns.Gate(budget.GateOptions{Name: "peer", Max: maxPeers, Strangers: maxNewPeers, Reserved: true})})
 	n.closers = append(n.closers, server.Close)
 	n.doors = append(n.doors, door{"peer", server.Serve})
 	n.metrics.Door(measure.Door{Name: "peer", Counts: server.Counts})

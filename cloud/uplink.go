@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/cluster"
+	"github.com/weirmq/weir/cloud/peer"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/uplink"
 	"github.com/weirmq/weir/sync/wire"
@@ -19,7 +21,9 @@ import (
 // node, and the owners of the shards that this node owns.
 type ingest struct {
 	broker   *broker.Broker
-	mayWrite func(gateway, topic string) bool     // of topics that are not the cloud's own
+	many     bool                                 // the cluster has several shards that take records
+	peers    *peer.Client                         // nil: the cluster has one shard
+	mayWrite func(gateway, topic string) error    // of topics that are not the cloud's own: uplink.ErrNotAllowed, uplink.ErrBusy
 	lost     func(gateway string, records uint64) // called for records that are reported as lost; may be nil
 	limits   Limits
 	log      *slog.Logger
@@ -29,68 +33,20 @@ type ingest struct {
 
 	door *uplink.Door
 
-	owning sync.Mutex               // guards owners
-	owners map[uint32]*uplink.Owner // of the shards that this node owns
+	owning    sync.Mutex               // guards what follows
+	owners    map[uint32]*uplink.Owner // of the shards that this node owns
+	following map[uint32]string        // the owners of others, by name and start
+	unheard   map[place]time.Time      // partitions of which a gateway knows and this node does not, and since when
 
 	saying sync.Mutex         // guards said
 	said   map[[2]string]bool // gateway and topic of refusals that were logged; without a topic: it has too many
 }
 
-func newIngest(b *broker.Broker, mayWrite func(gateway, topic string) bool, limits Limits, log *slog.Logger) *ingest {
-	u := &ingest{broker: b, mayWrite: mayWrite, limits: limits, log: log, created: make(map[string]int), said: make(map[[2]string]bool), owners: make(map[uint32]*uplink.Owner)}
+func newIngest(b *broker.Broker, peers *peer.Client, mayWrite func(gateway, topic string) error, limits Limits, log *slog.Logger) *ingest {
+	u := &ingest{broker: b, many: len(b.Routed()) > 1, peers: peers, mayWrite: mayWrite, limits: limits, log: log, created: make(map[string]int), said: make(map[[2]string]bool),
+		owners: make(map[uint32]*uplink.Owner), following: make(map[uint32]string), unheard: make(map[place]time.Time)}
 	u.door = uplink.NewDoor(uplink.Options{Shards: b.Routed, ShardOf: b.RouteOf, Number: u.number, Attach: u.attach})
 	return u
-}
-
-// lead begins the ownership of a shard: sessions can attach to it here.
-func (u *ingest) lead(id uint32, epoch int32) {
-	at := shardLog{u, id}
-	u.owning.Lock()
-	defer u.owning.Unlock()
-	u.owners[id] = uplink.NewOwner(uint64(epoch), uplink.Calls{Offer: at.Offer, Append: u.Append, Mark: u.Mark, Retire: at.Retire}, uplink.Mutations{})
-}
-
-// lose ends the ownership of a shard.
-func (u *ingest) lose(id uint32) {
-	u.owning.Lock()
-	o := u.owners[id]
-	delete(u.owners, id)
-	u.owning.Unlock()
-	if o != nil {
-		o.End()
-	}
-}
-
-// owner returns the owner of a shard if it is this node. Errors: *uplink.NotOwnerError,
-// uplink.ErrBusy.
-func (u *ingest) owner(id uint32) (*uplink.Owner, error) {
-	if err := u.broker.Serves(id); err != nil {
-		return nil, u.answer(err)
-	}
-	u.owning.Lock()
-	defer u.owning.Unlock()
-	if o := u.owners[id]; o != nil {
-		return o, nil
-	}
-	return nil, fmt.Errorf("%w: this node is about to serve shard %d", uplink.ErrBusy, id)
-}
-
-// number is for uplink.Options.
-func (u *ingest) number(_ context.Context, gateway string) (uplink.Number, error) {
-	o, err := u.owner(u.broker.RouteOf(weir.SliceOfGateway(gateway)))
-	if err != nil {
-		return uplink.Number{}, err
-	}
-	return o.Number(), nil
-}
-
-// attach is for uplink.Options.
-func (u *ingest) attach(ctx context.Context, id uint32, gateway string, n uplink.Number, buffers []weir.Buffer, end func(error)) (uplink.Attachment, uplink.Offered, error) {
-	o, err := u.owner(id)
-	if err != nil {
-		return nil, uplink.Offered{}, err
-	}
-	return o.Attach(ctx, gateway, n, buffers, end)
 }
 
 // maxSaid bounds said; beyond it the node forgets what it has logged.
@@ -98,8 +54,9 @@ const maxSaid = 10_000
 
 // allow refuses a topic that a gateway may not write to, and logs the first refusal.
 func (u *ingest) allow(gateway, topic string) error {
-	if u.mayWrite(gateway, topic) {
-		return nil
+	err := u.mayWrite(gateway, topic)
+	if !errors.Is(err, uplink.ErrNotAllowed) {
+		return err
 	}
 	if u.first(gateway, topic) {
 		u.log.Warn("gateway may not write to this topic: it keeps the records as dead letters (weirctl gateways allow)", "gateway", gateway, "topic", topic)
@@ -206,24 +163,52 @@ func (u shardLog) Offer(_ context.Context, gateway string, buffers []weir.Buffer
 	return known, nil
 }
 
-// Resolve is for receiver.Options. A topic that does not exist is created.
+// Resolve is for receiver.Options. A topic that does not exist is created, by the owner of
+// the catalogue.
 func (u *ingest) Resolve(ctx context.Context, gateway, topic string) (weir.TopicID, int32, error) {
-	if reserved(topic) && topic != weir.GapTopic {
-		return weir.TopicID{}, 0, uplink.ErrNotAllowed
+	if !u.several() || u.broker.IsController() {
+		return u.resolveHere(ctx, gateway, topic)
 	}
-	if topic != weir.GapTopic {
-		if err := u.allow(gateway, topic); err != nil {
-			return weir.TopicID{}, 0, err
-		}
+	if err := u.mayResolve(gateway, topic); err != nil {
+		return weir.TopicID{}, 0, err
+	}
+	if t, err := u.broker.Topic(topic); err == nil {
+		return t.ID, t.Partitions, nil
+	}
+	owner, ok := u.elsewhere(catalogueShard)
+	if !ok {
+		return weir.TopicID{}, 0, fmt.Errorf("%w: it is not known which node has the catalogue", uplink.ErrBusy)
+	}
+	return u.peers.Resolve(ctx, owner.Name, owner.Address(cluster.Peer), gateway, topic)
+}
+
+// resolveHere is Resolve for the owner of the catalogue.
+func (u *ingest) resolveHere(ctx context.Context, gateway, topic string) (weir.TopicID, int32, error) {
+	if err := u.mayResolve(gateway, topic); err != nil {
+		return weir.TopicID{}, 0, err
 	}
 	t, err := u.broker.Topic(topic)
 	if errors.Is(err, broker.ErrUnknownTopic) {
 		t, err = u.create(ctx, gateway, topic)
 	}
-	if err != nil {
-		return weir.TopicID{}, 0, u.answer(err)
+	switch {
+	case err == nil:
+		return t.ID, t.Partitions, nil
+	case u.several() && errors.Is(err, broker.ErrNotOwner):
+		return weir.TopicID{}, 0, fmt.Errorf("%w: this node does not have the catalogue any more", uplink.ErrBusy)
 	}
-	return t.ID, t.Partitions, nil
+	return weir.TopicID{}, 0, u.answer(err)
+}
+
+// mayResolve refuses a topic that a gateway may not write to.
+func (u *ingest) mayResolve(gateway, topic string) error {
+	switch {
+	case topic == weir.GapTopic:
+		return nil
+	case reserved(topic):
+		return uplink.ErrNotAllowed
+	}
+	return u.allow(gateway, topic)
 }
 
 func (u *ingest) create(ctx context.Context, gateway, topic string) (broker.Topic, error) {
@@ -277,6 +262,10 @@ func reserved(topic string) bool {
 // Append is for uplink.Calls.
 func (u *ingest) Append(a uplink.Append, done func(error)) {
 	t, err := u.broker.TopicByID(a.Topic)
+	if waits := u.unknown(t, a, err); waits != nil {
+		done(waits)
+		return
+	}
 	if err != nil {
 		// Only the log may refuse a topic that is gone: it knows the order of this
 		// batch and those in flight.

@@ -35,7 +35,12 @@ func newTestIngest(t *testing.T, autoCreate bool) *ingest {
 			t.Error(err)
 		}
 	})
-	return newIngest(b, func(_, topic string) bool { return topic != "forbidden" }, DefaultLimits(), quiet)
+	return newIngest(b, nil, func(_, topic string) error {
+		if topic == "forbidden" {
+			return uplink.ErrNotAllowed
+		}
+		return nil
+	}, DefaultLimits(), quiet)
 }
 
 func batchOf(t *testing.T, count int) record.Batch {
@@ -119,7 +124,12 @@ func TestBoundGateway(t *testing.T) {
 	if err := appendTo(u, a); err != nil {
 		t.Fatal(err)
 	}
-	u.mayWrite = func(gateway, topic string) bool { return gateway != "gw" || topic != "sensors" }
+	u.mayWrite = func(gateway, topic string) error {
+		if gateway == "gw" && topic == "sensors" {
+			return uplink.ErrNotAllowed
+		}
+		return nil
+	}
 	a.Prev, a.First, a.Last, a.Batch = 1, 2, 2, batchOf(t, 1)
 	for range 3 {
 		if err := appendTo(u, a); !is(err, uplink.ErrNotAllowed) {

@@ -16,5 +16,8 @@
 //	producer POST /peer/v1/producer  give a producer id to such a client
 //	verify   POST /peer/v1/txn/verify  is a partition or a group part of a transaction, and of which
 //	end      POST /peer/v1/txn/end     end a transaction in a shard
+//	join     POST /peer/v1/join      admit a gateway that has come to the node that asks
+//	renew    POST /peer/v1/renew     give such a gateway a new certificate
+//	resolve  POST /peer/v1/resolve   find or create a topic for such a gateway
 //	attach   POST /peer/v1/attach    a stream: sessions of gateways at the door, and their batches
 package peer

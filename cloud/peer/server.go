@@ -78,8 +78,9 @@ type Options struct {
 	// serve the connection now.
 	AMQP func(description []byte, stream io.ReadWriteCloser) error
 
-	// Attachments are for gateways whose session is at another node.
+	// Attachments and Membership are for gateways that are connected to another node.
 	Attachments Attachments
+	Membership  Membership
 
 	// Race, if set, is called when another node has invited to a race in the bucket. It
 	// must not block.
@@ -122,6 +123,9 @@ func New(o Options) *Server {
 	mux.HandleFunc("POST "+verifyPath, s.transaction(o.VerifyTransaction))
 	mux.HandleFunc("POST "+endPath, s.transaction(o.EndTransaction))
 	mux.HandleFunc("POST "+dropPath, s.drop)
+	mux.HandleFunc("POST "+joinPath, s.join)
+	mux.HandleFunc("POST "+renewPath, s.renew)
+	mux.HandleFunc("POST "+resolvePath, s.resolve)
 	if o.Forwarded != nil {
 		mux.HandleFunc(adminPath+"/", s.forwarded)
 	}
