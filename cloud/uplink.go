@@ -169,11 +169,13 @@ func (u *ingest) Resolve(ctx context.Context, gateway, topic string) (weir.Topic
 	if !u.several() || u.broker.IsController() {
 		return u.resolveHere(ctx, gateway, topic)
 	}
-	if err := u.mayResolve(gateway, topic); err != nil {
+	switch err := u.mayResolve(gateway, topic); {
+	case err == nil:
+		if t, err := u.broker.Topic(topic); err == nil {
+			return t.ID, t.Partitions, nil
+		}
+	case !errors.Is(err, uplink.ErrBusy): // else the owner of the catalogue can tell
 		return weir.TopicID{}, 0, err
-	}
-	if t, err := u.broker.Topic(topic); err == nil {
-		return t.ID, t.Partitions, nil
 	}
 	owner, ok := u.elsewhere(catalogueShard)
 	if !ok {

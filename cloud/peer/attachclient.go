@@ -58,14 +58,15 @@ func (c *Client) attachStream(node, address string) *ownerStream {
 	if s := c.streams[key]; s != nil && !s.over() {
 		return s
 	}
-	s := &ownerStream{out: newOutgoing(), window: newWindow(attachWindow), links: make(map[uint32]*ownerLink)}
+	s := &ownerStream{done: make(chan struct{}), out: newOutgoing(), window: newWindow(attachWindow), links: make(map[uint32]*ownerLink)}
 	c.streams[key] = s
 	l := newLink(address, c.identity.ClientTLS(node))
 	if c.Dial != nil {
 		l.open = c.Dial
 	}
 	s.close = l.close
-	c.opened.Go(func() {
+	go func() {
+		defer close(s.done)
 		err := s.run(l)
 		c.mu.Lock()
 		if c.streams[key] == s {
@@ -74,7 +75,7 @@ func (c *Client) attachStream(node, address string) *ownerStream {
 		c.mu.Unlock()
 		s.fail(err)
 		l.close()
-	})
+	}()
 	return s
 }
 
@@ -82,7 +83,8 @@ func (c *Client) attachStream(node, address string) *ownerStream {
 type ownerStream struct {
 	out    *outgoing
 	window *window
-	close  func() // ends the connection
+	close  func()        // ends the connection
+	done   chan struct{} // closed when nothing of the stream runs any more
 
 	mu    sync.Mutex            // guards what follows, and the fields of links
 	err   error                 // why it has ended; nil while it has not

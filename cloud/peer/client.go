@@ -29,8 +29,6 @@ type Client struct {
 
 	identity *join.NodeIdentity
 
-	opened sync.WaitGroup // streams
-
 	mu      sync.Mutex
 	links   map[string]*link        // guarded by mu; by name and address
 	streams map[string]*ownerStream // guarded by mu; likewise
@@ -56,8 +54,8 @@ func (c *Client) Close() error {
 	}
 	for _, s := range streams {
 		s.close()
+		<-s.done
 	}
-	c.opened.Wait()
 	return nil
 }
 

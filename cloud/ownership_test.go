@@ -1,0 +1,169 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/cloud/cluster"
+	"github.com/weirmq/weir/storage/commitlog/identity"
+	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/weir"
+	"github.com/weirmq/weir/sync/join"
+	"github.com/weirmq/weir/sync/sender"
+	"github.com/weirmq/weir/sync/uplink"
+)
+
+// visit is a session of gateway gw-1 at a node.
+type visit struct {
+	t     *testing.T
+	at    uplink.Attachment
+	known uplink.Offered
+	topic weir.TopicID
+	mu    sync.Mutex
+	ended error
+}
+
+// visitAt begins a session.
+func visitAt(t *testing.T, n running) *visit {
+	t.Helper()
+	v := &visit{t: t}
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	var err error
+	v.at, v.known, err = n.ingest.door.Attach(ctx, "gw-1", []weir.Buffer{{ID: visitBuffer, Current: true}}, func(err error) {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.ended = errors.Join(v.ended, err)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.topic, _, err = n.ingest.Resolve(t.Context(), "gw-1", "sensors"); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func (v *visit) cause() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.ended
+}
+
+var visitBuffer = weir.BufferID{3: 7}
+
+func (v *visit) stream() weir.Stream {
+	return weir.Stream{Gateway: "gw-1", Buffer: visitBuffer, Lane: weir.Live}
+}
+
+// send appends one record to a partition.
+func (v *visit) send(partition int32, round uint32, prev, seq uint64) error {
+	done := make(chan error, 1)
+	v.at.Append(uplink.Append{Stream: v.stream(), Topic: v.topic, Partition: partition, Round: round, Row: weir.Row{Partitions: 4, From: 1}, Prev: prev, First: seq, Last: seq, Batch: batchOf(v.t, 1)},
+		func(err error) { done <- err })
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(20 * time.Second):
+		return errors.New("no answer")
+	}
+}
+
+// settled is send, again while the node that has the shard has not heard of the topic.
+func (v *visit) settled(partition int32, round uint32, prev, seq uint64) {
+	v.t.Helper()
+	eventually(v.t, "the record is durable", func() bool {
+		err := v.send(partition, round, prev, seq)
+		if err != nil && !errors.Is(err, uplink.ErrBusy) && !errors.Is(err, uplink.ErrMoved) {
+			v.t.Fatal(err)
+		}
+		round++
+		return err == nil
+	})
+}
+
+// TestGatewayAtAnotherNode: a gateway may come to a node that owns no shard. Its records go
+// to the owner; it joins and renews there, too.
+func TestGatewayAtAnotherNode(t *testing.T) {
+	bucket := mem.New()
+	if _, err := identity.Open(t.Context(), bucket, 3); err != nil {
+		t.Fatal(err)
+	}
+	partitions := func(o *Options) { o.Partitions, o.AutoCreate = 4, true }
+	first := openNode(t, bucket, "first", t.TempDir(), partitions)
+	first.run(t)
+	first.says(t, "ready")
+	second := openNode(t, bucket, "second", t.TempDir(), partitions)
+	second.run(t)
+	second.says(t, "ready")
+	if !first.owns(0, 1, 2) || !second.owns() {
+		t.Fatal("the first node does not own all shards")
+	}
+	first.joinAt(t, second, "gw-1")
+
+	v := visitAt(t, second)
+	if len(v.known.Buffers) != 1 || v.known.Buffers[0].State != weir.BufferNew {
+		t.Errorf("told %+v", v.known)
+	}
+	for p := range int32(2) { // they are in different shards
+		v.settled(p, 0, 0, 5)
+		if err := v.send(p, 100, 0, 5); err != nil {
+			t.Errorf("the same record again: %v", err)
+		}
+		if err := v.send(p, 100, 7, 9); !errors.Is(err, uplink.ErrHole) {
+			t.Errorf("a record behind a hole: %v", err)
+		}
+		if mark, err := v.at.Mark(t.Context(), v.stream(), v.topic, p); err != nil || mark != 5 {
+			t.Errorf("mark %d, %v", mark, err)
+		}
+	}
+
+	other := visitAt(t, first) // the door is the owner
+	eventually(t, "the older session ends", func() bool { return errors.Is(v.cause(), uplink.ErrSuperseded) })
+	v.at.Detach()
+	if len(other.known.Marks) != 2 || other.known.Marks[0].Last != 5 || other.known.Marks[1].Last != 5 || other.known.Buffers[0].State != weir.BufferKnown || other.known.Buffers[0].Reached[weir.Live] != 5 {
+		t.Errorf("told %+v", other.known)
+	}
+	if err := other.at.Retire(t.Context(), visitBuffer); err != nil {
+		t.Error(err)
+	}
+	last := visitAt(t, second)
+	if last.known.Buffers[0].State != weir.BufferRetired || len(last.known.Marks) != 0 {
+		t.Errorf("told %+v of a buffer that is retired", last.known)
+	}
+}
+
+// joinAt lets a gateway join at another node, with a token of this one, and renew its
+// certificate there.
+func (r running) joinAt(t *testing.T, at running, id string) {
+	t.Helper()
+	text, err := r.fleet().NewToken(t.Context(), 1, time.Hour, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := join.ParseToken(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := join.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = sender.Join(t.Context(), at.self.Address(cluster.Sync), token, id, key, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := join.NewCSR(key, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if der, err := at.renew(t.Context(), id, csr); err != nil || len(der) == 0 {
+		t.Errorf("renewed: %d bytes, %v", len(der), err)
+	}
+	if _, err := at.renew(t.Context(), "stranger", csr); err == nil {
+		t.Error("a stranger gets a certificate")
+	}
+}
