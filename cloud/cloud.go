@@ -2,8 +2,9 @@
 // applications read and write the streams through its doors.
 //
 // cloud.go opens the node and connects its parts, owned.go has the shards that it owns,
-// lead.go is what it does while it owns one, standby.go what it keeps while another node
-// has the catalogue, uplink.go adapts the broker for gateways.
+// lead.go is what it does while it owns one, mirror.go what it keeps of the catalogue while
+// another node has it, standby.go what it asks that node for, uplink.go adapts the broker
+// for gateways.
 package cloud
 
 import (
@@ -113,7 +114,8 @@ type Node struct {
 	logins    *login.Sessions // of clients of all doors
 	peers     peers           // the other nodes
 	races     races           // with them, for names in the bucket
-	copies    *copies         // of the owner's state
+	copies    *copies         // of the catalogue
+	decoy     []byte          // see auth.Options
 	own       []cluster.Door  // this node's doors, which it checks itself
 	pulse     pulse
 	metrics   *measure.Registry // of what this node counts and knows
@@ -158,6 +160,9 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	n.bucket = storage.Metrics(o.Bucket, n.metrics.Set, "bucket")
 	if n.ca, err = fleet.Authority(ctx, n.bucket, o.Secret, time.Now()); err != nil {
 		return nil, err
+	}
+	if n.decoy, err = n.ca.Derive("salts of nonexistent users", 32); err != nil {
+		return nil, fmt.Errorf("derive the key of salts: %w", err)
 	}
 	if err := n.openCluster(ctx); err != nil {
 		return nil, err

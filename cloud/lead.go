@@ -75,14 +75,13 @@ func (n *Node) follow(ctx context.Context, id uint32, owner cluster.Node) {
 	}
 	n.broker.Follow(id, owner, c.ID)
 	n.ingest.follow(id, owner)
-	settled := n.shards.become(id, console.RoleStandby)
 	if id == catalogueShard {
 		n.copies.follow()
 		if owner.Address(cluster.Peer) != "" && n.broker.Copy() == nil {
 			n.copies.Refresh(ctx) // a node is ready when its doors answer like the owner's
 		}
 	}
-	if settled {
+	if n.shards.become(id, console.RoleStandby) {
 		n.sayReady()
 	}
 }

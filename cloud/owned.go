@@ -142,7 +142,7 @@ func (n *Node) newOwned(id uint32, claim cluster.Node) *owned {
 		Part:   part,
 		Txns:   txn.Options{Ended: n.broker.TransactionEnded},
 		Fleet:  fleet.Options{CA: n.ca},
-		Users:  auth.Options{SuperUsers: n.o.SuperUsers, Changed: n.dropUser},
+		Users:  n.usersOptions(),
 		Queues: queue.Options{Topics: n.topics.Calls()},
 	}
 	changed := n.broker.ChangedSettings

@@ -72,7 +72,7 @@ func (n *Node) listenPeer() error {
 	}
 	n.askPeer(n.peers.listener.Addr(), identity)
 	server := peer.New(peer.Options{Listener: n.peers.listener, Identity: identity, Self: n.answer, Heard: n.heardOf, Forwarded: n.forwarded, Race: n.joinRaces, Log: n.o.Log,
-		Copy: n.copyFor, CreateTopic: n.createFor, NewProducerID: n.producerFor, Kafka: n.performFor, AMQP: n.tunnelled,
+		Catalogue: n.catalogueFor, Copy: n.copyFor, CreateTopic: n.createFor, NewProducerID: n.producerFor, Kafka: n.performFor, AMQP: n.tunnelled,
 		VerifyTransaction: n.verifyFor, EndTransaction: n.endFor,
 		Drop: func(ctx context.Context, shard uint32, topic weir.TopicID, at journal.Position) error {
 			return n.broker.DropTopic(ctx, shard, topic, at)
@@ -177,7 +177,7 @@ func (n *Node) measurePeers() {
 	} {
 		n.metrics.NewGauge(name, func() float64 { return float64(value.Load()) })
 	}
-	n.metrics.NewGauge("weir_standby_copy_age_seconds", n.copyAge)
+	n.metrics.NewGauge("weir_catalogue_age_seconds", n.copyAge)
 }
 
 // answerBucket answers nodes that cannot reach this owner, through the bucket, until

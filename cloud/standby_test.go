@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net"
@@ -69,6 +70,10 @@ func TestStandbyKeepsCopy(t *testing.T) {
 	if c, err := first.copyFor(""); err != nil || len(c.Topics) != 1 || c.Topics[0].ID != topic.ID {
 		t.Errorf("a copy has a hidden topic: %+v, %v", c, err)
 	}
+	second.copies.Refresh(t.Context())
+	if all, err := second.broker.KnownTopics(); err != nil || len(all) != 1 || all[0].ID != topic.ID {
+		t.Errorf("a mirror has a hidden topic: %+v, %v", all, err)
+	}
 	users, quotas := first.users(), first.quotas()
 	if err := users.SetCredentials(t.Context(), "ann", credential(t, "secret")); err != nil {
 		t.Fatal(err)
@@ -91,7 +96,11 @@ func TestStandbyKeepsCopy(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the topic of the same name is in the copy", func() bool { return second.knows("a", again.ID) })
-	tag := second.broker.Copy().Tag
+	whole, err := first.copyFor("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tag := whole.Tag
 	if c, err := first.copyFor(tag); err != nil || c.Tag != tag || c.Topics != nil || c.Users != nil || c.Quotas != nil {
 		t.Errorf("nothing has changed: %+v, %v", c, err)
 	}
@@ -171,11 +180,11 @@ func TestAskedThere(t *testing.T) {
 	}
 }
 
-// TestOwnerOfEarlierVersion: a node beside an owner that gives no copies stands by all
-// the same, and says nothing that it does not know.
-func TestOwnerOfEarlierVersion(t *testing.T) {
+// besideOther starts an owner whose peer port is that of another version, and a standby.
+func besideOther(t *testing.T, change func(*peer.Options, running)) (first, second running) {
+	t.Helper()
 	bucket := mem.New()
-	first := openNode(t, bucket, "first", t.TempDir())
+	first = openNode(t, bucket, "first", t.TempDir())
 	identity, err := join.NewNodeIdentity(first.ca, "first", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -185,19 +194,28 @@ func TestOwnerOfEarlierVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	quiet := slog.New(slog.DiscardHandler)
-	earlier := peer.New(peer.Options{Listener: ln, Identity: identity, Self: first.answer, Log: quiet, Gate: budget.NewConns(budget.ConnsOptions{Log: quiet}).Gate(budget.GateOptions{})})
+	o := peer.Options{Listener: ln, Identity: identity, Self: first.answer, Log: quiet, Gate: budget.NewConns(budget.ConnsOptions{Log: quiet}).Gate(budget.GateOptions{})}
+	change(&o, first)
+	other := peer.New(o)
 	served := make(chan error, 1)
-	go func() { served <- earlier.Serve() }()
+	go func() { served <- other.Serve() }()
 	t.Cleanup(func() {
-		if err := errors.Join(earlier.Close(), <-served); err != nil {
+		if err := errors.Join(other.Close(), <-served); err != nil {
 			t.Error(err)
 		}
 	})
 	first.self.Addresses.Add(cluster.Peer, "", ln.Addr().String())
 	first.run(t)
 	first.says(t, "ready")
-	second := startNode(t, bucket, "second")
+	second = startNode(t, bucket, "second")
 	second.says(t, "ready")
+	return first, second
+}
+
+// TestOwnerOfEarlierVersion: a node beside an owner that gives no copies stands by all
+// the same, and says nothing that it does not know.
+func TestOwnerOfEarlierVersion(t *testing.T) {
+	first, second := besideOther(t, func(*peer.Options, running) {})
 	if err := second.copyFrom(t.Context(), first.self); !errors.Is(err, peer.ErrUnknownVerb) {
 		t.Errorf("got %v", err)
 	}
@@ -213,6 +231,34 @@ func TestOwnerOfEarlierVersion(t *testing.T) {
 	}
 	if _, _, err := (owner{second.Node}).NewProducerID(t.Context(), auth.Who{}); !errors.Is(err, peer.ErrUnknownVerb) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestOwnerOfOtherVersion: a node gets copies from an owner that knows no mirrors, and
+// from one whose snapshot it does not understand.
+func TestOwnerOfOtherVersion(t *testing.T) {
+	for what, change := range map[string]func(*peer.Options, running){
+		"earlier": func(o *peer.Options, first running) { o.Copy = first.copyFor },
+		"later": func(o *peer.Options, first running) {
+			o.Copy = first.copyFor
+			o.Catalogue = func(ctx context.Context, q peer.CatalogueQuestion) (*peer.Catalogue, error) {
+				c, err := first.catalogueFor(ctx, q)
+				if err == nil {
+					c.Update.Snapshot = []byte("\xffof a later version")
+				}
+				return c, err
+			}
+		},
+	} {
+		first, second := besideOther(t, change)
+		topic, err := first.broker.CreateTopic(t.Context(), "a", 1, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, what+": the topic is in the copy", func() bool { return second.knows("a", topic.ID) })
+		if c := second.broker.Copy(); c.Tag == "" || !c.Position.IsZero() {
+			t.Errorf("%s: it comes from a mirror, at %v", what, c.Position)
+		}
 	}
 }
 

@@ -31,6 +31,10 @@ const (
 type Options struct {
 	SuperUsers []string // principals ("User:name") that may do everything
 
+	// Decoy is the key of the salts that nonexistent users seem to have. Nodes with the
+	// same key show the same salts. nil: random.
+	Decoy []byte
+
 	// Changed is called when a credential of a user was replaced or removed, so that
 	// sessions which used it can be closed. It is called for each such entry, also for
 	// those read by a recovery, and must not block. A door that checks Generation
@@ -61,12 +65,15 @@ type Auth struct {
 
 // New returns an empty Auth.
 func New(o Options) *Auth {
-	a := &Auth{super: make(map[string]bool), everything: &VhostRights{all: true}, changed: o.Changed, decoy: make([]byte, 32),
+	a := &Auth{super: make(map[string]bool), everything: &VhostRights{all: true}, changed: o.Changed, decoy: o.Decoy,
 		users: make(map[string]map[Mechanism]Credential), acls: newRules(), admins: newAdmins(), vhosts: make(vhosts)}
 	for _, principal := range o.SuperUsers {
 		a.super[principal] = true
 	}
-	rand.Read(a.decoy) // never fails
+	if a.decoy == nil {
+		a.decoy = make([]byte, 32)
+		rand.Read(a.decoy) // never fails
+	}
 	return a
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/storage/journal"
@@ -31,15 +32,19 @@ type Copy struct {
 	Users    *auth.Auth
 	Quotas   *quota.Quotas
 	Settings *settings.Settings
-	Asked    time.Time // when the owner was asked: the copy is at least as new
+	Fleet    *fleet.Fleet  // nil in a cluster of one shard
+	Asked    time.Time     // when the owner was asked: the copy is at least as new
+	MaxAge   time.Duration // how old it may become; 0: MaxCopyAge
 
-	topics []Topic // by name
-	names  map[string]int
-	ids    map[weir.TopicID]int
+	topics   []Topic // by name
+	names    map[string]int
+	ids      map[weir.TopicID]int
+	deleting []weir.TopicID
 }
 
-// SetTopics sets the topics of a new copy.
-func (c *Copy) SetTopics(topics []Topic) {
+// SetTopics sets the topics of a new copy, and those that are being deleted.
+func (c *Copy) SetTopics(topics []Topic, deleting ...weir.TopicID) {
+	c.deleting = deleting
 	c.topics = slices.SortedFunc(slices.Values(topics), func(a, b Topic) int { return cmp.Compare(a.Name, b.Name) })
 	c.names, c.ids = make(map[string]int, len(topics)), make(map[weir.TopicID]int, len(topics))
 	for i, t := range c.topics {
@@ -49,7 +54,13 @@ func (c *Copy) SetTopics(topics []Topic) {
 
 // SameTopics sets the topics of a new copy to those of an earlier one.
 func (c *Copy) SameTopics(earlier *Copy) {
-	c.topics, c.names, c.ids = earlier.topics, earlier.names, earlier.ids
+	c.topics, c.names, c.ids, c.deleting = earlier.topics, earlier.names, earlier.ids, earlier.deleting
+}
+
+// Exists reports whether there is a topic of that id, also one that is being deleted.
+func (c *Copy) Exists(id weir.TopicID) bool {
+	_, known := c.ids[id]
+	return known || slices.Contains(c.deleting, id)
 }
 
 // SetCopy replaces the copy from which this node answers as a standby; nil removes
@@ -65,7 +76,7 @@ func (b *Broker) SetCopy(c *Copy) {
 // it is older than MaxCopyAge, or if this node is the owner.
 func (b *Broker) Copy() *Copy {
 	c := b.copied.Load()
-	if c == nil || b.IsController() || time.Since(c.Asked) > MaxCopyAge {
+	if c == nil || b.IsController() || time.Since(c.Asked) > cmp.Or(c.MaxAge, MaxCopyAge) {
 		return nil
 	}
 	return c

@@ -41,6 +41,8 @@ func cloud() map[string]Family {
 		"weir_bucket_request_seconds": {Histogram, "How long a call of the bucket took, tries after a failure included."},
 		"weir_bucket_requests_total":  {Counter, "Calls of the bucket, by operation and result."},
 
+		"weir_catalogue_age_seconds": {Gauge, "How old the copy of the catalogue (users, permissions, topics) is that a node has from its owner, or how long it has had none; 0 on the owner."},
+
 		"weir_door_connections":                {Gauge, "Connections that are open, by door and listener."},
 		"weir_door_connections_gave_way_total": {Counter, "Connections that had not logged in and were closed in favour of newer ones."},
 		"weir_door_connections_refused_total":  {Counter, "Connections that were closed at once, since there are too many."},
@@ -99,8 +101,6 @@ func cloud() map[string]Family {
 		"weir_shard_segments":                {Gauge, "Segments of the log."},
 		"weir_shard_throttled_seconds_total": {Counter, "How long writers were held back because the upkeep of the log is behind."},
 		"weir_shard_unsegmented_bytes":       {Gauge, "Bytes of the log that are not yet in segments behind a checkpoint."},
-
-		"weir_standby_copy_age_seconds": {Gauge, "How old the copy of what the owner knows is that a standby answers from, or how long it has had none; 0 while the node does not stand by."},
 
 		"weir_stream_values_lost_total": {Counter, "Values of records and messages that stream queues could not pass on, by loss."},
 

@@ -48,10 +48,15 @@ type Options struct {
 	// Heard, if set, is called with the name of each node that sends a request.
 	Heard func(node string)
 
-	// Copy, if set, returns what has changed since the tag: everything if the tag is not
+	// Copy, if set, answers nodes of an earlier version, which do not know Catalogue. It
+	// returns what has changed since the tag: everything if the tag is not
 	// known, and only the tag if nothing has changed. Errors: ErrTooLarge; any other
 	// means "not now". Calls are not concurrent.
 	Copy func(after string) (*Copy, error)
+
+	// Catalogue, if set, returns what a node that keeps a mirror of the catalogue lacks. An
+	// error means "not now".
+	Catalogue func(ctx context.Context, q CatalogueQuestion) (*Catalogue, error)
 
 	// CreateTopic and NewProducerID, if set, act for a client of another node. code is
 	// Kafka's, 0 for success.
@@ -117,6 +122,7 @@ func New(o Options) *Server {
 	mux.HandleFunc("GET "+pingPath, s.ping)
 	mux.HandleFunc("GET "+racePath, s.race)
 	mux.HandleFunc("GET "+copyPath, s.copyOf)
+	mux.HandleFunc("GET "+cataloguePath, s.catalogue)
 	mux.HandleFunc("POST "+topicPath, s.topic)
 	mux.HandleFunc("POST "+producerPath, s.producer)
 	mux.HandleFunc("POST "+kafkaPath, s.kafka)

@@ -154,9 +154,9 @@ func (s *Shard) Machines() []state.Machine {
 }
 
 // Open recovers the log into the machines, takes ownership, and starts them. It sets
-// o.Machines and o.Needed. The errors are those of commitlog.Open.
+// o.Machines, o.Mirrored and o.Needed. The errors are those of commitlog.Open.
 func (s *Shard) Open(ctx context.Context, o commitlog.Options) (err error) {
-	s.ID, o.Machines = o.Shard, s.Machines()
+	s.ID, o.Machines, o.Mirrored = o.Shard, s.Machines(), s.View().Machines()
 	if s.Queues != nil {
 		o.Needed = s.Queues.Needed
 	}

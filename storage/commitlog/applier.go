@@ -17,7 +17,13 @@ type applier struct{ log *Log }
 func (a applier) Apply(pos journal.Position, entries []journal.Entry) error {
 	l := a.log
 	l.applying = l.flight.memory(entries)
-	if err := l.apply(pos, entries); err != nil {
+	l.feed.applying.Lock()
+	err := l.apply(pos, entries)
+	if err == nil {
+		l.feed.applied(pos, entries)
+	}
+	l.feed.applying.Unlock()
+	if err != nil {
 		return fmt.Errorf("apply slot %s: %w", journal.SlotKey(l.shard, pos), err)
 	}
 	l.upkeep.Applied(pos, entries)
@@ -77,6 +83,7 @@ func (a applier) Restore(pos journal.Position, body []byte) error {
 	if err := a.log.restore(pos, body); err != nil {
 		return fmt.Errorf("restore the checkpoint at %v: %w", pos, err)
 	}
+	a.log.feed.restored(pos)
 	return nil
 }
 

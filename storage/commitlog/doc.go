@@ -53,4 +53,9 @@
 //   - check: the proof. It depends on state alone.
 //   - upkeep: what keeps the log small. It sees the log as a Host (maintain.go).
 //   - the log itself: append.go, line.go, committer.go, slot.go, applier.go, fetch.go.
+//
+// A cluster with several shards has one Log for each. That of shard 0 has the catalogue
+// (catalogue.go); the others open the topics whose records they have (opened.go). Nodes
+// that do not own shard 0 have a Mirror of the catalogue (mirror.go), which is told what
+// changes from the owner's log (feed.go).
 package commitlog

@@ -65,6 +65,7 @@ type Log struct {
 	blocks   *reader.Reader // of segments
 	upkeep   *upkeep.Maintainer
 	damages  damages
+	feed     *feed // to mirrors
 
 	lost   func(string)  // of a repair
 	losses []upkeep.Loss // of a repair
@@ -181,8 +182,7 @@ func prepare(o Options) (*Log, error) {
 	if l.leaveBytes = leaveBytes; l.linger > 0 && storage.Billed(o.Bucket) {
 		l.leaveBytes = l.fillBytes
 	}
-	var err error
-	if l.machines, err = state.NewMachines(o.Machines); err != nil {
+	if err := l.setMachines(o); err != nil {
 		return nil, err
 	}
 	if l.defaults == nil {
@@ -205,6 +205,14 @@ func prepare(o Options) (*Log, error) {
 	l.upkeep = upkeep.New(l.ctx, l.host(), o.Upkeep)
 	l.pacer = upkeep.NewPacer(l.upkeep)
 	return l, nil
+}
+
+func (l *Log) setMachines(o Options) (err error) {
+	if l.machines, err = state.NewMachines(o.Machines); err != nil {
+		return err
+	}
+	l.feed, err = newFeed(o.Mirrored)
+	return err
 }
 
 // mutate breaks the rules that a test has chosen. It also turns off checks of the

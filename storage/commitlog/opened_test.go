@@ -64,7 +64,7 @@ func TestOpenTopic(t *testing.T) {
 		if got, _ := l.TopicByID(topic.ID); got.Partitions != 4 || l.CataloguePosition().Slot != 3 || readAll(t, l, topic.ID, p)[0] != "a" {
 			t.Errorf("after a restart: %+v at %v", got, l.CataloguePosition())
 		}
-		must(l.upkeep.Keep())
+		must(l.Maintain(t.Context()))
 	}
 	if keys, err := b.List(ctx, "0001/checkpoint/", "", 1); err != nil || len(keys) == 0 {
 		t.Errorf("there was no checkpoint: %v", err)

@@ -49,6 +49,7 @@ type Options struct {
 	Info     []byte          // opaque, put into the claim: how other nodes reach this one
 	Epoch    uint64          // epoch to claim, if not 0: Open returns ErrFenced if it is claimed already
 	Machines []state.Machine // told apart by their kinds
+	Mirrored []state.Machine // those of Machines that a Mirror has, too; for shard 0
 	Beside   []string        // keys of objects beside the log that are created once; the log records their checksums
 	Linger   time.Duration   // how long a slot waits for more requests, unless the log was idle for twice as long; 0 on a fast bucket
 

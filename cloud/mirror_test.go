@@ -1,0 +1,186 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/cloud/peer"
+	"github.com/weirmq/weir/storage/commitlog/identity"
+	"github.com/weirmq/weir/storage/mem"
+)
+
+// TestCatalogueFor: who knows nothing gets everything; others get what has changed, as
+// soon as it has, and nothing else.
+func TestCatalogueFor(t *testing.T) {
+	first := startNode(t, mem.New(), "first")
+	first.says(t, "ready")
+	ctx := t.Context()
+	whole, err := first.catalogueFor(ctx, peer.CatalogueQuestion{Epoch: 99})
+	if err != nil || whole.Update.Snapshot == nil || whole.Epoch != epochOf(first) || whole.Cluster != first.broker.ClusterID() || !whole.Offsets {
+		t.Fatalf("%+v, %v", whole, err)
+	}
+	q := peer.CatalogueQuestion{Epoch: whole.Epoch, After: whole.Update.At}
+	if c, err := first.catalogueFor(ctx, q); err != nil || c.Update.Snapshot != nil || len(c.Update.Slots) > 0 {
+		t.Errorf("nothing has changed: %+v, %v", c, err)
+	}
+	q.Wait = 20 * time.Second
+	answer := func(ctx context.Context) <-chan error {
+		answered := make(chan error, 1)
+		go func() {
+			c, err := first.catalogueFor(ctx, q)
+			if err == nil && len(c.Update.Slots) == 0 {
+				err = errors.New("no change")
+			}
+			answered <- err
+		}()
+		return answered
+	}
+	waiting := answer(ctx)
+	if err := first.users().SetCredentials(ctx, "ann", credential(t, "secret")); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waiting; err != nil {
+		t.Errorf("who waits for a change: %v", err)
+	}
+	late, err := first.catalogueFor(ctx, peer.CatalogueQuestion{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.After = late.Update.At
+	short, cancel := context.WithCancel(ctx)
+	waiting = answer(short)
+	cancel()
+	if err := <-waiting; !errors.Is(err, context.Canceled) {
+		t.Errorf("who leaves: %v", err)
+	}
+	waiting = answer(ctx)
+	first.stop()
+	if err := <-waiting; err == nil {
+		t.Error("an owner that stops answers")
+	}
+}
+
+// TestRefresh: after a refresh the copy is newer than the call.
+func TestRefresh(t *testing.T) {
+	bucket := mem.New()
+	first := startNode(t, bucket, "first")
+	first.says(t, "ready")
+	second := startNode(t, bucket, "second")
+	second.says(t, "ready")
+	for _, name := range []string{"a", "b", "c"} {
+		topic, err := first.broker.CreateTopic(t.Context(), name, 1, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		called := time.Now()
+		second.copies.Refresh(t.Context())
+		if !second.knows(name, topic.ID) || second.broker.Copy().Asked.Before(called) {
+			t.Errorf("after the refresh topic %s is not known", name)
+		}
+	}
+}
+
+// TestMirrorKeepsUse: a change of limits, of users and of settings reaches the machines of
+// a copy; the copy itself is replaced only with its owner.
+func TestMirrorKeepsUse(t *testing.T) {
+	bucket := mem.New()
+	first := startNode(t, bucket, "first")
+	first.says(t, "ready")
+	second := startNode(t, bucket, "second")
+	second.says(t, "ready")
+	before := second.broker.Copy()
+	if err := first.users().SetCredentials(t.Context(), "ann", credential(t, "secret")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the user is there", func() bool { return before.Users.CheckPassword("ann", "secret") == nil })
+	generation := before.Users.Generation()
+	if err := first.users().RemoveCredential(t.Context(), "ann", auth.SCRAMSHA256); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the user is gone", func() bool { return before.Users.Empty() })
+	if before.Users.Generation() == generation {
+		t.Error("a login under way would succeed")
+	}
+	after := second.broker.Copy()
+	if after.Users != before.Users || after.Quotas != before.Quotas || after.Fleet != nil || before.Position == after.Position && before.Asked == after.Asked {
+		t.Errorf("the copy at %v was replaced by that at %v", before.Position, after.Position)
+	}
+}
+
+// TestMirrorOfShards: in a cluster of several shards gateways are in the copy, too, and it
+// may become older.
+func TestMirrorOfShards(t *testing.T) {
+	bucket := mem.New()
+	if _, err := identity.Open(t.Context(), bucket, 3); err != nil {
+		t.Fatal(err)
+	}
+	first := startNode(t, bucket, "first")
+	first.says(t, "ready")
+	second := startNode(t, bucket, "second")
+	second.says(t, "ready")
+	c := second.broker.Copy()
+	if c == nil || c.Fleet == nil || c.MaxAge != severalAge {
+		t.Fatalf("the copy is %+v", c)
+	}
+	if _, err := c.Fleet.Gateway("gw"); !errors.Is(err, fleet.ErrUnknownGateway) {
+		t.Errorf("a gateway before it has joined: %v", err)
+	}
+	joinGateway(t, first, "gw")
+	eventually(t, "the gateway is in the copy", func() bool {
+		_, err := c.Fleet.Gateway("gw")
+		return err == nil
+	})
+	if err := first.fleet().Revoke(t.Context(), "gw"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is revoked in the copy", func() bool {
+		g, err := c.Fleet.Gateway("gw")
+		return err == nil && g.Revoked
+	})
+	topic, err := first.broker.CreateTopic(t.Context(), "a", 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.copies.Refresh(t.Context())
+	log := first.shards.get(catalogueShard).Log
+	if _, err := log.DeletingTopic(t.Context(), topic.ID); err != nil {
+		t.Fatal(err)
+	}
+	second.copies.Refresh(t.Context())
+	if c := second.broker.Copy(); second.knows("a", topic.ID) || !c.Exists(topic.ID) {
+		t.Error("a topic that is being deleted is given out, or does not exist")
+	}
+	if err := log.DeleteTopic(t.Context(), topic.ID); err != nil {
+		t.Fatal(err)
+	}
+	second.copies.Refresh(t.Context())
+	if second.broker.Copy().Exists(topic.ID) {
+		t.Error("a deleted topic exists")
+	}
+}
+
+// TestSameDecoy: a user that does not exist has the same salt at all nodes.
+func TestSameDecoy(t *testing.T) {
+	bucket := mem.New()
+	first := startNode(t, bucket, "first")
+	first.says(t, "ready")
+	second := startNode(t, bucket, "second")
+	second.says(t, "ready")
+	salt := func(users *auth.Auth) string {
+		t.Helper()
+		answer, err := users.NewExchange(auth.SCRAMSHA256).First([]byte("n,,n=nobody,r=x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, salt, _ := strings.Cut(string(answer), ",s=") // behind the nonce, which is random
+		return salt
+	}
+	if a, b := salt(first.users()), salt(second.broker.Copy().Users); a != b {
+		t.Errorf("%s at the owner, %s at the standby", a, b)
+	}
+}
