@@ -34,7 +34,7 @@ var floors = []struct {
 	{"cloud/share/state", 1}, {"cloud/share", 3},
 	{"edge", 5}, {"cloud", 5}, {"firmware-sim/device", 4.5}, {"firmware-sim/audit", 5},
 	{"edge/weir-edge", 6}, {"cloud/weir-cloud", 6}, {"cloud/weirctl", 6}, {"firmware-sim", 6},
-	{"e2e/harness", 6}, {"e2e/linear", 6}, {"e2e", 6.5}, {"e2e/*", 6.5}, {"e2e/*/*", 6.5},
+	{"e2e/harness", 6}, {"e2e/linear", 6}, {"e2e/listappend", 6}, {"e2e", 6.5}, {"e2e/*", 6.5}, {"e2e/*/*", 6.5},
 	{"cloud/recent", 0.2}, {"cloud/payload", 0.2}, {"cloud/page", 4.2},
 }
 
@@ -49,8 +49,8 @@ var homes = map[string][]string{
 	"github.com/quic-go/quic-go":            {"sync/sender", "sync/receiver"},
 	"github.com/mochi-mqtt/server/v2":       {"edge/mqtt", "e2e/bench/peer"},
 	"github.com/twmb/franz-go/pkg/kmsg":     {"storage/record", "cloud/kafka", "e2e/linear"},
-	"github.com/twmb/franz-go/pkg/kadm":     {"e2e/linear"},
-	"github.com/twmb/franz-go/pkg/kversion": {"e2e/linear"},
+	"github.com/twmb/franz-go/pkg/kadm":     {"e2e/linear", "e2e/listappend"},
+	"github.com/twmb/franz-go/pkg/kversion": {"e2e/linear", "e2e/listappend"},
 	"github.com/twmb/franz-go/pkg/kerr":     {"cloud/kafka"},
 	"github.com/twmb/franz-go/pkg/sasl":     {"cloud/weirctl"},
 	"github.com/RoaringBitmap/roaring":      {"cloud/queue/state"},
