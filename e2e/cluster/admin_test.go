@@ -25,6 +25,7 @@ type admin struct {
 
 	mu         sync.Mutex
 	operations []porcupine.Operation // guarded by mu
+	lives      [3]int                // of names that clients use now; guarded by mu
 }
 
 // change is a call for one topic.
@@ -74,13 +75,22 @@ func (a *admin) run(ctx context.Context) {
 	}
 }
 
-// client makes one call after the other. A call without an answer is the last of that
-// client in the history: the next one has another number.
+// name returns the name of a topic, which is no longer used when a call for it was not
+// answered: each such call could have happened at any later time, and the possible
+// orders would be too many to check.
+func (a *admin) name(i int) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return fmt.Sprintf("made-%d-%d", i, a.lives[i])
+}
+
+// client makes one call after the other.
 func (a *admin) client(ctx context.Context, id int) {
 	client := newClient(a.t, a.nodes, kgo.RequestRetries(0))
 	rng := rand.New(rand.NewPCG(uint64(id), 3))
 	for number := id; ctx.Err() == nil; pause(ctx, 50*time.Millisecond) {
-		in := change{fmt.Sprintf("made-%d", rng.IntN(3)), rng.IntN(2) == 0}
+		i := rng.IntN(len(a.lives))
+		in := change{a.name(i), rng.IntN(2) == 0}
 		from := time.Since(a.began)
 		out, happened := a.ask(client, in)
 		to := int64(time.Since(a.began))
@@ -92,10 +102,13 @@ func (a *admin) client(ctx context.Context, id int) {
 		}
 		a.mu.Lock()
 		a.operations = append(a.operations, porcupine.Operation{ClientId: number, Input: in, Output: out, Call: int64(from), Return: to})
-		a.mu.Unlock()
 		if out.unknown {
-			number += 100
+			number += 100 // a client of the history has one call at a time
+			if in.topic == fmt.Sprintf("made-%d-%d", i, a.lives[i]) {
+				a.lives[i]++
+			}
 		}
+		a.mu.Unlock()
 	}
 }
 

@@ -22,6 +22,7 @@ type nodes struct {
 	lab    *lab
 	dir    string
 	bucket string
+	shards int // of data; 1: one shard has everything
 	flags  []string
 	all    []*node
 }
@@ -38,9 +39,9 @@ type node struct {
 
 // startNodes starts a node on the first count hosts of the lab, one after the other.
 // They are stopped at the end of the test.
-func startNodes(t *testing.T, l *lab, bucket string, count int, flags ...string) *nodes {
+func startNodes(t *testing.T, l *lab, bucket string, shards, count int, flags ...string) *nodes {
 	t.Helper()
-	n := &nodes{t: t, lab: l, dir: t.TempDir(), bucket: bucket, flags: flags}
+	n := &nodes{t: t, lab: l, dir: t.TempDir(), bucket: bucket, shards: shards, flags: flags}
 	t.Cleanup(func() {
 		if t.Failed() {
 			n.printLogs()
@@ -73,7 +74,12 @@ func (n *nodes) add() *node {
 func (n *nodes) start(x *node) (*harness.Process, error) {
 	args := append([]string{"--data", filepath.Join(n.dir, x.name), "--node-id", x.name, "--bucket", n.bucket, "--takeover", "2s",
 		"--peer", x.host.ip + ":7401", "--sync", x.host.ip + ":7400", "--kafka", x.host.ip + ":9092", "--kafka-anonymous",
-		"--amqp", x.host.ip + ":5672", "--amqp-anonymous", "--http", "127.0.0.1:8080"}, n.flags...)
+		"--http", "127.0.0.1:8080"}, n.flags...)
+	if n.shards > 1 {
+		args = append(args, "--shards", strconv.Itoa(n.shards))
+	} else { // a cluster of several shards has no work queues
+		args = append(args, "--amqp", x.host.ip+":5672", "--amqp-anonymous")
+	}
 	return harness.StartIn(x.host.namespace, n.dir, x.name, "weir-cloud", args...)
 }
 

@@ -32,13 +32,14 @@ func seed(t *testing.T) uint64 {
 // TestFaults: whatever goes wrong, nothing that was acknowledged is lost, doubled or out
 // of order.
 func TestFaults(t *testing.T) {
-	for _, kind := range []string{"redis", "file"} {
-		t.Run(kind, func(t *testing.T) { round(t, kind, faults()) })
-	}
+	kinds, rounds := []string{"redis", "file"}, 1
 	if soak() {
-		for i := range 30 {
-			for _, kind := range []string{"redis", "file", "minio"} {
-				t.Run(fmt.Sprint(kind, i), func(t *testing.T) { round(t, kind, faults()) })
+		kinds, rounds = append(kinds, "minio"), 15
+	}
+	for i := range rounds {
+		for _, shards := range []int{1, 4} {
+			for _, kind := range kinds {
+				t.Run(fmt.Sprintf("%d shards on %s, %d", shards, kind, i+1), func(t *testing.T) { round(t, kind, shards, faults()) })
 			}
 		}
 	}
@@ -46,14 +47,14 @@ func TestFaults(t *testing.T) {
 
 // round runs all work on three nodes while each of the faults that fit the bucket is
 // injected once, in any order, then judges.
-func round(t *testing.T, kind string, all []fault) {
+func round(t *testing.T, kind string, shards int, all []fault) {
 	s := seed(t)
 	t.Logf("WEIR_SEED=%d", s)
 	rng := rand.New(rand.NewPCG(s, 0))
 	l := newLab(t, 4)
 	b := newStore(t, kind)
 	t.Cleanup(func() { checkBucket(t, b.url) }) // after the nodes have stopped
-	n := startNodes(t, l, b.url, 3, b.flags...)
+	n := startNodes(t, l, b.url, shards, 3, b.flags...)
 	work := works(t, n)
 	began := time.Now()
 	f := &field{nodes: n, store: b, rng: rng, log: func(format string, args ...any) {
