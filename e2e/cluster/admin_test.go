@@ -1,11 +1,13 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -39,18 +41,6 @@ type outcome struct{ done, unknown bool }
 
 // existence is one topic: there, or not.
 var existence = porcupine.Model{
-	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
-		by := make(map[string][]porcupine.Operation)
-		for _, o := range history {
-			name := o.Input.(change).topic
-			by[name] = append(by[name], o)
-		}
-		var all [][]porcupine.Operation
-		for _, some := range by {
-			all = append(all, some)
-		}
-		return all
-	},
 	Init: func() any { return false },
 	Step: func(state, input, output any) (bool, any) {
 		exists, in, out := state.(bool), input.(change), output.(outcome)
@@ -162,9 +152,22 @@ func (a *admin) judge(context.Context) {
 			answered++
 		}
 	}
-	result := porcupine.CheckOperationsTimeout(existence, a.operations, time.Minute)
-	a.t.Logf("admin: %d calls, %d of them answered: %v", len(a.operations), answered, result)
-	if result != porcupine.Ok || answered == 0 {
-		a.t.Errorf("creations and deletions of topics: %v", result)
+	names := make(map[string][]porcupine.Operation)
+	for _, o := range a.operations {
+		name := o.Input.(change).topic
+		names[name] = append(names[name], o)
+	}
+	a.t.Logf("admin: %d calls for %d names, %d of them answered", len(a.operations), len(names), answered)
+	if answered == 0 {
+		a.t.Error("no creation or deletion of a topic was answered")
+	}
+	for name, some := range names {
+		if result := porcupine.CheckOperationsTimeout(existence, some, time.Minute); result != porcupine.Ok {
+			a.t.Errorf("creations and deletions of topic %s: %v", name, result)
+			slices.SortFunc(some, func(x, y porcupine.Operation) int { return cmp.Compare(x.Call, y.Call) })
+			for _, o := range some {
+				a.t.Logf("%8.3f to %8.3f s: create %v → %+v", time.Duration(o.Call).Seconds(), time.Duration(o.Return).Seconds(), o.Input.(change).create, o.Output)
+			}
+		}
 	}
 }
