@@ -41,7 +41,11 @@ type node struct {
 // They are stopped at the end of the test.
 func startNodes(t *testing.T, l *lab, bucket string, shards, count int, flags ...string) *nodes {
 	t.Helper()
-	n := &nodes{t: t, lab: l, dir: t.TempDir(), bucket: bucket, shards: shards, flags: flags}
+	dir := os.Getenv("WEIR_LOGS") // keeps what the processes leave behind
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	n := &nodes{t: t, lab: l, dir: dir, bucket: bucket, shards: shards, flags: flags}
 	t.Cleanup(func() {
 		if t.Failed() {
 			n.printLogs()
