@@ -20,17 +20,20 @@ import (
 // deletion that the next owner of the catalogue goes on with: FinishDeletions.
 
 const (
-	// deletionTime is how long DeleteTopic waits for the other shards, and dropTime how
-	// long one of them may take.
+	// deletionTime is how long DeleteTopic waits for the other shards, dropTime how long
+	// one of them may take, and nameTime how long CreateTopic waits for a name.
 	deletionTime = 30 * time.Second
 	dropTime     = 5 * time.Second
+	nameTime     = 10 * time.Second
 )
 
 // deleteEverywhere is DeleteTopic in a cluster of several shards. After an error of ctx, or
-// if it takes too long, the deletion goes on.
+// if it takes too long, the deletion goes on. If another call has begun it, this one waits
+// until it has ended, too, and returns ErrUnknownTopic: a topic is deleted once.
 func (b *Broker) deleteEverywhere(ctx context.Context, c *shard.Shard, id weir.TopicID) error {
-	if _, err := c.Log.DeletingTopic(ctx, id); err != nil {
-		return translate(err)
+	_, begun := c.Log.DeletingTopic(ctx, id)
+	if begun != nil && !errors.Is(begun, ErrTopicDeleting) {
+		return translate(begun)
 	}
 	b.notify()
 	ctx, cancel := context.WithTimeoutCause(ctx, deletionTime, fmt.Errorf("%w: another shard has not dropped the topic yet, which goes on", context.DeadlineExceeded))
@@ -38,6 +41,9 @@ func (b *Broker) deleteEverywhere(ctx context.Context, c *shard.Shard, id weir.T
 	for {
 		changed := b.changed()
 		if !slices.ContainsFunc(c.Log.Deletions(), func(d logstate.Deletion) bool { return d.Topic.ID == id }) {
+			if begun != nil {
+				return fmt.Errorf("%w: %v", ErrUnknownTopic, id)
+			}
 			return nil
 		}
 		if err := c.Log.Err(); err != nil {

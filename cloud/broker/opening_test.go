@@ -253,16 +253,22 @@ func TestDeletion(t *testing.T) {
 	if _, err := a.Topic("t"); !errors.Is(err, ErrUnknownTopic) {
 		t.Errorf("a topic that is being deleted is found: %v", err)
 	}
-	if _, err := a.CreateTopic(t.Context(), "t", 1, nil); !errors.Is(err, ErrTopicDeleting) {
+	brief, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := a.CreateTopic(brief, "t", 1, nil); !errors.Is(err, ErrTopicDeleting) {
 		t.Errorf("its name is free: %v", err)
 	}
+	second := make(chan error, 1)
+	go func() { second <- a.deleteEverywhere(t.Context(), a.table.Load().shards[0].own, topic.ID) }()
 	mu.Lock()
 	away = false
 	mu.Unlock()
-	until(t, "the name is free", func() bool {
-		_, err := a.CreateTopic(t.Context(), "t", 1, nil)
-		return err == nil
-	})
+	if _, err := a.CreateTopic(t.Context(), "t", 1, nil); err != nil {
+		t.Errorf("the name is not free when the deletion has ended: %v", err)
+	}
+	if err := <-second; !errors.Is(err, ErrUnknownTopic) {
+		t.Errorf("the topic is deleted twice: %v", err)
+	}
 	if asked < 2 {
 		t.Errorf("the other node was asked %d times", asked)
 	}

@@ -98,7 +98,8 @@ func known(what any) func(Topic, bool) (Topic, error) {
 }
 
 // CreateTopic creates a topic; -1 means the default number of partitions. Durable on
-// return. With ErrTopicExists it returns the existing topic.
+// return. With ErrTopicExists it returns the existing topic. While a topic of that name is
+// being deleted, it waits, for nameTime at most; then it returns ErrTopicDeleting.
 func (b *Broker) CreateTopic(ctx context.Context, name string, partitions int32, configs map[string]string) (Topic, error) {
 	c, err := b.catalogue()
 	if err != nil {
@@ -113,9 +114,19 @@ func (b *Broker) CreateTopic(ctx context.Context, name string, partitions int32,
 	if partitions == -1 {
 		partitions = b.DefaultPartitions()
 	}
-	t, err := c.Log.CreateTopic(ctx, name, partitions, configs)
-	b.notify()
-	return t, translate(err)
+	waiting, cancel := context.WithTimeout(ctx, nameTime)
+	defer cancel()
+	for {
+		changed := b.changed()
+		t, err := c.Log.CreateTopic(ctx, name, partitions, configs)
+		if errors.Is(err, ErrTopicDeleting) {
+			if await(waiting, changed); waiting.Err() == nil {
+				continue
+			}
+		}
+		b.notify()
+		return t, translate(err)
+	}
 }
 
 // CheckName returns ErrInvalidTopic if the topics that exist rule out a new topic of

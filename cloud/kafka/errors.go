@@ -52,7 +52,7 @@ var codes = []struct {
 	{broker.ErrUnavailable, later},
 	{broker.ErrUnknownTopic, same(kerr.UnknownTopicOrPartition)},
 	{broker.ErrTopicExists, same(kerr.TopicAlreadyExists)},
-	{broker.ErrTopicDeleting, same(kerr.TopicAlreadyExists)},
+	{broker.ErrTopicDeleting, same(kerr.RequestTimedOut)},
 	{broker.ErrInvalidTopic, same(kerr.InvalidTopicException)},
 	{broker.ErrInvalidPartitions, same(kerr.InvalidPartitions)},
 	{broker.ErrInvalidConfig, same(kerr.InvalidConfig)},

@@ -2,6 +2,7 @@ package commitlog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -28,27 +29,29 @@ func (l *Log) checkLevel() error {
 }
 
 // DeletingTopic begins to delete a topic: its name is taken, but no call returns the
-// topic any more. This is durable on return. If it has begun before, nothing changes. The
-// other shards must drop the topic at the position that is returned, or a later one;
-// DeleteTopic ends the deletion.
+// topic any more. This is durable on return. The other shards must drop the topic at the
+// position that is returned, or a later one; DeleteTopic ends the deletion.
 //
-// Errors: ErrUnknownTopic.
+// Errors: ErrUnknownTopic; ErrTopicDeleting, with the position, if it has begun before.
 func (l *Log) DeletingTopic(ctx context.Context, id weir.TopicID) (at journal.Position, err error) {
 	if err := l.checkLevel(); err != nil {
 		return at, err
 	}
 	_, err = ask(ctx, l, 0, func(b *builder) (struct{}, error) {
-		if b.spec.topic(id) == nil {
+		t := b.spec.topic(id)
+		if t == nil {
 			return struct{}{}, fmt.Errorf("%w: %v", ErrUnknownTopic, id)
 		}
-		if x := b.spec.standing(id); !x.deleting {
-			x.deleting = true
-			b.spec.standings.set(b.spec.slot, id, x)
-			b.put(state.KindTopicDeleting, state.EncodeTopicDeleting(id))
+		x := b.spec.standing(id)
+		if x.deleting {
+			return struct{}{}, fmt.Errorf("%w: %q", ErrTopicDeleting, t.Name)
 		}
+		x.deleting = true
+		b.spec.standings.set(b.spec.slot, id, x)
+		b.put(state.KindTopicDeleting, state.EncodeTopicDeleting(id))
 		return struct{}{}, nil
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrTopicDeleting) {
 		return at, err
 	}
 	l.mu.RLock()
@@ -57,7 +60,7 @@ func (l *Log) DeletingTopic(ctx context.Context, id weir.TopicID) (at journal.Po
 	if t == nil { // somebody else has ended it
 		return at, fmt.Errorf("%w: %v", ErrUnknownTopic, id)
 	}
-	return t.Deleting, nil
+	return t.Deleting, err
 }
 
 // Deletions returns the topics whose deletion has begun and not ended, oldest first. An
