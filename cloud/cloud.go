@@ -70,7 +70,8 @@ type Options struct {
 	Shards     int    // --shards: how many have the data of a new cluster; 0: as it is, and 1 for a new cluster
 	Partitions int32  // of topics created without a number
 	AutoCreate bool
-	Takeover   time.Duration // see cluster.Options
+	Takeover   time.Duration // see cluster.ManagerOptions; default: 3 s, in a cluster of several shards 2 s
+	Drain      time.Duration // how long shards may be handed over to other nodes before Run returns; 0: they are not
 	Linger     time.Duration // see commitlog.Options
 	Upkeep     upkeep.Options
 	Limits     Limits
@@ -113,10 +114,11 @@ type Node struct {
 	access    *access.Access  // what clients of all doors may do
 	logins    *login.Sessions // of clients of all doors
 	peers     peers           // the other nodes
-	races     races           // with them, for names in the bucket
-	copies    *copies         // of the catalogue
-	decoy     []byte          // see auth.Options
-	own       []cluster.Door  // this node's doors, which it checks itself
+	manager   *cluster.Manager
+	races     races          // with them, for names in the bucket
+	copies    *copies        // of the catalogue
+	decoy     []byte         // see auth.Options
+	own       []cluster.Door // this node's doors, which it checks itself
 	pulse     pulse
 	metrics   *measure.Registry // of what this node counts and knows
 	shards    shards
@@ -171,7 +173,11 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	if n.self.Host, err = os.Hostname(); err != nil {
 		return nil, fmt.Errorf("ask for the host's name: %w", err)
 	}
-	return n, n.listen()
+	if err := n.listen(); err != nil {
+		return nil, err
+	}
+	n.manager = n.newManager()
+	return n, nil
 }
 
 // ErrShards means that this node's settings do not fit the number of shards of the
@@ -382,8 +388,9 @@ func (n *Node) drop(gateway string) {
 // Role returns owner, recovering or standby: owner if this node owns any shard.
 func (n *Node) Role() string { return n.shards.role() }
 
-// Run serves until ctx ends, which is no error, or until this node has lost
-// its shard or a door fails, which is one.
+// Run serves until ctx ends, which is no error, or until this node has lost the only shard
+// of the cluster or a door fails, which is one. When ctx ends, other nodes get its shards
+// first: see Options.Drain.
 func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -396,9 +403,10 @@ func (n *Node) Run(ctx context.Context) error {
 			}
 		})
 	}
-	wg.Go(func() { n.metrics.Meter.Run(ctx, n.broker) })
-	wg.Go(func() { n.keepCopy(ctx) })
-	err := n.superviseAll(ctx)
+	leading, stop := context.WithCancel(context.WithoutCancel(ctx)) // it goes on while shards are handed over
+	wg.Go(func() { n.metrics.Meter.Run(leading, n.broker) })
+	wg.Go(func() { n.keepCopy(leading) })
+	err := n.manage(ctx, leading, stop)
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = errors.Join(cause, err)
 	}
@@ -407,24 +415,6 @@ func (n *Node) Run(ctx context.Context) error {
 	err = errors.Join(err, n.Close())
 	wg.Wait()
 	return err
-}
-
-// superviseAll leads the shards or stands by for them until ctx ends, or until one of
-// them ends the node.
-func (n *Node) superviseAll(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	errs := make([]error, n.shards.count)
-	var wg sync.WaitGroup
-	for id := range errs {
-		wg.Go(func() {
-			if errs[id] = n.supervise(ctx, uint32(id)); errs[id] != nil {
-				cancel()
-			}
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
 }
 
 // Reload checks now whether the listeners' certificates have changed, instead of at the

@@ -18,7 +18,6 @@ import (
 
 	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/cluster"
-	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/peer"
 	"github.com/weirmq/weir/sync/join"
 )
@@ -203,12 +202,10 @@ func unknownQUIC() (packet, id []byte) {
 func (n *Node) doorTime() time.Duration { return max(n.takeover(), time.Second) }
 
 // fit returns an error if this node should not lead a shard now.
-func (n *Node) fit(ctx context.Context, id uint32) error {
+func (n *Node) fit(ctx context.Context) error {
 	err := cluster.AskDoors(ctx, n.doorTime()/3, n.own)
 	if err != nil {
-		n.shards.become(id, console.RoleStandby) // so that nobody waits for this node
-	} else {
-		n.shards.become(id, console.RoleRecovering)
+		n.shards.becomeUnfit() // so that nobody waits for this node
 	}
 	return err
 }

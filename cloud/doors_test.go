@@ -178,7 +178,7 @@ func TestDoorHangs(t *testing.T) {
 	// Its next life does not lead, and would not stop once more so soon.
 	again := openNode(t, bucket, "first", first.o.Data)
 	door.asksInstead(t, again.Node)
-	if err := again.fit(t.Context(), 0); !errors.Is(err, cluster.ErrDoors) || again.Role() != console.RoleStandby {
+	if err := again.fit(t.Context()); !errors.Is(err, cluster.ErrDoors) || again.Role() != console.RoleStandby {
 		t.Errorf("it would lead as %s: %v", again.Role(), err)
 	}
 	again.peers.heard.Store(time.Now().UnixNano())

@@ -20,52 +20,44 @@ import (
 	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/commitlog/identity"
-	"github.com/weirmq/weir/storage/pause"
 )
 
 func flock(f *os.File) error {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 }
 
-// supervise leads a shard or stands by for it until ctx ends; then it returns nil. In a
-// cluster of one shard a node that has lost it ends, with an error. Of several it goes on
-// as a standby for that one: only if its doors do not answer it would harm all of them.
-func (n *Node) supervise(ctx context.Context, id uint32) error {
-	log := n.o.Log
-	if n.shards.count > 1 {
-		log = log.With("shard", id)
-	}
-	for {
-		err := cluster.Run(ctx, cluster.Options{
-			Bucket: n.bucket, Shard: id, Self: n.self, Takeover: n.o.Takeover, Counters: &n.peers.counters, Log: log,
-			Ask:    func(ctx context.Context, owner cluster.Node) (cluster.Sign, error) { return n.ask(ctx, id, owner) },
-			Follow: func(ctx context.Context, owner cluster.Node) { n.follow(ctx, id, owner) },
-			Fit:    func(ctx context.Context) error { return n.fit(ctx, id) },
-			Lead: func(ctx context.Context, self cluster.Node, epoch uint64) error {
-				return n.lead(ctx, id, self, epoch)
-			},
-		})
-		if err == nil || n.shards.count == 1 || errors.Is(err, cluster.ErrDoors) {
-			return err
-		}
-		n.shards.become(id, console.RoleStandby)
-		rest := n.takeover()
-		if !errors.Is(err, commitlog.ErrFenced) {
-			rest = max(rest, failedRest)
-		}
-		log.Error("this node does not serve a shard: it stands by for it, and tries again if no other node does", "err", err)
-		if pause.For(ctx, rest) != nil {
-			return nil
-		}
-	}
+// newManager makes what decides which shards this node leads.
+func (n *Node) newManager() *cluster.Manager {
+	return cluster.New(cluster.ManagerOptions{
+		Bucket: n.bucket, Self: n.self, Shards: func() uint32 { return uint32(n.shards.count) }, Takeover: n.takeover(),
+		Ask: n.ask, Follow: n.follow, Fit: n.fit, Lead: n.lead, Progress: n.progress, Counters: &n.peers.counters, Log: n.o.Log,
+	})
 }
 
-// failedRest is how long a node does not try again to lead a shard that it could not
-// recover.
-const failedRest = 10 * time.Second
+// manage leads shards or stands by for them until ctx ends. Before that ends it, other
+// nodes get the shards, if there are any that can have them.
+func (n *Node) manage(ctx, leading context.Context, stop context.CancelFunc) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-leading.Done():
+			return
+		}
+		if n.o.Drain > 0 && errors.Is(context.Cause(ctx), context.Canceled) {
+			limited, cancel := context.WithTimeout(leading, n.o.Drain)
+			defer cancel()
+			n.manager.Drain(limited)
+		}
+		stop()
+	})
+	return n.manager.Run(leading)
+}
 
 // follow makes this node a standby of a shard: its doors name the owner.
-func (n *Node) follow(ctx context.Context, id uint32, owner cluster.Node) {
+func (n *Node) follow(ctx context.Context, id uint32, owner cluster.Node, _ uint64) {
 	n.raceOwner(ctx, owner)
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -235,8 +227,9 @@ func (n *Node) serve(ctx context.Context, own *owned, began time.Time) error {
 	defer cancel()
 	ended := make(chan error, 2)
 	wg.Go(func() {
-		ended <- cluster.Confirm(ctx, n.o.Takeover, own.Log.Confirm, func(doubt bool) {
+		ended <- cluster.Confirm(ctx, n.takeover(), own.Log.Confirm, func(doubt bool) {
 			n.o.Log.Warn("checking in the bucket whether this node still owns the shard", n.about(own.ID, "bucket_answers", !doubt)...)
+			own.doubt.Store(doubt)
 			n.broker.Doubt(own.ID, doubt)
 		})
 	})

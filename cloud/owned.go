@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirmq/weir/cloud/auth"
@@ -37,6 +38,7 @@ type owned struct {
 	bridge *bridge.Bridge // from topics to its queues; nil if it has none
 	claim  cluster.Node   // this node as it is in the claim
 	since  time.Time      // when it was recovered
+	doubt  atomic.Bool    // the bucket does not confirm that this node still owns it
 }
 
 // Close ends the bridge, and all that shard.Shard.Close ends.
@@ -100,6 +102,17 @@ func (s *shards) become(id uint32, role string) (settled bool) {
 		}
 	}
 	return len(s.roles) == s.count
+}
+
+// becomeUnfit makes this node a standby of all shards that it does not lead yet.
+func (s *shards) becomeUnfit() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id := range uint32(s.count) {
+		if s.owned[id] == nil {
+			s.roles[id] = console.RoleStandby
+		}
+	}
 }
 
 // roleOf returns what this node is for a shard.

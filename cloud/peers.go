@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -71,7 +72,7 @@ func (n *Node) listenPeer() error {
 		return fmt.Errorf("listen on --peer: %w", err)
 	}
 	n.askPeer(n.peers.listener.Addr(), identity)
-	server := peer.New(peer.Options{Listener: n.peers.listener, Identity: identity, Self: n.answer, Heard: n.heardOf, Forwarded: n.forwarded, Race: n.joinRaces, Log: n.o.Log,
+	server := peer.New(peer.Options{Listener: n.peers.listener, Identity: identity, Self: n.answer, Report: n.reported, Heard: n.heardOf, Forwarded: n.forwarded, Race: n.joinRaces, Log: n.o.Log,
 		Catalogue: n.catalogueFor, Copy: n.copyFor, CreateTopic: n.createFor, NewProducerID: n.producerFor, Kafka: n.performFor, AMQP: n.tunnelled,
 		VerifyTransaction: n.verifyFor, EndTransaction: n.endFor,
 		Drop: func(ctx context.Context, shard uint32, topic weir.TopicID, at journal.Position) error {
@@ -88,35 +89,51 @@ func (n *Node) listenPeer() error {
 }
 
 func (n *Node) takeover() time.Duration {
-	if n.o.Takeover == 0 {
-		return cluster.DefaultTakeover
+	switch {
+	case n.o.Takeover != 0:
+		return n.o.Takeover
+	case n.shards.count > 1:
+		return severalTakeover
 	}
-	return n.o.Takeover
+	return cluster.DefaultTakeover
 }
 
-// answer is what this node reports about itself on the peer port.
+// severalTakeover is the default in a cluster of several shards, where no node loses all
+// that it has by a takeover too many.
+const severalTakeover = 2 * time.Second
+
+// answer is what this node reports about itself to nodes that do not send reports.
 func (n *Node) answer() peer.Answer {
 	a := peer.Answer{Node: n.o.Node, Boot: n.self.Boot, Role: n.Role()}
-	if n.shards.count == 1 {
-		a.Epoch, a.Slot = n.acked(catalogueShard)
-		return a
-	}
-	for id := range uint32(n.shards.count) {
-		one := peer.ShardAnswer{Shard: id, Role: n.shards.roleOf(id)}
-		one.Epoch, one.Slot = n.acked(id)
-		a.Shards = append(a.Shards, one)
+	if state, next := n.progress(catalogueShard); n.shards.count == 1 && state != cluster.Recovering {
+		a.Epoch, a.Slot = next.Epoch, next.Slot
 	}
 	return a
 }
 
-// acked returns the epoch and the first slot of a shard's log that is not acknowledged,
-// zeros if this node does not serve it.
-func (n *Node) acked(id uint32) (epoch, slot uint64) {
-	if own := n.shards.get(id); own != nil && n.shards.roleOf(id) == console.RoleOwner {
-		next := own.Log.Acked()
-		return next.Epoch, next.Slot
+// progress is for cluster.Manager: how far this node is with a shard that it leads, or is
+// about to lead.
+func (n *Node) progress(id uint32) (cluster.State, journal.Position) {
+	own := n.shards.get(id)
+	if own == nil || n.shards.roleOf(id) != console.RoleOwner {
+		return cluster.Recovering, journal.Position{}
 	}
-	return 0, 0
+	if own.doubt.Load() {
+		return cluster.Doubting, own.Log.Acked()
+	}
+	return cluster.Owning, own.Log.Acked()
+}
+
+// reported answers the report of another node.
+func (n *Node) reported(node string, body []byte) ([]byte, error) {
+	r, err := cluster.ReadReport(body)
+	if err != nil {
+		return nil, err
+	}
+	if r.Node.Name != node {
+		return nil, fmt.Errorf("node %q sends a report of %q", node, r.Node.Name)
+	}
+	return n.manager.Heard(r).Encode()
 }
 
 // heardOf records that a node has asked this one, over the peer port or through the
@@ -128,41 +145,71 @@ func (n *Node) heardOf(node string) {
 	}
 }
 
-// ask asks another node whether it is alive, and leading a shard or about to lead it.
-func (n *Node) ask(ctx context.Context, id uint32, owner cluster.Node) (cluster.Sign, error) {
-	answer, err := n.askAt(ctx, owner)
-	if n.shards.count > 1 {
-		answer.Role, answer.Epoch, answer.Slot = answer.Of(id)
+// ask sends this node's report to another one, and returns what that one answers.
+func (n *Node) ask(ctx context.Context, to cluster.Node, mine cluster.Report) (cluster.Report, error) {
+	answer, err := n.askAt(ctx, to, mine)
+	if peer.Refused(err) {
+		err = fmt.Errorf("%w: %w", cluster.ErrRefused, err)
 	}
-	switch {
-	case peer.Refused(err):
-		return cluster.Sign{}, fmt.Errorf("%w: %w", cluster.ErrRefused, err)
-	case err != nil:
-		return cluster.Sign{}, err
-	case answer.Node != owner.Name || answer.Role == console.RoleStandby || answer.Role == "":
-		return cluster.Sign{}, fmt.Errorf("node %s there is %s", answer.Node, answer.Role)
-	}
-	return cluster.Sign{Next: journal.Position{Epoch: answer.Epoch, Slot: answer.Slot}}, nil
+	return answer, err
 }
 
-func (n *Node) askAt(ctx context.Context, owner cluster.Node) (peer.Answer, error) {
-	if owner.Address(cluster.Peer) != "" {
-		return n.peers.client.Ping(ctx, owner.Name, owner.Address(cluster.Peer))
+func (n *Node) askAt(ctx context.Context, to cluster.Node, mine cluster.Report) (cluster.Report, error) {
+	address := to.Address(cluster.Peer)
+	if address == "" {
+		return n.askHTTP(ctx, to)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+owner.Address(cluster.HTTP)+"/healthz", nil)
+	body, err := mine.Encode()
 	if err != nil {
-		return peer.Answer{}, err
+		return cluster.Report{}, err
+	}
+	body, err = n.peers.client.Report(ctx, to.Name, address, body)
+	if err == nil {
+		return cluster.ReadReport(body)
+	}
+	if !errors.Is(err, peer.ErrUnknownVerb) {
+		return cluster.Report{}, err
+	}
+	answer, err := n.peers.client.Ping(ctx, to.Name, address)
+	if err != nil {
+		return cluster.Report{}, err
+	}
+	return earlierReport(answer), nil
+}
+
+// earlierReport is what a node of a version without reports says of the only shard.
+func earlierReport(a peer.Answer) cluster.Report {
+	r := cluster.Report{Node: cluster.Node{Name: a.Node, Boot: a.Boot}}
+	one := cluster.ShardReport{Epoch: a.Epoch, Slot: a.Slot}
+	switch a.Role {
+	case console.RoleOwner:
+		one.State = cluster.Owning
+	case console.RoleRecovering:
+		one.State = cluster.Recovering
+	default:
+		return r
+	}
+	r.Shards = []cluster.ShardReport{one}
+	return r
+}
+
+// askHTTP asks a node without a peer port.
+func (n *Node) askHTTP(ctx context.Context, to cluster.Node) (cluster.Report, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+to.Address(cluster.HTTP)+"/healthz", nil)
+	if err != nil {
+		return cluster.Report{}, err
 	}
 	res, err := n.peers.http.Do(req)
 	if err != nil {
-		return peer.Answer{}, err
+		return cluster.Report{}, err
 	}
 	defer res.Body.Close()
 	var alive console.Alive
 	if err := json.NewDecoder(io.LimitReader(res.Body, maxAlive)).Decode(&alive); err != nil {
-		return peer.Answer{}, fmt.Errorf("decode the answer: %w", err)
+		return cluster.Report{}, fmt.Errorf("decode the answer: %w", err)
 	}
-	return peer.Answer{Node: alive.Node, Role: alive.Role}, nil
+	// It does not tell one process of a node from the next.
+	return earlierReport(peer.Answer{Node: alive.Node, Boot: to.Boot, Role: alive.Role}), nil
 }
 
 // measurePeers adds the metrics of standing by.
@@ -170,7 +217,10 @@ func (n *Node) measurePeers() {
 	p := &n.peers
 	for name, value := range map[string]*atomic.Uint64{
 		`weir_takeover_withheld_total{reason="alive"}`:    &p.counters.WithheldAlive,
+		`weir_takeover_withheld_total{reason="heard"}`:    &p.counters.WithheldHeard,
 		`weir_takeover_withheld_total{reason="patience"}`: &p.counters.WithheldPatience,
+		"weir_takeovers_total":                            &p.counters.Takeovers,
+		"weir_handovers_total":                            &p.counters.Handovers,
 		"weir_takeover_questions_total":                   &p.counters.Asks,
 		"weir_takeover_question_looks_total":              &p.looks,
 		"weir_takeover_answers_total":                     &p.answers,

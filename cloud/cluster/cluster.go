@@ -1,28 +1,40 @@
-// Package cluster decides which node serves a shard: one node leads, the others stand
-// by and take over when it is gone.
+// Package cluster decides which node serves which shard. Each shard has one owner, the
+// others stand by for it and take over when it is gone. There is no coordinator: nodes make
+// themselves known in the bucket (registry.go), tell each other all the time what they
+// have (ping.go), and each draws its own conclusions.
 //
 // Nothing here is needed for safety. Two nodes that both believe they should lead
 // cannot harm the log: the journal's names fence the older one. This package only
-// makes sure that takeovers happen when they should, and no more often:
+// makes sure that shards change their owners when they should, and no more often. Its
+// rules, each of which has a test that fails without it (mutations_test.go):
 //
-//   - Silence is measured from the claim or the last sign of life, whichever is
+//  1. A shard goes to another live node only from its owner's hand (handover.go), to the
+//     one that should have it (want.go), if that makes the loads more even.
+//  2. Silence is measured from the claim or the last sign of life, whichever is
 //     later, by this node's own monotonic clock, and takes several unanswered
-//     questions.
-//   - The bucket is a witness: an owner whose log grows is alive. An owner that has
+//     questions (silence.go).
+//  3. Those who could take over wait by rank.
+//  4. An owner that another member has heard is alive.
+//  5. The bucket is a witness: an owner whose log grows is alive. An owner that has
 //     nothing to write is asked through the bucket, and answers with a slot
 //     (witness.go).
-//   - Patience doubles with each takeover in the last ten minutes (history.go).
-//   - An owner whose own doors do not answer it stops leading (doors.go).
+//  6. Patience doubles with each takeover in the last ten minutes (history.go).
+//  7. A live owner that says that it does not have the shard loses it. One that has said
+//     nothing yet has not said that.
+//  8. A claim of this node's name is of a former life only if its boot is another one.
+//     Then that process is gone: its directory is locked by this one.
+//  9. A node that ends in good order deletes its member object. Its shards are taken at
+//     once.
+//
+// An owner whose own doors do not answer it stops leading (doors.go).
 package cluster
 
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"sync/atomic"
 	"time"
 
-	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/pause"
 )
@@ -39,80 +51,14 @@ var ErrSuperseded = errors.New("superseded by a newer claim")
 // or that a firewall refused the connection.
 var ErrRefused = errors.New("connection refused")
 
-// Sign is a sign of life.
-type Sign struct {
-	// Next is the first slot that the owner has not acknowledged; zero if it did not
-	// say.
-	Next journal.Position
-}
-
 // Counters counts what a standby does. It may be read at any time.
 type Counters struct {
+	Takeovers        atomic.Uint64 // shards taken from silent owners
+	Handovers        atomic.Uint64 // shards handed over to other nodes
 	WithheldAlive    atomic.Uint64 // times that a silent owner proved to be alive in the bucket
+	WithheldHeard    atomic.Uint64 // times that another member had heard a silent owner
 	WithheldPatience atomic.Uint64 // times that a takeover was delayed because of a recent one
 	Asks             atomic.Uint64 // questions written into the bucket
-}
-
-// Options configure Run. Bucket, Self, Ask, Follow and Lead are required.
-type Options struct {
-	Bucket storage.Bucket
-	Shard  uint32
-	Self   Node
-
-	// Takeover is the silence after which a standby takes over, by its own
-	// monotonic clock; DefaultTakeover if 0.
-	Takeover time.Duration
-
-	// Ask asks the owner at its address whether it leads, or is about to. It returns an
-	// error, for example ErrRefused, if the owner did not say so.
-	Ask func(ctx context.Context, owner Node) (Sign, error)
-
-	// Follow is called whenever another node turns out to be the owner.
-	Follow func(ctx context.Context, owner Node)
-
-	// Fit, if set, returns why this node should not lead now: its own doors do not
-	// answer. It leads all the same when nothing else has kept it from leading for four
-	// times Takeover.
-	Fit func(ctx context.Context) error
-
-	// Lead claims exactly this epoch of the shard with self and serves it. It returns
-	// nil when ctx ends, ErrSuperseded when another node wins the claim, and another
-	// error when it is fenced or fails.
-	Lead func(ctx context.Context, self Node, epoch uint64) error
-
-	Counters *Counters // nil: not used
-	Log      *slog.Logger
-}
-
-// Run leads or stands by until ctx ends; then it returns nil. It returns the error of
-// Lead: a node that has lost its shard stops, and is a standby when it is started
-// again.
-func Run(ctx context.Context, o Options) error {
-	if o.Takeover == 0 {
-		o.Takeover = DefaultTakeover
-	}
-	if o.Counters == nil {
-		o.Counters = new(Counters)
-	}
-	past := newHistory()
-	var unfit time.Time
-	for ctx.Err() == nil {
-		self, epoch, err := standBy(ctx, o, past)
-		if err != nil {
-			return err
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		if !fit(ctx, o, &unfit) {
-			continue
-		}
-		if err := o.Lead(ctx, self, epoch); !errors.Is(err, ErrSuperseded) {
-			return err
-		}
-		o.Log.Info("another node won the shard; standing by", "shard", o.Shard)
-	}
-	return nil
 }
 
 // Confirm keeps asking the bucket whether another node has claimed the shard: an idle

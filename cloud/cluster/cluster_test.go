@@ -16,13 +16,6 @@ import (
 	"github.com/weirmq/weir/storage/mem"
 )
 
-// nothing is a journal.State.
-type nothing struct{}
-
-func (nothing) Apply(journal.Position, []journal.Entry) error { return nil }
-
-func (nothing) Restore(journal.Position, []byte) error { return nil }
-
 // claim makes a node the owner of shard 0, and lets the journal go: a claim
 // stays for ever.
 func claim(t *testing.T, b storage.Bucket, n Node) {
@@ -60,7 +53,7 @@ type scene struct {
 	bucket   *flaky
 	self     Node
 	followed []string
-	asked    int
+	asked    atomic.Int64
 	alive    func(ctx context.Context, owner Node) error
 	led      time.Time // when Lead was called
 	lead     func() error
@@ -82,13 +75,20 @@ func (s *scene) start(ctx context.Context) (stop func() error) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() {
-		done <- Run(ctx, Options{
-			Bucket: s.bucket, Self: s.self, Log: slog.New(slog.DiscardHandler),
-			Ask:      func(ctx context.Context, owner Node) (Sign, error) { s.asked++; return Sign{}, s.alive(ctx, owner) },
+		done <- New(ManagerOptions{
+			Bucket: s.bucket, Self: s.self, Log: slog.New(slog.DiscardHandler), Shards: func() uint32 { return 1 },
+			Ask: func(ctx context.Context, to Node, _ Report) (Report, error) {
+				s.asked.Add(1)
+				if err := s.alive(ctx, to); err != nil {
+					return Report{}, err
+				}
+				return Report{Node: Node{Name: to.Name}, Shards: []ShardReport{{State: Owning}}}, nil
+			},
 			Fit:      func(context.Context) error { return s.fit() },
 			Counters: &s.counters,
-			Follow:   func(_ context.Context, owner Node) { s.followed = append(s.followed, owner.Name) },
-			Lead: func(ctx context.Context, self Node, epoch uint64) error {
+			Follow:   func(_ context.Context, _ uint32, owner Node, _ uint64) { s.followed = append(s.followed, owner.Name) },
+			Progress: func(uint32) (State, journal.Position) { return Owning, journal.Position{} },
+			Lead: func(ctx context.Context, _ uint32, self Node, epoch uint64) error {
 				s.led, s.claimed, s.epoch = time.Now(), self, epoch
 				if err := s.lead(); err != nil {
 					return err
@@ -96,7 +96,7 @@ func (s *scene) start(ctx context.Context) (stop func() error) {
 				<-ctx.Done()
 				return nil
 			},
-		})
+		}).Run(ctx)
 	}()
 	return func() error {
 		cancel()
@@ -191,7 +191,7 @@ func TestFrozenStandbyAsksAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene()
 		s.alive = func(ctx context.Context, _ Node) error {
-			if s.asked == 5 { // the clock jumps while this question is under way
+			if s.asked.Load() == 5 { // the clock jumps while this question is under way
 				time.Sleep(time.Hour)
 				return context.DeadlineExceeded
 			}

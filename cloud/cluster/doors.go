@@ -130,24 +130,40 @@ func (w DoorWatch) rest(ctx context.Context, period time.Duration) {
 	}
 }
 
-// fit reports whether this node may lead as far as its doors are concerned. since is
-// when it first could not.
-func fit(ctx context.Context, o Options, since *time.Time) bool {
+// fitness is whether this node may lead as far as its doors are concerned. All shards
+// ask it.
+type fitness struct {
+	m *Manager
+
+	mu    sync.Mutex // guards what follows; held while the doors are asked
+	asked time.Time  // when they were asked last
+	ok    bool       // the result
+	since time.Time  // when this node first could not lead; zero: it can
+}
+
+// check asks the doors, unless that was done a moment ago.
+func (f *fitness) check(ctx context.Context) bool {
+	o := f.m.o
 	if o.Fit == nil {
 		return true
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if time.Since(f.asked) < o.Takeover/6 && !f.asked.IsZero() {
+		return f.ok
+	}
 	err := o.Fit(ctx)
+	f.asked, f.ok = time.Now(), true
 	switch {
 	case err == nil || ctx.Err() != nil:
-		*since = time.Time{}
-		return true
-	case since.IsZero():
-		*since = time.Now()
+		f.since = time.Time{}
+	case f.since.IsZero():
+		f.since, f.ok = time.Now(), false
 		o.Log.Warn("this node does not lead yet: its own listeners do not answer", "err", err)
-	case time.Since(*since) >= 4*o.Takeover:
+	case time.Since(f.since) >= 4*o.Takeover:
 		o.Log.Warn("this node leads although its own listeners do not answer: no other node has taken the shard", "err", err)
-		return true
+	default:
+		f.ok = false
 	}
-	wait(ctx, o.Takeover/6)
-	return false
+	return f.ok
 }

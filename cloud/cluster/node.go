@@ -25,6 +25,8 @@ type Node struct {
 	Boot string // drawn when the process started; "": a version that does not answer through the bucket
 	Host string // name of the machine; a loopback address reaches this node only from there
 
+	Member    uint64 // number of its member object; 0: a version that has none
+	Handed    bool   // in a claim: the owner before has handed the shard over
 	Addresses Addresses
 	Takeovers []Takeover // of the shard, in the ten minutes before the claim
 }
@@ -91,12 +93,14 @@ type claimed struct {
 	Listeners map[string]string `json:"kafka_listeners,omitempty"`
 	Takeovers []Takeover        `json:"takeovers,omitempty"`
 	Addresses Addresses         `json:"addresses,omitempty"`
+	Member    uint64            `json:"member,omitempty"`
+	Handed    bool              `json:"handed,omitempty"`
 }
 
 // Info encodes a node for its claim in a bucket of a format level. Below
 // AddressesLevel, nodes of earlier versions can read it.
 func (n Node) Info(level int) ([]byte, error) {
-	c := claimed{ID: n.ID, Name: n.Name, Boot: n.Boot, Host: n.Host, Takeovers: n.Takeovers, Addresses: n.Addresses}
+	c := n.claimed()
 	if level >= AddressesLevel {
 		return json.Marshal(c)
 	}
@@ -135,7 +139,17 @@ func (n Node) Info(level int) ([]byte, error) {
 func ReadInfo(info []byte) (Node, error) {
 	var c claimed
 	err := json.Unmarshal(info, &c)
-	n := Node{ID: c.ID, Name: c.Name, Boot: c.Boot, Host: c.Host, Takeovers: c.Takeovers, Addresses: c.Addresses}
+	return c.node(), err
+}
+
+// claimed returns what AddressesLevel has of a node.
+func (n Node) claimed() claimed {
+	return claimed{ID: n.ID, Name: n.Name, Boot: n.Boot, Host: n.Host, Member: n.Member, Handed: n.Handed, Takeovers: n.Takeovers, Addresses: n.Addresses}
+}
+
+// node is the node of a claim of any format level.
+func (c claimed) node() Node {
+	n := Node{ID: c.ID, Name: c.Name, Boot: c.Boot, Host: c.Host, Member: c.Member, Handed: c.Handed, Takeovers: c.Takeovers, Addresses: c.Addresses}
 	if n.Addresses == nil {
 		n.Addresses = make(Addresses)
 	}
@@ -149,5 +163,5 @@ func ReadInfo(info []byte) (Node, error) {
 			n.Addresses.Add(Kafka, name, address)
 		}
 	}
-	return n, err
+	return n
 }

@@ -11,7 +11,7 @@ import (
 // if its log grows. An owner that has nothing to write is asked there, once each time
 // that it has to prove it, and answers with a slot.
 type witness struct {
-	o     Options
+	s     *supervisor
 	owner Node
 
 	next    journal.Position // in the owner's log: a slot here is new
@@ -36,28 +36,28 @@ func (w *witness) forget(next journal.Position) {
 // later look makes one request to the bucket; the first one, and each that finds
 // something new, lists as well.
 func (w *witness) look(ctx context.Context) (grown bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, w.o.Takeover)
+	ctx, cancel := context.WithTimeout(ctx, w.s.m.o.Takeover)
 	defer cancel()
 	began := time.Now()
 	if !w.listed {
-		if w.next, err = journal.NextSlot(ctx, w.o.Bucket, w.o.Shard, w.next); err != nil {
+		if w.next, err = journal.NextSlot(ctx, w.s.m.o.Bucket, w.s.shard, w.next); err != nil {
 			return false, err
 		}
 		w.listed = true
 		return false, w.ask(ctx)
 	}
-	if grown, err = journal.HasSlot(ctx, w.o.Bucket, w.o.Shard, w.next); err != nil {
+	if grown, err = journal.HasSlot(ctx, w.s.m.o.Bucket, w.s.shard, w.next); err != nil {
 		return false, err
 	}
 	if grown {
-		if w.next, err = journal.NextSlot(ctx, w.o.Bucket, w.o.Shard, w.next); err != nil {
+		if w.next, err = journal.NextSlot(ctx, w.s.m.o.Bucket, w.s.shard, w.next); err != nil {
 			return true, nil // it has grown; the next look finds its end
 		}
 		w.grew, w.asked = began, time.Time{}
 		return true, nil
 	}
 	w.lastSaw = began
-	if w.asked.IsZero() && time.Since(w.grew) >= w.o.Takeover/2 {
+	if w.asked.IsZero() && time.Since(w.grew) >= w.s.m.o.Takeover/2 {
 		return false, w.ask(ctx)
 	}
 	return false, nil
@@ -71,13 +71,21 @@ func (w *witness) ask(ctx context.Context) error {
 		return nil // a version that does not look for questions
 	}
 	began := time.Now()
-	if err := journal.Ask(ctx, w.o.Bucket, w.o.Shard, w.next.Epoch, w.o.Self.Name); err != nil {
+	if err := journal.Ask(ctx, w.s.m.o.Bucket, w.s.shard, w.next.Epoch, w.s.m.o.Self.Name); err != nil {
 		return err
 	}
-	w.o.Counters.Asks.Add(1)
+	w.s.m.counters.Asks.Add(1)
 	w.asked = time.Now()
-	w.limit = w.o.Takeover/2 + max(w.o.Takeover/4, 5*w.asked.Sub(began))
+	w.limit = w.s.m.o.Takeover/2 + max(w.s.m.o.Takeover/4, 5*w.asked.Sub(began))
 	return nil
+}
+
+// due returns when the owner will have had the time to answer through the bucket.
+func (w *witness) due() time.Duration {
+	if w.asked.IsZero() {
+		return 0
+	}
+	return w.limit - time.Since(w.asked)
 }
 
 // silent reports whether the bucket has had the time to show that the owner is alive,

@@ -98,6 +98,7 @@ func cloud() map[string]Family {
 		"weir_shard_damaged_pieces":          {Gauge, "Pieces of the log that are damaged or missing."},
 		"weir_shard_epoch":                   {Gauge, "Epoch of the ownership of the log: it grows with each takeover."},
 		"weir_shard_garbage_segments":        {Gauge, "Segments that nothing refers to and that are not deleted yet."},
+		"weir_shard_owned_seconds":           {Gauge, "For how long this node has owned the log."},
 		"weir_shard_segments":                {Gauge, "Segments of the log."},
 		"weir_shard_throttled_seconds_total": {Counter, "How long writers were held back because the upkeep of the log is behind."},
 		"weir_shard_unsegmented_bytes":       {Gauge, "Bytes of the log that are not yet in segments behind a checkpoint."},
@@ -110,6 +111,9 @@ func cloud() map[string]Family {
 		"weir_sync_refused_total":         {Counter, "Record batches of gateways that were refused, by reason."},
 		"weir_sync_sessions":              {Gauge, "Gateways that are connected to this node."},
 
+		"weir_handovers_total": {Counter, "Shards that this node has handed over to another one."},
+
+		"weir_takeovers_total":               {Counter, "Shards that this node has taken over from a silent owner."},
 		"weir_takeover_answers_total":        {Counter, "Questions of standbys that this node answered through the bucket."},
 		"weir_takeover_question_looks_total": {Counter, "Looks for questions of standbys in the bucket."},
 		"weir_takeover_questions_total":      {Counter, "Questions to the owner that this node put into the bucket."},

@@ -16,6 +16,7 @@ type Shard struct {
 	ID      uint32
 	Several bool // the cluster has several shards, and the metrics name this one
 	Epoch   int32
+	Since   time.Time // when this node became the owner
 	commitlog.Stats
 }
 
@@ -40,6 +41,7 @@ func writeShard(out *bytes.Buffer, s Shard, now time.Time) {
 	}
 	metrics.WriteGaugeFloat64(out, "weir_shard_throttled_seconds_total"+label, s.Throttled.Seconds())
 	metrics.WriteGaugeFloat64(out, "weir_shard_checkpoint_age_seconds"+label, s.Age(now).Seconds())
+	metrics.WriteGaugeFloat64(out, "weir_shard_owned_seconds"+label, now.Sub(s.Since).Seconds())
 }
 
 // Total returns the figures of several shards together: sums, the first epoch, and the

@@ -21,7 +21,7 @@ func TestShard(t *testing.T) {
 		if !owns {
 			return nil, broker.ErrNotOwner
 		}
-		return []Shard{{Epoch: 9, Stats: commitlog.Stats{Segments: 1, Garbage: 2, Waiting: 3_000_000_000_000, Throttled: 4500 * time.Millisecond,
+		return []Shard{{Epoch: 9, Since: time.Now().Add(-time.Minute), Stats: commitlog.Stats{Segments: 1, Garbage: 2, Waiting: 3_000_000_000_000, Throttled: 4500 * time.Millisecond,
 			Checkpoint: time.Now().Add(-time.Hour), Damaged: 5, Reads: reader.Stats{Hits: 6, Misses: 7, BytesRead: 8, Cached: 10}}}}, nil
 	}}
 	got := shown(t, source, "weir_shard_", "weir_segment_")
@@ -33,6 +33,14 @@ func TestShard(t *testing.T) {
 		t.Fatalf("no age in %q", got)
 	}
 	if age, err := strconv.ParseFloat(strings.Fields(got[at])[1], 64); err != nil || age < 3600 || age > 3700 {
+		t.Errorf("%s, %v", got[at], err)
+	}
+	got = slices.Delete(got, at, at+1)
+	at = slices.IndexFunc(got, func(line string) bool { return strings.HasPrefix(line, "weir_shard_owned_seconds ") })
+	if at < 0 {
+		t.Fatalf("no time in %q", got)
+	}
+	if since, err := strconv.ParseFloat(strings.Fields(got[at])[1], 64); err != nil || since < 60 || since > 120 {
 		t.Errorf("%s, %v", got[at], err)
 	}
 	got = slices.Sorted(slices.Values(slices.Delete(got, at, at+1)))

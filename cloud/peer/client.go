@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -61,9 +62,13 @@ func (c *Client) Close() error {
 
 // get returns the body of the answer, which may have at most most bytes.
 func (c *Client) get(ctx context.Context, node, address, path string, most int64) ([]byte, error) {
-	key := node + "\n" + address
+	return c.ask(ctx, node+"\n"+address, http.MethodGet, node, address, path, nil, most)
+}
+
+// ask is get with a body, over the link of that key.
+func (c *Client) ask(ctx context.Context, key, method, node, address, path string, question []byte, most int64) ([]byte, error) {
 	l := c.link(key, node, address)
-	body, err := l.get(ctx, path, most)
+	body, err := l.ask(ctx, method, path, question, most)
 	if err != nil && !errors.Is(err, ErrUnknownVerb) {
 		c.drop(key, l)
 		return nil, fmt.Errorf("ask node %q at %s: %w", node, address, err)
@@ -151,8 +156,8 @@ func (l *link) dial(ctx context.Context, address string, config *tls.Config) (ne
 	return struct{ net.Conn }{secure}, nil
 }
 
-func (l *link) get(ctx context.Context, path string, most int64) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://node"+path, nil)
+func (l *link) ask(ctx context.Context, method, path string, question []byte, most int64) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://node"+path, bytes.NewReader(question))
 	if err != nil {
 		return nil, err
 	}

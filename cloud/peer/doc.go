@@ -7,7 +7,8 @@
 // of an earlier version answers 404 to a verb that it does not know (ErrUnknownVerb),
 // and the caller goes on without it. Unknown members of a body are ignored.
 //
-//	ping     GET  /peer/v1/ping      is the node there, and what does it own
+//	ping     GET  /peer/v1/ping      is the node there, and does it own the only shard
+//	report   POST /peer/v1/report    what the asking node has, for what the asked one has
 //	admin         /peer/v1/admin/…   a request to the admin port that a standby passes on
 //	race     GET  /peer/v1/race      look for an invitation to a race in the bucket
 //	copy     GET  /peer/v1/copy      what the owner knows of topics, users, ACLs and quotas

@@ -12,7 +12,7 @@ import (
 const pingPath = "/peer/v1/ping"
 
 // maxAnswer bounds an Answer, in bytes.
-const maxAnswer = 256 << 10
+const maxAnswer = 4 << 10
 
 // errAnswer means that a node's answer cannot be decoded.
 var errAnswer = errors.New("answer cannot be read")
@@ -27,26 +27,6 @@ type Answer struct {
 	// its log that it has not acknowledged.
 	Epoch uint64 `json:"epoch,omitempty"`
 	Slot  uint64 `json:"slot,omitempty"`
-
-	Shards []ShardAnswer `json:"shards,omitempty"` // of a cluster of several; Role is then that of the node as a whole
-}
-
-// ShardAnswer is what a node answers for one shard.
-type ShardAnswer struct {
-	Shard uint32 `json:"shard"`
-	Role  string `json:"role"`
-	Epoch uint64 `json:"epoch,omitempty"` // as in Answer
-	Slot  uint64 `json:"slot,omitempty"`
-}
-
-// Of returns what a node says of one of several shards. The role is "" if it says nothing.
-func (a Answer) Of(shard uint32) (role string, epoch, slot uint64) {
-	for _, s := range a.Shards {
-		if s.Shard == shard {
-			return s.Role, s.Epoch, s.Slot
-		}
-	}
-	return "", 0, 0
 }
 
 // decodeAnswer reads the body of an answer.

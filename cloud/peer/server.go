@@ -28,7 +28,7 @@ const (
 	idleTime = 2 * time.Minute
 	// maxBody bounds the body of most requests in bytes, maxCalls the requests under way on
 	// one connection.
-	maxBody  = 64 << 10
+	maxBody  = maxReport
 	maxCalls = 64
 )
 
@@ -44,6 +44,10 @@ type Options struct {
 	// own is the hash in hex. Otherwise the request carries a credential that is to be
 	// checked here.
 	Forwarded func(w http.ResponseWriter, r *http.Request, node, own string)
+
+	// Report, if set, answers the report of a node with that of this one. An error means
+	// that it cannot be read.
+	Report func(node string, report []byte) ([]byte, error)
 
 	// Heard, if set, is called with the name of each node that sends a request.
 	Heard func(node string)
@@ -120,6 +124,7 @@ func New(o Options) *Server {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+pingPath, s.ping)
+	mux.HandleFunc("POST "+reportPath, s.report)
 	mux.HandleFunc("GET "+racePath, s.race)
 	mux.HandleFunc("GET "+copyPath, s.copyOf)
 	mux.HandleFunc("GET "+cataloguePath, s.catalogue)

@@ -48,7 +48,7 @@ type settings struct {
 	kafkaAnonymous, amqpAnonymous             bool
 	httpOpen, autoCreate                      bool
 	partitions, shards                        int
-	takeover, linger                          time.Duration
+	takeover, drain, linger                   time.Duration
 	upkeep                                    upkeep.Options
 	limits                                    cloud.Limits
 	logFormat                                 string
@@ -85,7 +85,8 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.IntVar(&s.partitions, "partitions", 4, "`number` of partitions of a topic that is created without a number")
 	fs.IntVar(&s.shards, "shards", 0, "`number` of shards over which the data of a new cluster is spread; several nodes can each own some of them. It cannot be changed later. With more than 1 there are no work queues (--amqp, --management) (default 1; for a cluster that exists, as it is)")
 	fs.BoolVar(&s.autoCreate, "auto-create", true, "create a topic when a gateway or a Kafka client first names it")
-	configs.DurationVar(fs, &s.takeover, "takeover", 3*time.Second, "`time` of the owner's silence after which a standby takes over. Raise it if the owner is replaced although it is alive")
+	configs.DurationVar(fs, &s.takeover, "takeover", 0, "`time` of the owner's silence after which a standby takes over. Raise it if the owner is replaced although it is alive (default 3s, in a cluster of several shards 2s)")
+	configs.DurationVar(fs, &s.drain, "drain-timeout", 30*time.Second, "`time` that a node that is stopped (SIGTERM) has to hand its shards over to other nodes. With 0 it hands none over: another node takes them when it has ended")
 	configs.DurationVar(fs, &s.linger, "linger", -1, "`time` for which records are collected before they are written. Raise it where requests cost money: 100ms is at most ten writes a second. The first records after a pause of twice this time are not held back (default 0, on s3 100ms)")
 	configs.DurationVar(fs, &s.upkeep.Age, "checkpoint-interval", 10*time.Minute, "`time` after which new records are rewritten into segments and a checkpoint is written, however few they are")
 	configs.BytesVar(fs, &s.upkeep.Bytes, "checkpoint-bytes", 32<<20, "`size` of new records after which a checkpoint is written. After half as many, small batches are rewritten into segments. Lower it for faster starts")
@@ -165,8 +166,11 @@ func (s settings) check() error {
 	if s.upkeep.Segment < 1<<10 || s.upkeep.Segment > storage.MaxObject/2 {
 		return fmt.Errorf("--segment-bytes %d is not between 1024 and %d", s.upkeep.Segment, storage.MaxObject/2)
 	}
-	if s.takeover < time.Second {
+	if s.takeover != 0 && s.takeover < time.Second {
 		return fmt.Errorf("--takeover %v is shorter than a second", s.takeover)
+	}
+	if s.drain < 0 {
+		return fmt.Errorf("--drain-timeout %v is negative", s.drain)
 	}
 	if err := open.Check(s.bucket); err != nil {
 		return fmt.Errorf("--bucket: %w", err)
@@ -281,7 +285,7 @@ func (s settings) serve(ctx context.Context, environ []string, stdout, stderr io
 		Sync: s.sync, Kafka: listeners, AMQP: amqp, AMQPTopics: s.amqpTopics, Management: management, HTTP: s.http, Peer: s.peer,
 		Authorize: s.authorize, SuperUsers: principals(s.superUsers), Tokens: s.tokens,
 		Secret: secret, Shards: s.shards, Partitions: int32(s.partitions), AutoCreate: s.autoCreate,
-		Takeover: s.takeover, Linger: s.linger, Upkeep: s.upkeep, Limits: s.limits,
+		Takeover: s.takeover, Drain: s.drain, Linger: s.linger, Upkeep: s.upkeep, Limits: s.limits,
 		ShowToken: showToken(stdout), Ready: manager.Ready, Log: log,
 	})
 	if err != nil {

@@ -1,0 +1,39 @@
+//go:build weirtest
+
+package cluster
+
+import "testing"
+
+// TestRulesOfPlacement: without any one of the rules, a scenario does not keep its bounds.
+func TestRulesOfPlacement(t *testing.T) {
+	all := scenarios()
+	for name, s := range further() {
+		all[name] = s
+	}
+	for name, c := range map[string]struct {
+		without  mutations
+		scenario string
+	}{
+		"1 push only":          {mutations{PullShards: true}, "join"},
+		"2 from the claim":     {mutations{SilenceFromAnswer: true}, "slow recovery"},
+		"3 rank":               {mutations{Rankless: true}, "start"},
+		"4 second opinion":     {mutations{NoOpinion: true}, "pair"},
+		"5 witness":            {mutations{NoWitness: true}, "island"},
+		"6 patience":           {mutations{NoPatience: true}, "stutter"},
+		"7 says so":            {mutations{MuteDenies: true}, "pair, one starts again"},
+		"8 my own former life": {mutations{OwnNameOnly: true}, "unable"},
+		"9 a closed house":     {mutations{ClosedUnseen: true}, "all stop, others start"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := all[c.scenario]
+			s.mutated = c.without
+			for seed := range uint64(6) {
+				if faults := s.run(t, 4, 16, seed); len(faults) > 0 {
+					t.Log(faults)
+					return
+				}
+			}
+			t.Errorf("%q does not need the rule", c.scenario)
+		})
+	}
+}

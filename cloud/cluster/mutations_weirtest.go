@@ -1,0 +1,27 @@
+//go:build weirtest
+
+package cluster
+
+// mutations break single rules of placement, so that a test can show that it notices.
+// They are there in a build with the tag weirtest only.
+type mutations struct {
+	PullShards        bool // the node that should have a shard claims it, without waiting for its owner's offer
+	SilenceFromAnswer bool // silence is measured from the last answer, even if the claim is newer
+	Rankless          bool // all candidates wait equally long
+	NoOpinion         bool // other members are not asked whether they have heard the owner
+	NoWitness         bool // nor the bucket, whether its log grows
+	NoPatience        bool // takeovers of a short while ago do not count
+	MuteDenies        bool // a member that has not said anything yet does not have the shard
+	OwnNameOnly       bool // any claim of this node's name is of a former life
+	ClosedUnseen      bool // an owner that has ended in good order is waited for
+}
+
+func pullShards(m mutations) bool        { return m.PullShards }
+func silenceFromAnswer(m mutations) bool { return m.SilenceFromAnswer }
+func rankless(m mutations) bool          { return m.Rankless }
+func noOpinion(m mutations) bool         { return m.NoOpinion }
+func noWitness(m mutations) bool         { return m.NoWitness }
+func noPatience(m mutations) bool        { return m.NoPatience }
+func muteDenies(m mutations) bool        { return m.MuteDenies }
+func ownNameOnly(m mutations) bool       { return m.OwnNameOnly }
+func closedUnseen(m mutations) bool      { return m.ClosedUnseen }

@@ -1,0 +1,148 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/weirmq/weir/storage"
+)
+
+// enter creates this node's member object and meets the nodes that have one. It repeats
+// that until it has succeeded; it returns false if ctx ends first.
+func (m *Manager) enter(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		number, others, err := register(ctx, m.o.Bucket, m.o.Self)
+		if err == nil {
+			m.mu.Lock()
+			m.self.Member = number
+			m.mu.Unlock()
+			m.meetAll(ctx, others)
+			return true
+		}
+		if ctx.Err() == nil {
+			m.o.Log.Warn("this node is not entered among the members yet: trying again", "err", err)
+			wait(ctx, time.Second)
+		}
+	}
+	return false
+}
+
+// newestMembers returns the newest member object of each node.
+func newestMembers(keys []string) map[int32]uint64 {
+	newest := make(map[int32]uint64)
+	for _, key := range keys {
+		if id, number, ok := parseMember(key); ok {
+			newest[id] = max(newest[id], number)
+		}
+	}
+	return newest
+}
+
+// meetAll meets the nodes of member objects.
+func (m *Manager) meetAll(ctx context.Context, keys []string) {
+	for id, number := range newestMembers(keys) {
+		if id == m.o.Self.ID || m.knows(id, number) {
+			continue
+		}
+		key := memberKey(id, number)
+		n, err := readMember(ctx, m.o.Bucket, key)
+		if err != nil {
+			if ctx.Err() == nil {
+				m.o.Log.Warn("a member object is passed over", "key", key, "err", err)
+			}
+			continue
+		}
+		m.mu.Lock()
+		m.meet(n)
+		m.mu.Unlock()
+	}
+}
+
+// knows reports whether a member is known by that member object or a newer one.
+func (m *Manager) knows(id int32, number uint64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, other := range m.members {
+		if other.ID == id && other.Member >= number {
+			return true
+		}
+	}
+	return false
+}
+
+// refresh lists the members once more. It enters this node again if its object is
+// gone, and deletes what is left of nodes that have been silent for long.
+func (m *Manager) refresh(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, m.o.Takeover)
+	defer cancel()
+	keys, err := listMembers(ctx, m.o.Bucket)
+	if err != nil {
+		m.o.Log.Warn("the members were not listed", "err", err)
+		return
+	}
+	self := m.node()
+	if newestMembers(keys)[self.ID] < self.Member {
+		if err := enter(ctx, m.o.Bucket, m.o.Self, self.Member); err != nil && !errors.Is(err, storage.ErrExists) {
+			m.o.Log.Warn("this node's member object is gone and was not made again", "err", err)
+		}
+	}
+	m.meetAll(ctx, keys)
+	if old := m.outdated(keys); len(old) > 0 {
+		if err := m.o.Bucket.Delete(ctx, old...); err != nil {
+			m.o.Log.Warn("member objects of nodes that are gone were not deleted", "err", err)
+		}
+	}
+}
+
+// outdated returns the member objects of former lives, and of nodes that were silent
+// for long and have no shard. Members that have neither an object nor a shard, and are
+// silent, are forgotten.
+func (m *Manager) outdated(keys []string) []string {
+	newest := newestMembers(keys)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	silent := make(map[int32]bool)
+	for name, other := range m.members {
+		switch {
+		case m.owns(name) || time.Since(other.heard) < m.o.Takeover:
+		case newest[other.ID] == 0 || newest[other.ID] < other.Member:
+			other.cancel()
+			delete(m.members, name)
+		case time.Since(other.heard) >= forgotten:
+			silent[other.ID] = true
+		}
+	}
+	var old []string
+	for _, key := range keys {
+		id, number, ok := parseMember(key)
+		if ok && (number < newest[id] || id == m.self.ID && number < m.self.Member || silent[id]) {
+			old = append(old, key)
+		}
+	}
+	return old
+}
+
+// owns reports whether the newest known claim of a shard is of that node. m.mu is held.
+func (m *Manager) owns(name string) bool {
+	for _, s := range m.shards {
+		if s.owner == name {
+			return true
+		}
+	}
+	return false
+}
+
+// leave deletes this node's member object: the logs of its shards are closed, and nobody
+// needs to wait for it.
+func (m *Manager) leave() {
+	self := m.node()
+	if self.Member == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), m.o.Takeover)
+	defer cancel()
+	if err := m.o.Bucket.Delete(ctx, memberKey(self.ID, self.Member)); err != nil {
+		m.o.Log.Warn("this node's member object was not deleted: others wait for it", "err", err)
+	}
+}
