@@ -14,7 +14,8 @@ import (
 // Behaviour:
 //   - It lists the producers that the partition remembers, idempotent and
 //     transactional.
-//   - The coordinator's epoch is that of the leader: they are the same node.
+//   - The coordinator's epoch is that of the partition's leader, as in the markers that it
+//     writes: the coordinator may be in another shard, whose epochs mean nothing here.
 //
 // Versions:
 //   - v0: flexible

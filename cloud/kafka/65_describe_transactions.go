@@ -12,8 +12,9 @@ import (
 // ids (KIP-664).
 //
 // Behaviour:
-//   - The states PrepareCommit and PrepareAbort do not occur: a transaction ends
-//     all at once.
+//   - The states PrepareCommit and PrepareAbort occur only if a transaction spans
+//     shards; the partitions are then those in other shards than the coordinator's. Any
+//     other transaction ends all at once.
 //   - Partitions of deleted topics, and of topics that the client may not see, are
 //     left out.
 //

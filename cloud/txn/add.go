@@ -93,8 +93,8 @@ func (c *Coordinator) add(ctx context.Context, id string, p Producer, of parts, 
 
 // span reports whether some of the parts lie in another shard.
 func (c *Coordinator) span(of *parts) bool {
-	return slices.ContainsFunc(of.places, func(p state.Place) bool { return c.opts.elsewhere(weir.SliceOf(p.Topic, p.Partition)) }) ||
-		slices.ContainsFunc(of.groups, func(name string) bool { return c.opts.elsewhere(weir.SliceOfGroup(name)) })
+	return c.opts.Shards != nil && (slices.ContainsFunc(of.places, func(p state.Place) bool { return c.opts.elsewhere(weir.SliceOf(p.Topic, p.Partition)) }) ||
+		slices.ContainsFunc(of.groups, func(name string) bool { return c.opts.elsewhere(weir.SliceOfGroup(name)) }))
 }
 
 // spanning returns the number that the ongoing transaction has, or gets when it begins to
