@@ -74,7 +74,7 @@ func TestTwoConnections(t *testing.T) {
 		if err != nil || !add {
 			t.Fatal(add, err)
 		}
-		w.want(<-w.send(p, a0, true), nil) // the journal would have data of no known transaction
+		w.want(<-w.send(p, a0, true), nil) // the log would have data of no known transaction
 		w.mu.Lock()
 		for range 3 {
 			tx.done(0)

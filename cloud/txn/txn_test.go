@@ -28,7 +28,7 @@ var (
 type world struct {
 	t *testing.T
 	*Coordinator
-	j *journal
+	j *heldLog
 }
 
 // run runs a test with a coordinator that serves, in a bubble of fake time.
@@ -50,7 +50,7 @@ func start(t *testing.T, o Options, txns, groups []byte) world {
 	if err := errors.Join(c.Restore(txns), g.Restore(groups)); err != nil {
 		t.Fatal(err)
 	}
-	j := newJournal(t, c, g)
+	j := newHeldLog(t, c, g)
 	g.Serve(j)
 	c.serve(j)
 	return world{t, c, j}

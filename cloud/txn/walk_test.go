@@ -167,7 +167,7 @@ func walk(t *testing.T, seed uint64) {
 
 func index(p state.Place) int32 { return int32(p.Topic[0])*10 + p.Partition }
 
-// takeover makes a new owner of the checkpoint, and of what the journal holds.
+// takeover makes a new owner of the checkpoint, and of what the log holds.
 func takeover(w world) world {
 	w.close()
 	next := start(w.t, Options{}, w.Snapshot(), w.j.groups.Snapshot())
@@ -206,8 +206,8 @@ func (o *oracle) compare(w world, when string, marks int) {
 	}
 }
 
-// Many clients of few ids at once, over a journal that lands things when it likes:
-// the journal knows what must never be (journal.check).
+// Many clients of few ids at once, over a log that lands things when it likes:
+// the log knows what must never be (heldLog.check).
 func TestManyClients(t *testing.T) {
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) { crowd(t, seed) })

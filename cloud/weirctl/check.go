@@ -12,8 +12,10 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog/check"
+	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/open"
 	"github.com/weirmq/weir/sync/join"
 )
@@ -86,7 +88,26 @@ func examine(ctx context.Context, bucket storage.Bucket, w io.Writer) (check.Rep
 		r.Problems = append(r.Problems, err.Error())
 		fmt.Fprintln(w, err)
 	}
-	return r, nil
+	err = examineTransactions(ctx, bucket, &r, w)
+	return r, err
+}
+
+// examineTransactions finds what is wrong between the shards of a cluster. It needs sound
+// logs.
+func examineTransactions(ctx context.Context, bucket storage.Bucket, r *check.Report, w io.Writer) error {
+	if len(r.Problems) > 0 {
+		return nil
+	}
+	c, _, err := identity.ReadCluster(ctx, bucket)
+	if err != nil || c.Shards < 2 {
+		return err
+	}
+	problems, err := txn.CheckShards(ctx, bucket, c.Shards)
+	for _, p := range problems {
+		fmt.Fprintln(w, p)
+	}
+	r.Problems = append(r.Problems, problems...)
+	return err
 }
 
 // report prints what was found.

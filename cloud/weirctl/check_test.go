@@ -12,8 +12,12 @@ import (
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/open"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/record/recordtest"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // lived makes a bucket in a folder that a node has had: a CA, a topic, records in a
@@ -60,6 +64,48 @@ func lived(t *testing.T) (url, folder string) {
 		t.Fatal(err)
 	}
 	return url, folder
+}
+
+// TestCheckTransactions: in a cluster of several shards, check finds a transaction that
+// none of them will ever end.
+func TestCheckTransactions(t *testing.T) {
+	b := mem.New()
+	if _, err := fleet.Authority(t.Context(), b, nil, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	var logs []*commitlog.Log
+	for shard := range uint32(3) {
+		l, err := commitlog.Open(t.Context(), commitlog.Options{Bucket: b, Shard: shard, Shards: 3, Node: "n", Info: []byte("{}")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		logs = append(logs, l)
+	}
+	topic, err := logs[0].CreateTopic(t.Context(), "t", 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := logs[weir.FirstMap(3)[weir.SliceOf(topic.ID, 0)]]
+	if err := l.OpenTopic(t.Context(), topic, journal.Position{Epoch: 1, Slot: 1}); err != nil {
+		t.Fatal(err)
+	}
+	var told strings.Builder
+	if r, err := examine(t.Context(), b, &told); err != nil || len(r.Problems) > 0 {
+		t.Fatalf("%v, %v", r.Problems, err)
+	}
+	done := make(chan error, 1)
+	l.Append(commitlog.Append{Topic: topic.ID, Batch: recordtest.Transactional(1, 0, 0, "x")}, func(_ int64, err error) { done <- err })
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if r, err := examine(t.Context(), b, &told); err != nil || len(r.Problems) != 1 || !strings.Contains(told.String(), "the transaction of producer 1") {
+		t.Errorf("%v, %v, told %q", r.Problems, err, told.String())
+	}
+	for _, l := range logs {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // TestCheckRepair: check finds what is missing and ends with 1; --repair goes on without

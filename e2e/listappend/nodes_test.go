@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirmq/weir/cloud"
 	"github.com/weirmq/weir/cloud/listener"
+	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/mem"
 )
@@ -116,6 +117,9 @@ func TestNodes(t *testing.T) {
 	lists, err := Read(reading, o)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if problems, err := txn.CheckShards(t.Context(), bucket, 5); err != nil || len(problems) > 0 {
+		t.Errorf("%v, %v", problems, err)
 	}
 	count := make(map[Outcome]int)
 	for _, x := range all {

@@ -14,9 +14,9 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// journal is a Log that lands what is in line at once, or when it is let go, in
+// heldLog is a Log that lands what is in line at once, or when it is let go, in
 // the order in which it came. It watches over what must hold in a log.
-type journal struct {
+type heldLog struct {
 	t      *testing.T
 	c      *Coordinator
 	groups *group.Coordinator
@@ -42,8 +42,8 @@ type marker struct {
 	commit bool
 }
 
-func newJournal(t *testing.T, c *Coordinator, groups *group.Coordinator) *journal {
-	return &journal{
+func newHeldLog(t *testing.T, c *Coordinator, groups *group.Coordinator) *heldLog {
+	return &heldLog{
 		t: t, c: c, groups: groups, ids: 1000,
 		topics: map[weir.TopicID]bool{topicA: true, topicB: true},
 		open:   make(map[state.Place]map[int64]int16),
@@ -58,11 +58,11 @@ var (
 )
 
 // Topics is for members of consumer groups, of whom there are none here.
-func (j *journal) Topics() []state.Topic { return nil }
+func (j *heldLog) Topics() []state.Topic { return nil }
 
-func (j *journal) Level() int { return 1 }
+func (j *heldLog) Level() int { return 1 }
 
-func (j *journal) push(land func(error)) {
+func (j *heldLog) push(land func(error)) {
 	j.mu.Lock()
 	j.line = append(j.line, land)
 	held := j.held
@@ -73,7 +73,7 @@ func (j *journal) push(land func(error)) {
 }
 
 // flush lands all that is in line.
-func (j *journal) flush() {
+func (j *heldLog) flush() {
 	j.order.Lock()
 	defer j.order.Unlock()
 	for {
@@ -89,7 +89,7 @@ func (j *journal) flush() {
 	}
 }
 
-func (j *journal) hold(held bool) {
+func (j *heldLog) hold(held bool) {
 	j.mu.Lock()
 	j.held = held
 	j.mu.Unlock()
@@ -98,13 +98,13 @@ func (j *journal) hold(held bool) {
 	}
 }
 
-func (j *journal) breaks(err error) {
+func (j *heldLog) breaks(err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.fail = err
 }
 
-func (j *journal) Submit(p commitlog.Proposal, done func([]int64, error)) {
+func (j *heldLog) Submit(p commitlog.Proposal, done func([]int64, error)) {
 	j.push(func(fail error) {
 		if fail == nil {
 			j.land(p.Commands, p.End)
@@ -113,7 +113,7 @@ func (j *journal) Submit(p commitlog.Proposal, done func([]int64, error)) {
 	})
 }
 
-func (j *journal) land(commands []commitlog.Command, end *commitlog.TransactionEnd) {
+func (j *heldLog) land(commands []commitlog.Command, end *commitlog.TransactionEnd) {
 	j.mu.Lock()
 	j.slots = append(j.slots, commands)
 	if end != nil {
@@ -132,7 +132,7 @@ func (j *journal) land(commands []commitlog.Command, end *commitlog.TransactionE
 	j.check()
 }
 
-func (j *journal) end(e *commitlog.TransactionEnd) {
+func (j *heldLog) end(e *commitlog.TransactionEnd) {
 	for _, p := range e.Partitions {
 		if epoch, ok := j.open[p][e.Producer]; ok && epoch > e.Epoch {
 			j.t.Errorf("marker of epoch %d behind data of epoch %d", e.Epoch, epoch)
@@ -144,7 +144,7 @@ func (j *journal) end(e *commitlog.TransactionEnd) {
 }
 
 // check proves that whatever is open in a partition, its transaction knows.
-func (j *journal) check() {
+func (j *heldLog) check() {
 	j.c.mu.Lock()
 	defer j.c.mu.Unlock()
 	j.mu.Lock()
@@ -163,7 +163,7 @@ func (j *journal) check() {
 	}
 }
 
-func (j *journal) ProposeAll(ctx context.Context, commands []commitlog.Command, end *commitlog.TransactionEnd) error {
+func (j *heldLog) ProposeAll(ctx context.Context, commands []commitlog.Command, end *commitlog.TransactionEnd) error {
 	answer := make(chan error, 1)
 	j.Submit(commitlog.Proposal{Commands: commands, End: end}, func(_ []int64, err error) { answer <- err })
 	select {
@@ -174,7 +174,7 @@ func (j *journal) ProposeAll(ctx context.Context, commands []commitlog.Command, 
 	}
 }
 
-func (j *journal) Append(a commitlog.Append, done func(int64, error)) {
+func (j *heldLog) Append(a commitlog.Append, done func(int64, error)) {
 	j.push(func(fail error) {
 		if fail != nil {
 			done(-1, fail)
@@ -198,26 +198,26 @@ func (j *journal) Append(a commitlog.Append, done func(int64, error)) {
 	})
 }
 
-func (j *journal) NewProducerID(context.Context) (int64, error) {
+func (j *heldLog) NewProducerID(context.Context) (int64, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.ids++
 	return j.ids, j.fail
 }
 
-func (j *journal) TopicByID(id weir.TopicID) (state.Topic, bool) {
+func (j *heldLog) TopicByID(id weir.TopicID) (state.Topic, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return state.Topic{ID: id}, j.topics[id]
 }
 
 // Propose is what the groups use.
-func (j *journal) Propose(ctx context.Context, kind uint16, body []byte) error {
+func (j *heldLog) Propose(ctx context.Context, kind uint16, body []byte) error {
 	return j.ProposeAll(ctx, []commitlog.Command{{Kind: kind, Body: body}}, nil)
 }
 
 // taken returns the markers since the last call.
-func (j *journal) taken() []marker {
+func (j *heldLog) taken() []marker {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	m := j.markers
@@ -225,7 +225,7 @@ func (j *journal) taken() []marker {
 	return m
 }
 
-// batchOf is a header that says who wrote it; the journal looks at no more.
+// batchOf is a header that says who wrote it; the log looks at no more.
 func batchOf(p Producer) record.Batch {
 	b := record.NewBuilder(record.None)
 	b.SetProducer(p.ID, p.Epoch, 0)
