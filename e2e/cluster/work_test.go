@@ -25,6 +25,8 @@ func works(t *testing.T, n *nodes) map[string]work {
 		"admin":    newAdmin(t, n),
 		"line":     newLine(t, n),
 		"share":    newShare(t, n),
+
+		"transactions": newTransactions(t, n),
 	}
 	if n.shards == 1 {
 		all["queue"] = newQueue(t, n)
@@ -45,12 +47,16 @@ func runAll(ctx context.Context, all map[string]work) (stop func()) {
 // newClient makes a Kafka client of the whole cluster.
 func newClient(t *testing.T, n *nodes, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
-	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(n.kafka()...),
-		kgo.MetadataMinAge(100 * time.Millisecond), kgo.MetadataMaxAge(2 * time.Second),
-		kgo.DialTimeout(2 * time.Second), kgo.RequestTimeoutOverhead(5 * time.Second)}, opts...)...)
+	client, err := kgo.NewClient(append(append(clientOptions(), kgo.SeedBrokers(n.kafka()...)), opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.CloseAllowingRebalance)
 	return client
+}
+
+// clientOptions makes clients notice soon that something is elsewhere.
+func clientOptions() []kgo.Opt {
+	return []kgo.Opt{kgo.MetadataMinAge(100 * time.Millisecond), kgo.MetadataMaxAge(2 * time.Second),
+		kgo.DialTimeout(2 * time.Second), kgo.RequestTimeoutOverhead(5 * time.Second)}
 }
