@@ -145,7 +145,30 @@ func (n *Node) sessions() []measure.Session {
 func (n *Node) several() bool { return n.shards.count > 1 }
 
 // members returns the gateways of the cluster as this node knows them, nil if it does not.
-func (n *Node) members() *fleet.Fleet { return n.fleet() }
+func (n *Node) members() *fleet.Fleet {
+	if members := n.fleet(); members != nil {
+		return members
+	}
+	if c := n.broker.Copy(); c != nil {
+		return c.Fleet
+	}
+	return nil
+}
+
+// admitCopied is admit by the copy of the catalogue. A gateway may have joined a moment
+// ago, so it is not refused by a copy that is older than its question.
+func (n *Node) admitCopied(gateway string, certificate *x509.Certificate) error {
+	if err := n.members().Admit(gateway, certificate); err == nil {
+		return nil
+	}
+	asked := time.Now()
+	n.copies.Refresh(context.Background()) // it waits for a second at most
+	c := n.broker.Copy()
+	if c == nil || c.Fleet == nil || c.Asked.Before(asked) {
+		return fmt.Errorf("%w: this node does not know it yet", join.ErrUnavailable)
+	}
+	return c.Fleet.Admit(gateway, certificate)
+}
 
 // join admits a gateway; the receiver logs the result. Only the owner of the catalogue can
 // do that. In a cluster of several shards the others ask it.
@@ -216,7 +239,11 @@ func (n *Node) admit(gateway string, certificate *x509.Certificate) error {
 		}
 		return nil
 	}
-	err := members.Admit(gateway, certificate)
+	admit := members.Admit
+	if n.fleet() == nil {
+		admit = n.admitCopied
+	}
+	err := admit(gateway, certificate)
 	if errors.Is(err, fleet.ErrUnknownGateway) {
 		return fmt.Errorf("%w: %w", join.ErrRevoked, err) // its membership is gone: it must join again
 	}

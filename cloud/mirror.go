@@ -32,9 +32,10 @@ const (
 	// copyEvery is how often the owner is asked that does not answer, or does not know
 	// mirrors.
 	copyEvery = 500 * time.Millisecond
-	// copyTime is how long an answer may take, and refreshTime how long a client waits
-	// for it.
+	// copyTime is how long an answer may take, readTime how long the bucket, and
+	// refreshTime how long a client waits.
 	copyTime    = 5 * time.Second
+	readTime    = 30 * time.Second
 	refreshTime = time.Second
 	// maxForwards is how many requests of clients a standby has at the owner at once;
 	// others wait.
@@ -56,6 +57,7 @@ type copies struct {
 	quotas   *quota.Quotas // of the copy; the clients' use of them is kept when it is replaced
 	missing  *budget.Episode
 	mirror   *mirror // of keepCopy; nil: there is none
+	unowned  int     // of keepCopy: how often no owner was known, the last times
 
 	mu     sync.Mutex              // guards what follows
 	next   chan struct{}           // closed at the end of the next round
@@ -169,7 +171,12 @@ func (n *Node) renewCopy(ctx context.Context, wait time.Duration) (follows bool)
 	if owner.Name == n.o.Node {
 		c.mirror = nil // this node leads, or is about to lead
 	}
-	if !known || owner.Name == n.o.Node {
+	if !known {
+		c.unowned++
+		n.readCopy(ctx)
+		return false
+	}
+	if c.unowned = 0; owner.Name == n.o.Node {
 		return false
 	}
 	err := n.mirrorFrom(limited, owner.Node, wait)
@@ -189,6 +196,27 @@ func (n *Node) renewCopy(ctx context.Context, wait time.Duration) (follows bool)
 		c.missing.Note("owner", owner.Name, "peer", owner.Address(cluster.Peer), "err", err)
 	}
 	return follows
+}
+
+// readCopy reads the catalogue from the bucket if this node has none and finds no owner of
+// it, in a cluster of several shards: so those that have owners are served.
+func (n *Node) readCopy(ctx context.Context) {
+	if !n.several() || n.copies.unowned < 2 || n.broker.Copy() != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTime)
+	defer cancel()
+	asked, view := time.Now(), n.newView()
+	m, err := commitlog.ReadMirror(ctx, n.bucket, view.Machines()...)
+	if err != nil {
+		n.copies.missing.Note("err", err)
+		return
+	}
+	if m.Position().IsZero() {
+		return // nobody has ever owned it
+	}
+	n.copies.mirror = &mirror{Mirror: m, view: view}
+	n.publish(n.copies.mirror, &broker.Copy{Epoch: -1, Cluster: n.clusterID, Asked: asked}, false)
 }
 
 // errMirror: this program does not understand what the owner says of the catalogue, which
@@ -245,7 +273,7 @@ func (n *Node) newMirror(got *peer.Catalogue) (*mirror, error) {
 func (n *Node) newView() shard.View {
 	v := shard.View{Users: auth.New(n.usersOptions()), Quotas: n.copies.quotas, Settings: settings.New()}
 	if n.shards.count > 1 {
-		v.Fleet = fleet.New(fleet.Options{CA: n.ca})
+		v.Fleet = fleet.New(fleet.Options{CA: n.ca, Changed: n.drop})
 	}
 	return v
 }
@@ -272,6 +300,9 @@ func (n *Node) publish(m *mirror, next *broker.Copy, same bool) {
 	n.broker.SetCopy(next)
 	if last != nil && last.Users != next.Users {
 		last.Users.Supersede(next.Users)
+	}
+	if last != nil && last.Fleet != nil && last.Fleet != next.Fleet {
+		last.Fleet.Supersede(next.Fleet)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/weirmq/weir/cloud/peer"
 	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/sync/join"
 )
 
 // TestCatalogueFor: who knows nothing gets everything; others get what has changed, as
@@ -130,11 +131,14 @@ func TestMirrorOfShards(t *testing.T) {
 	if _, err := c.Fleet.Gateway("gw"); !errors.Is(err, fleet.ErrUnknownGateway) {
 		t.Errorf("a gateway before it has joined: %v", err)
 	}
-	joinGateway(t, first, "gw")
+	gateway := joinGateway(t, first, "gw")
 	eventually(t, "the gateway is in the copy", func() bool {
 		_, err := c.Fleet.Gateway("gw")
 		return err == nil
 	})
+	if err := second.admit("gw", gateway.Leaf()); err != nil {
+		t.Errorf("it is not let in here: %v", err)
+	}
 	if err := first.fleet().Revoke(t.Context(), "gw"); err != nil {
 		t.Fatal(err)
 	}
@@ -142,6 +146,13 @@ func TestMirrorOfShards(t *testing.T) {
 		g, err := c.Fleet.Gateway("gw")
 		return err == nil && g.Revoked
 	})
+	if err := second.admit("gw", gateway.Leaf()); !errors.Is(err, join.ErrRevoked) {
+		t.Errorf("a revoked gateway is let in here: %v", err)
+	}
+	later := joinGateway(t, first, "gw-2")
+	if err := second.admit("gw-2", later.Leaf()); err != nil {
+		t.Errorf("a gateway that has just joined is not let in: %v", err)
+	}
 	topic, err := first.broker.CreateTopic(t.Context(), "a", 1, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -161,6 +172,45 @@ func TestMirrorOfShards(t *testing.T) {
 	second.copies.Refresh(t.Context())
 	if second.broker.Copy().Exists(topic.ID) {
 		t.Error("a deleted topic exists")
+	}
+}
+
+// TestCatalogueFromBucket: a node that finds no owner of the catalogue knows it from the
+// bucket, and not for ever.
+func TestCatalogueFromBucket(t *testing.T) {
+	bucket := mem.New()
+	if _, err := identity.Open(t.Context(), bucket, 3); err != nil {
+		t.Fatal(err)
+	}
+	alone := openNode(t, bucket, "alone", t.TempDir())
+	t.Cleanup(func() { _ = alone.Close() })
+	for range 3 {
+		alone.renewCopy(t.Context(), 0)
+	}
+	if alone.broker.Copy() != nil {
+		t.Error("there is a catalogue before anybody has owned it")
+	}
+	first := startNode(t, bucket, "first")
+	first.says(t, "ready")
+	topic, err := first.broker.CreateTopic(t.Context(), "a", 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.users().SetCredentials(t.Context(), "ann", credential(t, "secret")); err != nil {
+		t.Fatal(err)
+	}
+	first.stop()
+	<-first.ended
+	alone.renewCopy(t.Context(), 0)
+	c := alone.broker.Copy()
+	if c == nil || !alone.knows("a", topic.ID) || c.Users.CheckPassword("ann", "secret") != nil || c.Position.IsZero() {
+		t.Fatalf("from the bucket: %+v", c)
+	}
+	old := *c
+	old.Asked = time.Now().Add(-severalAge - time.Second)
+	alone.broker.SetCopy(&old)
+	if alone.broker.Copy() != nil || alone.access.Users() != nil || alone.members() != nil {
+		t.Error("what nobody has confirmed for a minute is used")
 	}
 }
 

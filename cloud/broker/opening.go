@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/cloud/stopwatch"
+	logstate "github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/weir"
 )
@@ -60,6 +62,15 @@ func (c catalogue) byID(id weir.TopicID) (Topic, bool) {
 	return c.log.TopicByID(id)
 }
 
+// exists reports whether there is a topic, also one that is being deleted.
+func (c catalogue) exists(id weir.TopicID) bool {
+	if c.copy != nil {
+		return c.copy.Exists(id)
+	}
+	_, known := c.log.TopicByID(id)
+	return known || slices.ContainsFunc(c.log.Deletions(), func(d logstate.Deletion) bool { return d.Topic.ID == id })
+}
+
 // changed returns a channel that is closed when this node knows more of the catalogue.
 func (b *Broker) changed() <-chan struct{} {
 	b.noticing.Lock()
@@ -108,7 +119,7 @@ func (b *Broker) AwaitCatalogue(ctx context.Context, at journal.Position) error 
 func (b *Broker) FollowCatalogue(ctx context.Context, s *shard.Shard) {
 	for ctx.Err() == nil {
 		changed := b.changed()
-		if b.openAll(s) {
+		if b.openAll(s) && b.forgetDropped(ctx, s) == nil {
 			select {
 			case <-changed:
 			case <-ctx.Done():
@@ -117,6 +128,16 @@ func (b *Broker) FollowCatalogue(ctx context.Context, s *shard.Shard) {
 		}
 		await(ctx, changed)
 	}
+}
+
+// forgetDropped makes a shard forget that it has dropped topics which the catalogue does
+// not have any more.
+func (b *Broker) forgetDropped(ctx context.Context, s *shard.Shard) error {
+	c, err := b.knownCatalogue()
+	if err != nil {
+		return err
+	}
+	return s.Log.ForgetDropped(ctx, c.at, c.exists)
 }
 
 // openAll begins to open what a shard lacks. It reports whether that was nothing.

@@ -155,6 +155,17 @@ func TestFollowCatalogue(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "it has a new setting", is(3, "4000"))
+
+	catalogue := b.table.Load().shards[0].own
+	b.Follow(2, Node{Name: "z"}, "")
+	b.o.Drop = func(context.Context, Node, uint32, weir.TopicID, journal.Position) error { return nil }
+	inBackground(t, func(ctx context.Context) { b.FinishDeletions(ctx, catalogue, func(string, error) {}) })
+	if err := b.DeleteTopic(t.Context(), topic.ID); err != nil {
+		t.Fatal(err)
+	}
+	deleted := catalogue.Log.Acked()
+	deleted.Slot--
+	until(t, "the shard forgets that it was dropped", func() bool { return !own.Log.CataloguePosition().Before(deleted) })
 }
 
 // TestAwaitCatalogue: a shard is served by a node that knows the catalogue as far as the

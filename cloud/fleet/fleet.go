@@ -54,6 +54,10 @@ type token struct {
 type Options struct {
 	CA  *join.CA // see Authority
 	Now func() time.Time
+
+	// Changed, if not nil, is called when a gateway was revoked or reset, so that its
+	// session can be closed. It must not block.
+	Changed func(gateway string)
 }
 
 // Fleet is a state.Machine.
