@@ -20,6 +20,7 @@ import (
 type landed struct {
 	topic weir.TopicID
 	book  int
+	part  int32 // in schedules of several shards, whose order is not known: the partition
 }
 
 // partition is a partition of one life of a topic.
@@ -38,6 +39,7 @@ type gapRecord struct {
 // ledger is the log at rest, read from its bytes by this test's own reader: all
 // lives of all topics, in the order of the journal.
 type ledger struct {
+	several bool // several shards
 	names   map[weir.TopicID]string
 	deleted map[weir.TopicID]bool
 	values  map[partition][]string // of all records, in their order
@@ -95,7 +97,7 @@ func (l *ledger) run(p []byte) error {
 		p = rest
 		if err := b.Each(1<<20, func(r *record.Record) error {
 			l.values[part] = append(l.values[part], string(r.Value))
-			return l.record(topic, r)
+			return l.record(topic, part.no, r)
 		}); err != nil {
 			return err
 		}
@@ -103,7 +105,7 @@ func (l *ledger) run(p []byte) error {
 	return nil
 }
 
-func (l *ledger) record(topic weir.TopicID, r *record.Record) error {
+func (l *ledger) record(topic weir.TopicID, part int32, r *record.Record) error {
 	if l.names[topic] == weir.GapTopic {
 		var g gapRecord
 		if err := json.Unmarshal(r.Value, &g); err != nil {
@@ -113,7 +115,10 @@ func (l *ledger) record(topic weir.TopicID, r *record.Record) error {
 		return nil
 	}
 	i, err := strconv.Atoi(strings.TrimSuffix(string(r.Value), badSuffix))
-	l.records = append(l.records, landed{topic, i})
+	if !l.several {
+		part = 0
+	}
+	l.records = append(l.records, landed{topic, i, part})
 	return err
 }
 
@@ -172,12 +177,13 @@ func (w *world) deliveries(l *ledger) (map[int]bool, error) {
 		if r.bad {
 			return nil, fmt.Errorf("ASTRAY: reading %d was refused and is delivered", d.book)
 		}
-		if seen[d] {
+		once := landed{topic: d.topic, book: d.book}
+		if seen[once] {
 			return nil, fmt.Errorf("DUPLICATE: reading %d at %v of %s", d.book, r.place, w.gws[r.gateway].id)
 		}
-		seen[d] = true
+		seen[once] = true
 		delivered[d.book] = true
-		order := fmt.Sprint(r.gateway, r.lane, d.topic, r.key)
+		order := fmt.Sprint(r.gateway, r.lane, d.topic, d.part, r.key)
 		if before, ok := newest[order]; ok && before > d.book {
 			return nil, fmt.Errorf("DISORDER: reading %d at %v of %s (key %s) behind %d at %v",
 				d.book, r.place, w.gws[r.gateway].id, r.key, before, w.books[before].place)

@@ -37,9 +37,19 @@ func (w *world) do(x act) {
 			g.cut(x.a%4 == 0)
 		}
 	case opNodeKill:
+		if w.several() {
+			w.killOne(x)
+			return
+		}
 		w.killNode(x)
 	case opNodeStart:
+		if w.several() {
+			w.startOne(x)
+			return
+		}
 		w.takeOver(x)
+	case opPath:
+		w.cutPath(x)
 	case opLand:
 		w.land(x)
 	case opWait:
@@ -153,6 +163,10 @@ func (w *world) changeTopic(x act) {
 	if x.op == opGrow && x.b/3%3 == 0 {
 		name = weir.GapTopic
 	}
+	if w.several() {
+		w.growTopic(name)
+		return
+	}
 	if log == nil {
 		return
 	}
@@ -262,7 +276,9 @@ func (w *world) settle() error {
 	for _, n := range all {
 		n.bucket.Land()
 	}
-	if !led {
+	if w.several() {
+		w.complete()
+	} else if !led {
 		w.startNode("n0")
 	}
 	for _, g := range w.gws {
@@ -296,7 +312,9 @@ func (w *world) confirm() {
 	all := append([]*node(nil), w.all...)
 	led := len(w.nodes) > 0
 	w.mu.Unlock()
-	if !led {
+	if w.several() {
+		w.complete()
+	} else if !led {
 		w.startNode("n0")
 	}
 	for _, n := range all {

@@ -52,12 +52,15 @@ func onDisk(w *world, no int) disk {
 }
 
 // TestLocalBuffer runs random schedules over the real edge/wal.
-func TestLocalBuffer(t *testing.T) { search(t, onDisk, soak(2*time.Second)) }
+func TestLocalBuffer(t *testing.T) { search(t, draw, onDisk, soak(2*time.Second)) }
 
 // TestModel runs random schedules over the simulated card.
-func TestModel(t *testing.T) { search(t, simulated, soak(4*time.Second)) }
+func TestModel(t *testing.T) { search(t, draw, simulated, soak(4*time.Second)) }
 
-func search(t *testing.T, newDisk func(*world, int) disk, d time.Duration) {
+// TestShards runs random schedules of several shards, doors and owners.
+func TestShards(t *testing.T) { search(t, drawSeveral, simulated, soak(4*time.Second)) }
+
+func search(t *testing.T, draw func(uint64, []op) schedule, newDisk func(*world, int) disk, d time.Duration) {
 	if seed, ok := seedOf(t); ok {
 		replay(t, draw(seed, nil), mutations{}, newDisk)
 		return

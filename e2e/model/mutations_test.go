@@ -22,26 +22,31 @@ type mutation struct {
 	mutations mutations
 	only      []op
 	from      uint64 // the seed to begin with outside a soak: those before it notice nothing
+	several   bool   // in schedules of several shards
 }
 
 func ofSender(name string, m sender.Mutations, only ...op) mutation {
-	return mutation{"sender/" + name, mutations{sender: m}, only, 1}
+	return mutation{"sender/" + name, mutations{sender: m}, only, 1, false}
 }
 
 func ofReceiver(name string, m receiver.Mutations, only ...op) mutation {
-	return mutation{"receiver/" + name, mutations{receiver: m}, only, 1}
+	return mutation{"receiver/" + name, mutations{receiver: m}, only, 1, false}
 }
 
 func ofLog(name string, m commitlog.Mutations, only ...op) mutation {
-	return mutation{"log/" + name, mutations{log: m}, only, 1}
+	return mutation{"log/" + name, mutations{log: m}, only, 1, false}
 }
 
 func ofCard(name string, m cardMutations, only ...op) mutation {
-	return mutation{"card/" + name, mutations{card: m}, only, 1}
+	return mutation{"card/" + name, mutations{card: m}, only, 1, false}
 }
 
 func ofCloud(name string, m cloudMutations, only ...op) mutation {
-	return mutation{"cloud/" + name, mutations{cloud: m}, only, 1}
+	return mutation{"cloud/" + name, mutations{cloud: m}, only, 1, false}
+}
+
+func ofUplink(name string, m uplink.Mutations, only ...op) mutation {
+	return mutation{"uplink/" + name, mutations{uplink: m}, only, 1, true}
 }
 
 // begin sets the seed to begin with.
@@ -82,7 +87,7 @@ var allMutations = []mutation{
 	ofSender("SendAside", sender.Mutations{SendAside: true}, opBackup, opRestore, opAge),
 
 	ofReceiver("AckEarly", receiver.Mutations{AckEarly: true}, opSlow),
-	{"receiver/KeepOlder", mutations{receiver: receiver.Mutations{KeepOlder: true}, uplink: uplink.Mutations{KeepOlder: true, EarlyMarks: true}}, []op{opSlow, opTrouble, opDamage, opBad}, 1},
+	{"receiver/KeepOlder", mutations{receiver: receiver.Mutations{KeepOlder: true}, uplink: uplink.Mutations{KeepOlder: true, EarlyMarks: true}}, []op{opSlow, opTrouble, opDamage, opBad}, 1, false},
 	ofReceiver("MarkAtOnce", receiver.Mutations{MarkAtOnce: true}, opSlow, opTrouble),
 
 	ofLog("NoPrev", commitlog.Mutations{NoPrev: true}, opSlow, opTrouble),
@@ -93,6 +98,8 @@ var allMutations = []mutation{
 	ofLog("KeepFirstRow", commitlog.Mutations{State: state.Mutations{KeepFirstRow: true}}, opSlow, opDamage, opGrow).begin(700),
 	ofLog("KeepNoTombs", commitlog.Mutations{State: state.Mutations{KeepNoTombs: true}}, opBackup, opRestore),
 	ofLog("ForgottenIsNew", commitlog.Mutations{State: state.Mutations{ForgottenIsNew: true}}, opBackup, opRestore, opAge),
+
+	ofUplink("NotTold", uplink.Mutations{NotTold: true}, opSlow),
 
 	ofCard("ReuseBuffer", cardMutations{ReuseBuffer: true}, opBackup, opRestore, opDamage),
 	ofCard("ReuseBuffer+ReadAhead", cardMutations{ReuseBuffer: true, ReadAhead: true}, opSlow),
@@ -137,6 +144,10 @@ func TestMutations(t *testing.T) {
 				base = rand.Uint64()
 			}
 			for i := range uint64(mostSchedules) {
+				draw := draw
+				if m.several {
+					draw = drawSeveral
+				}
 				s := draw(base+i, m.only)
 				if one {
 					s = draw(seed, m.only)

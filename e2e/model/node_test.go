@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirmq/weir/storage"
@@ -34,10 +35,14 @@ type cloudMutations struct {
 type node struct {
 	w      *world
 	addr   string
+	shard  uint32              // that it owns, or tries to
+	entry  *uplink.Door        // nil: not the door of a schedule of several shards
 	bucket *storagetest.Faults // its way to the bucket
-	recv   *receiver.Receiver
+	recv   *receiver.Receiver  // nil: only an owner of a shard
 	stop   context.CancelFunc
-	gone   sync.WaitGroup // all of its goroutines
+
+	opening atomic.Bool    // it takes its shard over
+	gone    sync.WaitGroup // all of its goroutines
 
 	mu    sync.Mutex
 	log   *commitlog.Log   // guarded by mu; nil: a standby
@@ -48,9 +53,7 @@ type node struct {
 
 // startNode starts a process that takes the log over.
 func (w *world) startNode(addr string) {
-	w.nodeNo++
-	n := &node{w: w, addr: addr, bucket: storagetest.NewFaults(w.bucket, w.s.seed+uint64(w.nodeNo))}
-	n.bucket.Plan(w.plan(n.bucket, rand.New(rand.NewPCG(w.s.seed, uint64(w.nodeNo)))))
+	n := w.newNode(addr)
 	recv, err := receiver.New(receiver.Options{
 		Attach: n.door().Attach, Resolve: (&shardLog{n}).Resolve, Cluster: func() string { return "c" }, Node: addr, Logger: w.logger, Mutations: w.mutations.receiver,
 	})
@@ -67,8 +70,19 @@ func (w *world) startNode(addr string) {
 	n.gone.Go(func() { n.lead(ctx) })
 }
 
+// newNode makes a process.
+func (w *world) newNode(addr string) *node {
+	w.nodeNo++
+	n := &node{w: w, addr: addr, bucket: storagetest.NewFaults(w.bucket, w.s.seed+uint64(w.nodeNo))}
+	n.bucket.Plan(w.plan(n.bucket, rand.New(rand.NewPCG(w.s.seed, uint64(w.nodeNo)))))
+	return n
+}
+
 // door is where sessions of gateways begin.
 func (n *node) door() *uplink.Door {
+	if n.w.several() {
+		return uplink.NewDoor(uplink.Options{Shards: n.w.shardIDs, ShardOf: n.w.route, Number: n.numberOf, Attach: n.attachTo, Mutations: n.w.mutations.uplink})
+	}
 	return uplink.NewDoor(uplink.Options{
 		Shards:  func() []uint32 { return []uint32{0} },
 		ShardOf: func(weir.Slice) uint32 { return 0 },
@@ -102,8 +116,9 @@ func (n *node) owning() (*uplink.Owner, error) {
 
 // lead is cloud.go in small: take over, serve until the log is lost.
 func (n *node) lead(ctx context.Context) {
+	n.opening.Store(true)
 	log, err := commitlog.Open(ctx, commitlog.Options{
-		Bucket: n.bucket, Node: n.addr, SlotBytes: 64 << 10, TailBytes: 8 << 10, Window: 2, Upkeep: onCall(n.w.s),
+		Bucket: n.bucket, Shard: n.shard, Shards: n.w.shardCount(), Node: n.addr, SlotBytes: 64 << 10, TailBytes: 8 << 10, Window: 2, Upkeep: onCall(n.w.s),
 		Log: n.w.slog, Mutations: n.w.mutations.log,
 	})
 	if err != nil {
@@ -111,14 +126,19 @@ func (n *node) lead(ctx context.Context) {
 			n.w.fail(fmt.Errorf("CORRUPT: take over: %w", err))
 		}
 		n.w.say("node %s does not lead: %v", n.addr, err)
+		n.opening.Store(false)
 		n.w.forget(n)
-		n.recv.Handover(n.w.ownerAddr(n))
+		n.handOver()
 		return
 	}
 	n.mu.Lock()
 	n.log, n.owner = log, uplink.NewOwner(uint64(log.Epoch()), (&shardLog{n}).calls(), n.w.mutations.uplink)
 	n.mu.Unlock()
+	n.opening.Store(false)
 	n.w.say("node %s leads, epoch %d", n.addr, log.Epoch())
+	if n.w.several() && !n.isDead() {
+		n.w.led(n)
+	}
 	select {
 	case <-log.Done():
 	case <-ctx.Done():
@@ -130,7 +150,7 @@ func (n *node) lead(ctx context.Context) {
 		}
 		n.w.forget(n)
 		if !n.w.mutations.cloud.SilentOwner {
-			n.recv.Handover(n.w.ownerAddr(n))
+			n.handOver()
 		}
 	}
 	if !n.w.mutations.cloud.SilentOwner || ctx.Err() != nil {
@@ -139,6 +159,19 @@ func (n *node) lead(ctx context.Context) {
 	}
 	<-ctx.Done()
 	log.Close()
+}
+
+// handOver ends the sessions of a process that does not own the log any more, or its
+// attachments.
+func (n *node) handOver() {
+	if !n.w.several() {
+		n.recv.Handover(n.w.ownerAddr(n))
+		return
+	}
+	n.w.lost(n)
+	if n.owner != nil {
+		n.owner.End()
+	}
 }
 
 // onCall is upkeep that is done only when the schedule says so, into small
@@ -167,7 +200,9 @@ func (n *node) kill() {
 		l.Cut(false)
 	}
 	n.stop()
-	n.gone.Go(func() { n.recv.Close() })
+	if n.recv != nil {
+		n.gone.Go(func() { n.recv.Close() })
+	}
 }
 
 // owned returns the log if this node believes that it owns it.
@@ -360,7 +395,7 @@ func (u *shardLog) Append(a uplink.Append, done func(error)) {
 	log, err := u.n.owned()
 	if err == nil {
 		// A topic that is gone is the log's to refuse, in its order.
-		if _, ok := log.TopicByID(a.Topic); ok {
+		if u.n.w.open(log, a.Topic) {
 			err = u.n.w.refuse(a)
 		}
 	}

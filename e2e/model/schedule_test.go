@@ -34,12 +34,13 @@ const (
 	opBad      // readings that the cloud refuses for good
 	ops
 
+	opPath // the path between a door and an owner breaks, in schedules of several shards
 	opKeep // an owner, or one that believes that it is, begins a pass of upkeep; keep draws it
 )
 
 func (o op) String() string {
 	return [...]string{"publish", "sync", "kill", "boot", "cut", "net", "nodeKill", "nodeStart", "land", "wait",
-		"slow", "trouble", "grow", "recreate", "backup", "restore", "damage", "age", "bad", opKeep: "keep"}[o]
+		"slow", "trouble", "grow", "recreate", "backup", "restore", "damage", "age", "bad", opPath: "path", opKeep: "keep"}[o]
 }
 
 // weights are how often each event comes, if it is part of the schedule.
@@ -76,6 +77,7 @@ type schedule struct {
 	restart  bool          // before the end the gateways are restarted once more
 	segment  int           // bytes that the upkeep aims at
 	adopt    int           // bytes of a run that stays in its slot; 0: as in production
+	several  bool          // there are several shards: see shards_test.go
 	acts     []act
 	trace    bool // note what happens
 }
@@ -83,6 +85,9 @@ type schedule struct {
 func (s schedule) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d: %d gateways, %d nodes, window %d, batch %d, frame %d, pace %v, restart %v, segment %d, adopt %d:", s.seed, s.gateways, s.addrs, s.window, s.batch, s.frame, s.pace, s.restart, s.segment, s.adopt)
+	if s.several {
+		b.WriteString(" several shards:")
+	}
 	for _, a := range s.acts {
 		fmt.Fprintf(&b, " %v", a)
 	}
@@ -129,6 +134,24 @@ func draw(seed uint64, only []op) schedule {
 		s.acts = append(s.acts, act{o, rng.Uint32(), rng.Uint32(), waits[rng.IntN(len(waits))]})
 	}
 	s.keep(rand.New(rand.NewPCG(seed, 2)))
+	return s
+}
+
+// drawSeveral is draw for a schedule of several shards. Topics are not deleted in it.
+func drawSeveral(seed uint64, only []op) schedule {
+	s := draw(seed, only)
+	s.several, s.addrs = true, 2
+	rng := rand.New(rand.NewPCG(seed, 5))
+	acts := s.acts
+	s.acts = nil
+	for _, a := range acts {
+		if a.op != opRecreate && a.op != opAge {
+			s.acts = append(s.acts, a)
+		}
+		if rng.IntN(8) == 0 {
+			s.acts = append(s.acts, act{[]op{opPath, opNodeStart, opNodeKill}[rng.IntN(3)], rng.Uint32(), rng.Uint32(), time.Duration(rng.IntN(20)) * time.Millisecond})
+		}
+	}
 	return s
 }
 

@@ -73,16 +73,21 @@ type world struct {
 	slog      *slog.Logger
 	began     time.Time
 
+	catalogue *commitlog.Log // of a schedule of several shards
+	running   sync.WaitGroup // what paths do
+
 	mu      sync.Mutex
-	nodes   map[string]*node // by address: those that lead, or try to; guarded by mu
-	all     []*node          // every process there was; guarded by mu
-	rng     *rand.Rand       // of what happens at random; guarded by mu
-	trouble bool             // guarded by mu
-	moving  uint32           // partitions that take nothing while there is trouble, as bits; guarded by mu
-	latency time.Duration    // of the link, guarded by mu
-	slow    time.Duration    // of the bucket, guarded by mu
-	failed  error            // guarded by mu
-	lines   []string         // guarded by mu
+	owners  map[uint32]*node   // of a schedule of several shards, the newest of each; guarded by mu
+	paths   map[[2]*node]*path // by door and owner; guarded by mu
+	nodes   map[string]*node   // by address: those that lead, or try to; guarded by mu
+	all     []*node            // every process there was; guarded by mu
+	rng     *rand.Rand         // of what happens at random; guarded by mu
+	trouble bool               // guarded by mu
+	moving  uint32             // partitions that take nothing while there is trouble, as bits; guarded by mu
+	latency time.Duration      // of the link, guarded by mu
+	slow    time.Duration      // of the bucket, guarded by mu
+	failed  error              // guarded by mu
+	lines   []string           // guarded by mu
 }
 
 // gateway is one gateway: its disk, and the process that runs on it.
@@ -146,7 +151,7 @@ func (w *world) judge() error {
 func newWorld(t *testing.T, s schedule, m mutations) *world {
 	w := &world{
 		t: t, s: s, mutations: m, names: map[weir.TopicID]string{}, lives: map[string]bool{},
-		slog: slog.New(slog.DiscardHandler), began: time.Now(), nodes: map[string]*node{},
+		slog: slog.New(slog.DiscardHandler), began: time.Now(), nodes: map[string]*node{}, owners: map[uint32]*node{}, paths: map[[2]*node]*path{},
 		rng: rand.New(rand.NewPCG(s.seed, 3)), latency: s.pace, slow: s.pace,
 	}
 	if os.Getenv("WEIR_TEST_LOG") != "" {
@@ -162,7 +167,16 @@ func newWorld(t *testing.T, s schedule, m mutations) *world {
 
 // build starts everything, with two topics.
 func (w *world) build(newDisk func(*world, int) disk) {
-	w.startNode("n0")
+	if w.several() {
+		w.openCatalogue()
+		w.startDoor("n0")
+		w.startDoor("n1")
+		for _, id := range w.shardIDs() {
+			w.startOwner(id)
+		}
+	} else {
+		w.startNode("n0")
+	}
 	synctest.Wait()
 	for w.leader() == nil {
 		time.Sleep(10 * time.Millisecond)
@@ -179,6 +193,9 @@ func (w *world) build(newDisk func(*world, int) disk) {
 
 func (w *world) createTopic(name string, partitions int32) {
 	log := w.leader()
+	if w.several() {
+		log = w.catalogue
+	}
 	if log == nil {
 		return
 	}
@@ -418,9 +435,22 @@ func (w *world) close() {
 		n.mu.Unlock()
 		if !dead {
 			n.stop()
-			n.recv.Close()
+			if n.recv != nil {
+				n.recv.Close()
+			}
 		}
+	}
+	for _, n := range all {
+		n.cutPaths(false)
+	}
+	for _, n := range all {
 		n.gone.Wait()
+	}
+	w.running.Wait()
+	if w.catalogue != nil {
+		if err := w.catalogue.Close(); err != nil {
+			w.fail(err)
+		}
 	}
 }
 
