@@ -245,7 +245,7 @@ func (n *Node) listen() error {
 	if err != nil {
 		return err
 	}
-	n.broker = broker.New(broker.Options{Self: n.self, Shards: n.shards.count, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics.Set, Drop: n.dropAt,
+	n.broker = broker.New(broker.Options{Self: n.self, Shards: n.shards.count, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics.Set, Drop: n.dropAt, Members: n.others(),
 		Transacting: broker.Transacting{Verify: n.verifyThere, End: n.endThere}})
 	n.ingest = newIngest(n.broker, n.peers.client, n.mayWrite, n.o.Limits.orDefault(), n.o.Log)
 	n.ingest.lost = n.lostRecords

@@ -34,6 +34,21 @@ func (n *Node) newManager() *cluster.Manager {
 	})
 }
 
+// others returns what lists the other nodes that are alive, nil in a cluster of one
+// shard: its clients need only know the owner.
+func (n *Node) others() func() []broker.Node {
+	if n.shards.count == 1 {
+		return nil
+	}
+	return func() []broker.Node {
+		var all []broker.Node
+		for _, m := range n.manager.Members() {
+			all = append(all, m.Node)
+		}
+		return all
+	}
+}
+
 // manage leads shards or stands by for them until ctx ends. Before that ends it, other
 // nodes get the shards, if there are any that can have them.
 func (n *Node) manage(ctx, leading context.Context, stop context.CancelFunc) error {
@@ -57,7 +72,7 @@ func (n *Node) manage(ctx, leading context.Context, stop context.CancelFunc) err
 }
 
 // follow makes this node a standby of a shard: its doors name the owner.
-func (n *Node) follow(ctx context.Context, id uint32, owner cluster.Node, _ uint64) {
+func (n *Node) follow(ctx context.Context, id uint32, owner cluster.Node, epoch uint64) {
 	n.raceOwner(ctx, owner)
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -65,7 +80,7 @@ func (n *Node) follow(ctx context.Context, id uint32, owner cluster.Node, _ uint
 	if err != nil {
 		n.o.Log.Warn("cluster id not read: clients of this standby do not get it", "err", err)
 	}
-	n.broker.Follow(id, owner, c.ID)
+	n.broker.FollowAt(id, owner, epoch, c.ID)
 	n.ingest.follow(id, owner)
 	if id == catalogueShard {
 		n.copies.follow()

@@ -84,6 +84,10 @@ func TestShards(t *testing.T) {
 	if has, err := second.asks(t, first.self, 2); err != nil || has != nil {
 		t.Errorf("the former owner says of the shard: %+v, %v", has, err)
 	}
+	eventually(t, "each names both to clients", func() bool { return len(first.broker.Nodes()) == 2 && len(second.broker.Nodes()) == 2 })
+	if l, known := first.broker.Coordinator(slice); !known || l.Epoch != second.shards.get(2).Log.Epoch() {
+		t.Errorf("the leader of shard 2: %+v", l)
+	}
 	kept := first.shards.all()[0].ID
 	if has, err := second.asks(t, first.self, kept); err != nil || has == nil || has.Epoch == 0 || has.Slot == 0 {
 		t.Errorf("the owner of shard %d: %+v, %v", kept, has, err)

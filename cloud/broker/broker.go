@@ -96,6 +96,10 @@ type Options struct {
 	AutoCreate bool  // a topic is created when a request names it
 	Metrics    *metrics.Set
 
+	// Members lists the other nodes of the cluster that are alive. nil: a client learns
+	// only of nodes that serve something.
+	Members func() []Node
+
 	Transacting Transacting // nil functions: transactions do not span nodes
 
 	// Drop calls DropTopic at another node, which owns the shard. nil: only this node owns

@@ -126,7 +126,8 @@ func (b *Broker) Controller() (Leader, bool) {
 // IsController reports whether this node serves the catalogue.
 func (b *Broker) IsController() bool { return b.table.Load().shards[catalogueShard].own != nil }
 
-// Nodes lists the nodes that serve anything, by shard.
+// Nodes lists the nodes that serve anything, by shard, and then the other nodes that a
+// client may come to: see Options.Members.
 func (b *Broker) Nodes() []Leader {
 	t := b.table.Load()
 	var all []Leader
@@ -135,6 +136,15 @@ func (b *Broker) Nodes() []Leader {
 		if l, ok := b.leaderOf(t.shards[id]); ok && !seen[l.Name] {
 			seen[l.Name] = true
 			all = append(all, l)
+		}
+	}
+	if b.o.Members == nil {
+		return all
+	}
+	for _, n := range append([]Node{b.o.Self}, b.o.Members()...) {
+		if !seen[n.Name] {
+			seen[n.Name] = true
+			all = append(all, Leader{Node: n, Epoch: -1})
 		}
 	}
 	return all

@@ -48,6 +48,10 @@ func TestPlaces(t *testing.T) {
 	if nodes := b.Nodes(); len(nodes) != 2 || nodes[0].Name != b.Self().Name || nodes[1].Name != other.Name {
 		t.Errorf("nodes: %+v", nodes)
 	}
+	b.o.Members = func() []Node { return []Node{other, {Name: "idle"}} }
+	if nodes := b.Nodes(); len(nodes) != 3 || nodes[2].Name != "idle" || nodes[2].Epoch != -1 {
+		t.Errorf("nodes, with one that serves nothing: %+v", nodes)
+	}
 	if all, err := b.GroupListings(); err != nil || len(all) != 0 {
 		t.Errorf("groups here: %+v, %v", all, err)
 	}
