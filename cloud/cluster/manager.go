@@ -270,6 +270,21 @@ func (m *Manager) report(offers ...Offer) Report {
 		if next.Epoch == one.Epoch {
 			one.Slot = next.Slot
 		}
+		if state == Owning {
+			r.Epochs[one.Shard] = m.owned(one.Shard, one.Epoch)
+		}
 	}
 	return r
+}
+
+// owned records that this node has claimed an epoch of a shard, and returns the newest one
+// that is known to be claimed.
+func (m *Manager) owned(shard uint32, epoch uint64) uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.shards[shard]
+	if epoch > s.known {
+		s.known, s.owner = epoch, m.self.Name
+	}
+	return s.known
 }

@@ -121,3 +121,31 @@ func TestSameName(t *testing.T) {
 		t.Errorf("said %q, members %v", said.String(), m.Members())
 	}
 }
+
+// TestDeadMember: nobody asks for a dead node for ever.
+func TestDeadMember(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4, 1)
+		defer w.end()
+		dead := w.start("a")
+		w.start("b")
+		w.start("c")
+		time.Sleep(30 * time.Second)
+		if w.figures().loads["a"] == 0 {
+			t.Error("a has no shard")
+		}
+		dead.kill()
+		time.Sleep(20 * time.Minute)
+		left, err := w.disk.List(t.Context(), memberPrefix, "", 10)
+		if f := w.figures(); err != nil || len(left) != 2 || f.none > 0 {
+			t.Errorf("members are %v, %v; %+v", left, err, f)
+		}
+		for _, name := range []string{"b", "c"} {
+			m := w.nodes[name].life.manager
+			if m.mu.Lock(); len(m.members) != 1 {
+				t.Errorf("%s still knows %d others", name, len(m.members))
+			}
+			m.mu.Unlock()
+		}
+	})
+}

@@ -22,7 +22,6 @@ type supervisor struct {
 	// Guarded by Manager.mu.
 	state   State     // "" while this node has nothing to do with the shard
 	epoch   uint64    // that it has, or claims
-	since   time.Time // when it got it
 	known   uint64    // the newest epoch that is known to be claimed
 	owner   string    // whose claim that is
 	offered uint64    // the epoch that its owner gives up for this node, and that this node takes; 0: none
@@ -61,12 +60,13 @@ func (s *supervisor) wait(ctx context.Context, d time.Duration) {
 // run leads or stands by until ctx ends.
 func (s *supervisor) run(ctx context.Context) error {
 	for ctx.Err() == nil {
+		tried := false
 		self, epoch, err := s.standBy(ctx)
 		if err == nil && ctx.Err() == nil {
 			if !s.fit(ctx) {
 				continue
 			}
-			err = s.lead(ctx, self, epoch)
+			tried, err = true, s.lead(ctx, self, epoch)
 		}
 		s.set("", 0)
 		switch {
@@ -77,9 +77,12 @@ func (s *supervisor) run(ctx context.Context) error {
 			return err
 		case errors.Is(err, journal.ErrFenced):
 			s.log.Warn("this node has lost the shard to another one; standing by", "err", err)
-		default:
+		case tried:
 			s.log.Error("this node cannot lead the shard; standing by", "err", err, "next_try", s.fails())
-			s.wait(ctx, s.m.period())
+		default:
+			rest := s.fails()
+			s.log.Error("it cannot be read who leads the shard", "err", err, "next_try", rest)
+			wait(ctx, rest)
 		}
 	}
 	return nil
@@ -92,7 +95,7 @@ const maxRetry = 3 * time.Minute
 func (s *supervisor) set(state State, epoch uint64) {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
-	s.state, s.epoch, s.since = state, epoch, time.Now()
+	s.state, s.epoch = state, epoch
 	s.offered, s.give = 0, nil
 }
 
