@@ -42,7 +42,7 @@ func (s *Server) deleteTopic(ctx context.Context, r *request, t kmsg.DeleteTopic
 	if t.Topic != nil && t.TopicID != [16]byte{} {
 		return broker.Topic{}, refused(kerr.InvalidRequest, "a topic is named or has an id, not both")
 	}
-	topic, err := r.topic(kmsg.ACLOperationDelete, text(t.Topic), t.TopicID, t.Topic == nil)
+	topic, err := r.changing(kmsg.ACLOperationDelete, text(t.Topic), t.TopicID, t.Topic == nil)
 	if err == nil && broker.Internal(topic.Name) {
 		err = errInternalTopic
 	}

@@ -44,7 +44,7 @@ func (s *Server) createPartitions(ctx context.Context, r *request, q *kmsg.Creat
 }
 
 func (s *Server) growTopic(ctx context.Context, r *request, t *kmsg.CreatePartitionsRequestTopic, check bool) error {
-	topic, err := r.topic(kmsg.ACLOperationAlter, t.Topic, [16]byte{}, false)
+	topic, err := r.changing(kmsg.ACLOperationAlter, t.Topic, [16]byte{}, false)
 	if err != nil {
 		return err
 	}

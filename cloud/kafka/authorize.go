@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -82,6 +83,21 @@ func (r *request) topic(op kmsg.ACLOperation, name string, id [16]byte, byID boo
 	}
 	if err == nil && t.ID == broker.OffsetsTopicID() && !readsOnly(op) {
 		return broker.Topic{}, errInternalTopic
+	}
+	return t, err
+}
+
+// changing is topic for a request that deletes or grows the topic, which only the owner of
+// the catalogue performs. Another node may have heard of the topic too late.
+func (r *request) changing(op kmsg.ACLOperation, name string, id [16]byte, byID bool) (broker.Topic, error) {
+	if err := r.conn.s.broker.Serving(); err != nil {
+		return broker.Topic{}, err
+	}
+	t, err := r.topic(op, name, id, byID)
+	if errors.Is(err, broker.ErrUnknownTopic) {
+		if lost := r.conn.s.broker.Serving(); lost != nil { // and the answer may be that of the node's view
+			return broker.Topic{}, lost
+		}
 	}
 	return t, err
 }
