@@ -1,11 +1,13 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
+	"sync"
 
 	"github.com/weirmq/weir/storage"
 )
@@ -40,7 +42,7 @@ func (r Recovered) Knows(epoch uint64) bool {
 }
 
 func (w *walker) recovered() Recovered {
-	return Recovered{Checkpoint: w.start, End: w.pos, begun: w.begunEpochs}
+	return Recovered{Checkpoint: w.loaded, End: w.pos, begun: w.begunEpochs}
 }
 
 // checkTombstones looks for tombstones and returns the newest checkpoint; newest is the
@@ -98,25 +100,29 @@ func (w *walker) mayEnd(ctx context.Context, pos Position) error {
 // passed it: the key of an object, or that the bucket knows of a deletion there or
 // behind it, for which there was a newer checkpoint. It returns "" if nothing shows it.
 func (w *walker) evidence(ctx context.Context, pos Position) (string, error) {
-	keys, err := w.store.list(ctx, closingPrefix(w.store.shard), closingKey(w.store.shard, pos), 1)
-	if err != nil {
-		return "", fmt.Errorf("list closing objects: %w", err)
+	prefix, slot := epochPrefix(w.store.shard, pos.Epoch), SlotKey(w.store.shard, pos)
+	var closings, keys []string
+	var deleted string
+	var errs [3]error
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		closings, errs[0] = w.store.list(ctx, closingPrefix(w.store.shard), closingKey(w.store.shard, pos), 1)
+	})
+	wg.Go(func() { deleted, errs[1] = w.store.deleted(ctx, prefix, slot) })
+	wg.Go(func() { keys, errs[2] = w.store.list(ctx, prefix, slot, 2*MaxDepth) })
+	wg.Wait()
+	if err := cmp.Or(errs[:]...); err != nil {
+		return "", fmt.Errorf("look behind slot %v: %w", pos, err)
 	}
-	for _, key := range keys {
+	for _, key := range closings {
 		if end, ok := parsePlace(key, closingPrefix(w.store.shard)); !ok {
 			return "", fmt.Errorf("%w: there is a closing object %s, which needs a later version", ErrFormat, key)
 		} else if end.Epoch == pos.Epoch {
 			return key, nil
 		}
 	}
-	if key, err := w.store.deleted(ctx, epochPrefix(w.store.shard, pos.Epoch), SlotKey(w.store.shard, pos)); err != nil {
-		return "", err
-	} else if key != "" {
-		return key + ", which the bucket knows was deleted, so there was a newer checkpoint", nil
-	}
-	keys, err = w.store.list(ctx, epochPrefix(w.store.shard, pos.Epoch), SlotKey(w.store.shard, pos), 2*MaxDepth)
-	if err != nil {
-		return "", fmt.Errorf("list slots: %w", err)
+	if deleted != "" {
+		return deleted + ", which the bucket knows was deleted, so there was a newer checkpoint", nil
 	}
 	for _, key := range slices.Backward(keys) {
 		later, err := parseSlot(w.store.shard, key)

@@ -29,21 +29,28 @@ type Candidate struct {
 // Calls are repeated until ctx ends. Errors: ErrCorrupt, ErrFormat, those of s, and those
 // of the bucket.
 func Prepare(ctx context.Context, o Options, s State) (*Candidate, error) {
-	if err := o.validate(); err != nil {
+	c, err := NewCandidate(o, s)
+	if err != nil {
 		return nil, fmt.Errorf("prepare journal: %w", err)
 	}
-	c := newCandidate(o, s)
 	return c, c.Follow(ctx)
 }
 
-func newCandidate(o Options, s State) *Candidate {
+// NewCandidate is Prepare without the first Follow: the candidate has read nothing.
+func NewCandidate(o Options, s State) (*Candidate, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
 	w := newWalker(newStore(o), s, o.Window)
 	w.lost = o.Lost
-	return &Candidate{o: o, w: w}
+	return &Candidate{o: o, w: w}, nil
 }
 
 // Position returns the first slot that is not applied.
 func (c *Candidate) Position() Position { return c.w.pos }
+
+// Recovered describes what was read.
+func (c *Candidate) Recovered() Recovered { return c.w.recovered() }
 
 // Follow applies what was appended since the last call, up to the first slot that is not
 // there. It seals nothing, whether this node has a claim or not. Errors are those of

@@ -136,7 +136,8 @@ func (j *Journal) writeSeal(f *pendingSlot) {
 //
 // Nothing is read. The candidate follows the log from there, or claims the next epoch.
 func (j *Journal) Resume(o Options, s State) (*Candidate, error) {
-	if err := o.validate(); err != nil {
+	c, err := NewCandidate(o, s)
+	if err != nil {
 		return nil, fmt.Errorf("resume journal: %w", err)
 	}
 	j.mu.Lock()
@@ -144,7 +145,6 @@ func (j *Journal) Resume(o Options, s State) (*Candidate, error) {
 	if j.err == nil {
 		return nil, errors.New("resume journal: it has not ended")
 	}
-	c := newCandidate(o, s)
 	w := c.w
 	w.way, w.nonce, w.pos = j.way, j.claim.Nonce, j.acked()
 	w.seals = slices.Clone(j.way.seals)
@@ -152,7 +152,7 @@ func (j *Journal) Resume(o Options, s State) (*Candidate, error) {
 	if resumeUnacked(j.store.mutations) {
 		w.pos.Slot = j.next
 	}
-	w.passed = w.pos
-	w.begunEpochs = append(slices.Clone(j.begun), j.claim.Epoch)
+	w.passed, w.loaded = w.pos, j.recovered.Checkpoint
+	w.begunEpochs = append(slices.Clone(j.recovered.begun), j.claim.Epoch)
 	return c, nil
 }

@@ -194,10 +194,11 @@ func (o *Options) validate() error {
 // Journal is the writing end of a shard's log, held by the owner of one epoch.
 // Its methods may be called from many goroutines.
 type Journal struct {
-	store store
-	state State // only run calls it
-	claim Claim
-	level int
+	store     store
+	state     State // only run calls it
+	claim     Claim
+	recovered Recovered // what was read before
+	level     int
 
 	ctx    context.Context // ends when the journal stops, and every Create with it
 	cancel context.CancelFunc
@@ -216,7 +217,6 @@ type Journal struct {
 	next     uint64         // guarded by mu; the slot that the next Write takes
 	queue    []*pendingSlot // guarded by mu; written and not yet applied, in slot order
 	counts   slotCounts     // guarded by mu; which positions are acknowledged
-	begun    []uint64       // the epochs before this one whose headers were read
 
 	upkeep      chan struct{} // holds a token while a Checkpoint or Truncate is under way, or a claim is expected
 	way         way           // guarded by upkeep; what the next checkpoint records of the log before it
@@ -246,10 +246,10 @@ type Journal struct {
 // ErrCorrupt, ErrCorrupt with storage.ErrMissing, ErrForeign, ErrFormat, those of s and
 // Verify, and those of the bucket.
 func Open(ctx context.Context, o Options, s State) (*Journal, error) {
-	if err := o.validate(); err != nil {
+	c, err := NewCandidate(o, s)
+	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
-	c := newCandidate(o, s)
 	if err := c.Claim(ctx, o.Epoch, [16]byte{}); err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
@@ -277,7 +277,7 @@ func newJournal(o Options, w *walker) *Journal {
 		way:          w.way,
 		older:        w.listed,
 		saved:        w.start,
-		begun:        w.begunEpochs,
+		recovered:    w.recovered(),
 	}
 	j.ctx, j.cancel = context.WithCancel(context.Background())
 	return j

@@ -26,6 +26,7 @@ func noTombstone(mutations) bool       { return false }
 func startUnread(mutations) bool       { return false }
 func lossUnread(mutations) bool        { return false }
 func tombstoneUnread(mutations) bool   { return false }
+func supersededUnread(mutations) bool  { return false }
 func sealTrusted(mutations) bool       { return false }
 func headerAsked(mutations) bool       { return false }
 func flyingUnread(mutations) bool      { return false }

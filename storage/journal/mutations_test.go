@@ -42,7 +42,6 @@ func TestMutations(t *testing.T) {
 		{"NoTombstone", mutations{NoTombstone: true}, caller{}},
 		{"StartUnread", mutations{StartUnread: true}, caller{}},
 		{"TombstoneUnread", mutations{TombstoneUnread: true}, caller{}},
-		{"YieldUnacked", mutations{YieldUnacked: true}, caller{}},
 		{"ResumeUnacked", mutations{ResumeUnacked: true}, caller{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -27,6 +27,7 @@ type mutations struct {
 	StartUnread       bool // a replay does not check whether its start is still there
 	LossUnread        bool // an owner takes what is missing for what never existed
 	TombstoneUnread   bool // a replay does not look for tombstones
+	SupersededUnread  bool // a claimant takes what is missing for lost, and there is a higher claim
 	SealTrusted       bool // a candidate trusts every SEAL
 
 	HeaderAsked   bool // under the claim that it expects it looks for the header of that, not for SEALs of its own epoch
@@ -54,6 +55,7 @@ func noTombstone(m mutations) bool       { return m.NoTombstone }
 func startUnread(m mutations) bool       { return m.StartUnread }
 func lossUnread(m mutations) bool        { return m.LossUnread }
 func tombstoneUnread(m mutations) bool   { return m.TombstoneUnread }
+func supersededUnread(m mutations) bool  { return m.SupersededUnread }
 func sealTrusted(m mutations) bool       { return m.SealTrusted }
 func headerAsked(m mutations) bool       { return m.HeaderAsked }
 func flyingUnread(m mutations) bool      { return m.FlyingUnread }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 
 	"github.com/weirmq/weir/storage"
 )
@@ -21,12 +22,23 @@ type maybeStale struct{ error }
 
 func (a maybeStale) Unwrap() error { return a.error }
 
-// listFirst is the List of checkpoints that follows a claim (rule 2).
+// listFirst is the List of checkpoints that follows a claim (rule 2). It loads the newest
+// checkpoint while it looks for tombstones, which hardly ever show that there is a newer
+// one.
 func (w *walker) listFirst(ctx context.Context) (newest Position, err error) {
 	if newest, err = w.newest(ctx, w.start); err != nil {
 		return Position{}, err
 	}
-	return w.checkTombstones(ctx, newest)
+	var wg sync.WaitGroup
+	shown := newest
+	var tombstoneErr error
+	wg.Go(func() { shown, tombstoneErr = w.checkTombstones(ctx, newest) })
+	err = w.load(ctx, newest)
+	wg.Wait()
+	if errors.Is(err, errVanished) || newest.Before(shown) {
+		err = nil // walkToEnd loads what is there now
+	}
+	return shown, cmp.Or(tombstoneErr, err)
 }
 
 // walkToEnd walks from newest, the newest checkpoint of a List, and then lists the
@@ -63,7 +75,7 @@ func (w *walker) walkToEnd(ctx context.Context, newest Position, walk func(conte
 		case !newer && err == nil:
 			return w.load(ctx, now)
 		case !newer && stale, stale && differIsCorrupt(w.store.mutations):
-			return err
+			return cmp.Or(w.superseded(ctx), err)
 		}
 		newest = now
 		w.store.log.Warn("recovery starts again: there is a newer checkpoint", "shard", w.store.shard, "checkpoint", newest, "epoch", w.mine.Epoch, "err", err)
@@ -71,6 +83,20 @@ func (w *walker) walkToEnd(ctx context.Context, newest Position, walk func(conte
 			return fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
 	}
+}
+
+// superseded returns ErrFenced if there is a claim above this node's. Its owner deletes
+// checkpoints without regard to this node, so that a List may have missed all there were,
+// and what looks missing proves nothing.
+func (w *walker) superseded(ctx context.Context) error {
+	if w.mine.Epoch == 0 {
+		return nil
+	}
+	there, err := w.store.has(ctx, claimKey(w.store.shard, w.mine.Epoch+1))
+	if err == nil && there && !supersededUnread(w.store.mutations) {
+		err = fmt.Errorf("%w: epoch %d is claimed", ErrFenced, w.mine.Epoch+1)
+	}
+	return err
 }
 
 // startIsValid reports whether nothing had been deleted from the start of this walk on
@@ -111,6 +137,9 @@ func (w *walker) newest(ctx context.Context, least Position) (Position, error) {
 			return newest, nil
 		}
 		if wait > 8*firstWait || !w.store.sleep(ctx, wait) {
+			if err := w.superseded(ctx); err != nil {
+				return Position{}, err
+			}
 			return Position{}, absent{checkpointKey(w.store.shard, least) + ", or a newer one,", "an earlier List, or an object of " + tombstonePrefix(w.store.shard) + ", shows that there was one"}
 		}
 	}
@@ -186,7 +215,7 @@ func (w *walker) load(ctx context.Context, pos Position) error {
 		return fmt.Errorf("restore checkpoint %v: %w", pos, err)
 	}
 	w.way, w.pos, w.nonce = p.way, pos, p.nonce
-	w.start, w.passed = pos, pos
+	w.start, w.passed, w.loaded = pos, pos, pos
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,11 +36,18 @@ func TestCheckpointUnderWalk(t *testing.T) {
 			synctest.Wait()
 
 			way, s := storagetest.NewFaults(tears, 1), &book{}
+			turn := make(chan struct{}, 1) // some calls are made at once
 			way.Plan(func(c storagetest.Call) storagetest.Outcome {
+				turn <- struct{}{}
+				defer func() { <-turn }()
 				switch {
 				case c.N != first && c.N != second:
 				case torn && c.Verb == storagetest.List:
-					tears.meanwhile = func() { upkeep(t, j2, s2, c.N) }
+					tears.set(func() {
+						turn <- struct{}{}
+						defer func() { <-turn }()
+						upkeep(t, j2, s2, c.N)
+					})
 				default:
 					upkeep(t, j2, s2, c.N)
 				}
@@ -107,16 +115,25 @@ func TestCheckpointUnderWalk(t *testing.T) {
 // more.
 type tearing struct {
 	storage.Bucket
-	meanwhile func()
+	mu        sync.Mutex
+	meanwhile func() // guarded by mu
+}
+
+// set makes f happen during the next List, and returns what was to happen then.
+func (b *tearing) set(f func()) (old func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	old, b.meanwhile = b.meanwhile, f
+	return old
 }
 
 func (b *tearing) List(ctx context.Context, prefix, after string, max int) ([]string, error) {
 	keys, err := b.Bucket.List(ctx, prefix, after, max)
-	if b.meanwhile == nil || err != nil {
+	meanwhile := b.set(nil)
+	if meanwhile == nil || err != nil {
 		return keys, err
 	}
-	b.meanwhile()
-	b.meanwhile = nil
+	meanwhile()
 	left, err := b.Bucket.List(ctx, prefix, after, max)
 	return slices.DeleteFunc(keys, func(key string) bool { return !slices.Contains(left, key) }), err
 }

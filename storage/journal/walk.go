@@ -18,6 +18,7 @@ type walker struct {
 
 	way               // to pos; start is the checkpoint that this walk began at, or a newer one that it has passed
 	passed Position   // checkpoints up to here are not loaded; of a candidate where it stood when it claimed, else the same as start
+	loaded Position   // the checkpoint that this walk began at
 	pos    Position   // the next slot to apply: all before it are applied
 	nonce  [16]byte   // of the owner of the epoch under way
 	listed []Position // the checkpoints of the last List, oldest first

@@ -18,6 +18,7 @@ var (
 	saved3   = world{epochs: 3, slots: 1, nodes: 2, depth: 1, saves: 1}
 	lively   = world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 1, live: true}
 	slow     = world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 2, slowList: true}
+	slow3    = world{epochs: 3, slots: 1, nodes: 2, depth: 1, saves: 2, slowList: true}
 	followed = world{epochs: 2, slots: 1, nodes: 1, depth: 1, saves: 1, follow: true}
 	replayed = world{epochs: 2, slots: 1, nodes: 1, depth: 1, saves: 1, replay: true}
 	level2   = world{epochs: 2, slots: 2, nodes: 2, depth: 2, level2: true}
@@ -113,6 +114,20 @@ func TestMutations(t *testing.T) {
 				t.Errorf("%v, expected was %v (%v)", r.faults, m.harm, r)
 			}
 		})
+	}
+}
+
+// TestSupersededUnread is one of the mutations, in a world that takes long to search to its
+// end: SlowLists/ThreeEpochs is its control.
+func TestSupersededUnread(t *testing.T) {
+	if tooLarge(medium) {
+		t.Skip("not with the race detector")
+	}
+	w := slow3.breaking(mutations{supersededUnread: true})
+	r := newSearch(&w).run()
+	r.tell(t)
+	if r.faults != falseCorrupt {
+		t.Errorf("%v, expected was %v (%v)", r.faults, falseCorrupt, r)
 	}
 }
 

@@ -320,7 +320,9 @@ func (p *process) List(ctx context.Context, prefix, after string, max int) ([]st
 	// has no step for it.
 	if strings.HasPrefix(prefix, logPrefix) || prefix == closingPrefix || prefix == tombstonePrefix && !p.reader {
 		p.mu.Lock()
-		p.looking = len(prefix) > len(logPrefix) && strings.HasPrefix(prefix, logPrefix)
+		if prefix != closingPrefix { // it lists both at once
+			p.looking = len(prefix) > len(logPrefix) && strings.HasPrefix(prefix, logPrefix)
+		}
 		p.mu.Unlock()
 		return p.disk.List(ctx, prefix, after, max)
 	}

@@ -295,6 +295,9 @@ func (w *world) startOver(s *state, i int, newest position) (verb, faults) {
 		return gives, sound
 	case n.stage == stale && newest <= n.start:
 		return listsLess, sound
+	case newest <= n.start && s.claims > n.epoch && !w.reader(i) && !w.supersededUnread:
+		w.die(n) // the owner above deletes checkpoints without regard to this node
+		return gives, sound
 	case newest <= n.start || deaf:
 		w.die(n)
 		return meetsCorrupt, w.alarm(falseCorrupt)

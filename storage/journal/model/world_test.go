@@ -81,10 +81,11 @@ type mutations struct {
 	headerAsked  bool // it looks for that one's header
 	flyingUnread bool // it does not look for a SEAL in the place of slots in flight
 
-	deleteSeals  bool // SEALs below a checkpoint are deleted like DATA
-	deleteEarly  bool // DATA is deleted as soon as the checkpoint has been sent
-	deleteBeyond bool // the slot at the checkpoint is deleted, too
-	sweepBlind   bool // older checkpoints are deleted without looking for a higher claim
+	deleteSeals      bool // SEALs below a checkpoint are deleted like DATA
+	deleteEarly      bool // DATA is deleted as soon as the checkpoint has been sent
+	deleteBeyond     bool // the slot at the checkpoint is deleted, too
+	supersededUnread bool // a claimant takes what is missing for lost, and there is a higher claim
+	sweepBlind       bool // older checkpoints are deleted without looking for a higher claim
 
 	removeBeyond      bool // the kept slot is removed while it is not below a checkpoint
 	removeNoTombstone bool // the kept slot is removed while older checkpoints are there
@@ -133,7 +134,7 @@ func (m mutations) kept() bool {
 // so that the search continues with what happens where no node does.
 func (m mutations) alarms() bool {
 	return m.kept() || m.claimUnread || m.reuseSlot || m.differIsCorrupt || m.missingCorrupt || m.saveUnheaded ||
-		m.openUnacked || m.closeUnacked || m.yieldShows
+		m.openUnacked || m.closeUnacked || m.yieldShows || m.supersededUnread
 }
 
 // shared reports whether two kinds of bytes may be written to one slot.
