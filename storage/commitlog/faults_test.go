@@ -20,9 +20,16 @@ import (
 
 // TestFaultMatrix: what was answered with success is there exactly once, the rest at
 // most once.
-func TestFaultMatrix(t *testing.T) {
+func TestFaultMatrix(t *testing.T) { faultMatrix(t, false) }
+
+// TestFaultMatrixHandOver is TestFaultMatrix for a log that is handed over while slots are
+// in flight.
+func TestFaultMatrixHandOver(t *testing.T) { faultMatrix(t, true) }
+
+func faultMatrix(t *testing.T, handsOver bool) {
 	spoilEach(t, 15, func(b storage.Bucket) audit {
 		f := newLife()
+		f.handsOver = handsOver
 		f.live(b)
 		return func(t *testing.T, b storage.Bucket, land func()) {
 			m := &recorder{kinds: []uint16{100}}
@@ -94,6 +101,8 @@ func spoil(t *testing.T, n int, fate storagetest.Fate, dies bool, live func(stor
 
 // life is what a short-lived owner did, and its answers.
 type life struct {
+	handsOver bool
+
 	topic   state.Topic
 	created error
 	grown   error
@@ -119,9 +128,14 @@ func (f *life) live(b storage.Bucket) {
 	if err != nil {
 		return
 	}
-	defer l.Close()
+	defer func() {
+		if l != nil {
+			_ = l.Close()
+		}
+	}()
 	// A dead process never hears of its slots: Close gives them up.
-	context.AfterFunc(ctx, func() { _ = l.Close() })
+	first := l
+	context.AfterFunc(ctx, func() { _ = first.Close() })
 	if f.topic, f.created = l.CreateTopic(ctx, "t", 1, nil); f.created != nil {
 		return
 	}
@@ -133,6 +147,13 @@ func (f *life) live(b storage.Bucket) {
 		a.Topic = f.topic.ID
 		waits[value] = send(l, a)
 		synctest.Wait()
+	}
+	if f.handsOver {
+		if l = f.handOver(ctx, b, l); l != nil {
+			f.commits["100:y"] = l.Propose(ctx, 100, []byte("y"))
+			_ = l.Maintain(ctx)
+		}
+		return
 	}
 	full := strings.Repeat(" ", leaveBytes) // leaves while others fly
 	put("a", Append{Batch: recordtest.Batch("a" + full), Source: source("g", 1, 0, 1, 1)})
@@ -158,6 +179,40 @@ func (f *life) live(b storage.Bucket) {
 		f.retired = l.Retire(ctx, "g", buffer(1))
 	}
 	f.commits["100:y"] = l.Propose(ctx, 100, []byte("y"))
+}
+
+// handOver makes another log of the process the successor of l, and returns it, or l if it
+// goes on, or nil.
+func (f *life) handOver(ctx context.Context, b storage.Bucket, l *Log) *Log {
+	c, err := Prepare(ctx, options(b, with(&recorder{kinds: []uint16{100}})))
+	if err != nil {
+		return l
+	}
+	f.commits["100:x"] = l.Propose(ctx, 100, []byte("x"))
+	flying := map[string]<-chan result{}
+	for _, value := range []string{"k", "l", "m"} {
+		flying[value] = send(l, Append{Topic: f.topic.ID, Batch: recordtest.Batch(value + strings.Repeat(" ", leaveBytes))})
+	}
+	_, err = l.HandOver(ctx, [16]byte{1}, func(ctx context.Context) error {
+		if err := c.Claim(ctx, 0, [16]byte{1}); err != nil {
+			return err
+		}
+		return c.Follow(ctx)
+	})
+	_ = l.Close()
+	for value, answer := range flying {
+		f.records[value] = (<-answer).err
+	}
+	if err != nil {
+		c.Close()
+		return nil
+	}
+	next, err := c.Take(ctx)
+	if err != nil {
+		return nil
+	}
+	context.AfterFunc(ctx, func() { _ = next.Close() })
+	return next
 }
 
 // audit compares what was promised with what the next owner has.

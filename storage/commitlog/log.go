@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/weirmq/weir/storage"
-	"github.com/weirmq/weir/storage/commitlog/check"
 	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/commitlog/upkeep"
@@ -71,7 +69,8 @@ type Log struct {
 	losses []upkeep.Loss // of a repair
 	ids    idBlock
 
-	closing   chan struct{}   // closed by Close: the committer stops
+	closing   chan struct{}   // closed by stopCommitter
+	stopping  sync.Once       // closes closing
 	committed chan struct{}   // closed when the committer has stopped
 	done      chan struct{}   // closed by fail
 	ctx       context.Context // ends with done
@@ -98,50 +97,15 @@ func Open(ctx context.Context, o Options) (*Log, error) { return openWith(ctx, o
 // openWith is Open. If lost is set it is a repair, which calls lost for all that it
 // passes over.
 func openWith(ctx context.Context, o Options, lost func(what string)) (*Log, error) {
-	l, err := prepare(o)
+	c, err := newCandidate(ctx, o, lost)
 	if err != nil {
 		return nil, fmt.Errorf("open commit log: %w", err)
 	}
-	var tolerate func(error)
-	if lost != nil {
-		l.lost, l.state.Repairing = lost, true
-		l.upkeep.Repair(l.giveUp)
-		tolerate = func(err error) { lost(err.Error()) }
-		l.state.Tolerate = tolerate
-	}
-	if l.cluster, err = identity.Open(ctx, o.Bucket, o.Shards); err != nil {
+	if err := c.Claim(ctx, o.Epoch, [16]byte{}); err != nil {
+		c.Close()
 		return nil, fmt.Errorf("open commit log: %w", err)
 	}
-	if o.Shards > 0 && o.Shards != l.cluster.Shards {
-		l.log.Warn("another node has created the cluster meanwhile, with another number of shards, which holds", "shards", l.cluster.Shards, "wanted", o.Shards)
-	}
-	storage.SetLevel(o.Bucket, l.cluster.Format)
-	if int64(o.Shard) >= int64(l.cluster.Shards) {
-		return nil, fmt.Errorf("open commit log: shard %d of %d", o.Shard, l.cluster.Shards)
-	}
-	listed, stop := context.WithCancel(ctx)
-	segments := check.StartListing(listed, o.Bucket, o.Shard)
-	l.journal, err = journal.Open(ctx, journal.Options{
-		Bucket: o.Bucket, Shard: o.Shard, Node: o.Node, Info: o.Info, Epoch: o.Epoch, Depth: l.depth, Window: o.Window, Log: l.log,
-		Level: l.cluster.Format, Lost: tolerate, Verify: func(ctx context.Context, r journal.Recovered) error { return l.verify(ctx, r, segments) },
-	}, applier{l})
-	stop()
-	segments.Wait()
-	if err != nil {
-		return nil, fmt.Errorf("open commit log: %w", translate(err))
-	}
-	if l.journal.Epoch() > math.MaxInt32 {
-		return nil, errors.Join(fmt.Errorf("open commit log: epoch %d does not fit a leader epoch", l.journal.Epoch()), l.journal.Close())
-	}
-	l.epoch, l.opened = int32(l.journal.Epoch()), l.now()
-	l.acked.Store(0) // recovery has applied slots of other epochs
-	// Not in recovery: there a run is a slice of its slot's object, and caching it would
-	// keep the whole object in memory.
-	l.state.Appended = func(key state.Place, base int64, data []byte) { l.tail.add(cacheKey{key, base}, data, l.applying) }
-	l.state.Changed = l.changed
-	go l.commit()
-	l.upkeep.Start(l.journal.Epoch(), l.Level(), l.recovered.Knows)
-	return l, nil
+	return c.Take(ctx)
 }
 
 // prepare checks the options and makes an empty Log.
@@ -291,7 +255,7 @@ func (l *Log) fail(cause error) {
 	}
 	close(l.done)
 	l.end()
-	if !errors.Is(cause, ErrClosed) {
+	if !errors.Is(cause, ErrClosed) && !errors.Is(cause, ErrHandedOver) {
 		l.log.Error("commit log stopped", "shard", l.shard, "epoch", l.epoch, "err", cause)
 	}
 	l.line.close(cause)
@@ -320,8 +284,7 @@ func (l *Log) Close() error {
 func (l *Log) shut() error {
 	l.upkeep.Close()
 	l.line.close(ErrClosed)
-	close(l.closing)
-	<-l.committed
+	l.stopCommitter()
 	l.blocks.Close()
 	err := l.journal.Close()
 	if err != nil {

@@ -81,7 +81,8 @@ type Listing struct {
 	bucket storage.Bucket
 	shard  uint32
 	Err    error
-	done   chan struct{} // closed when the list is complete or given up
+	done   chan struct{}     // closed when the list is complete or given up
+	slots  *journal.Position // the slots of the log before it are there; nil: not looked
 }
 
 // StartListing begins to list the segments of a shard. It ends with ctx.
@@ -97,7 +98,9 @@ func StartListing(ctx context.Context, b storage.Bucket, shard uint32) *Listing 
 // Wait returns when the list is complete or given up.
 func (x *Listing) Wait() { <-x.done }
 
-// Verify proves that all objects that a recovered log refers to exist.
+// Verify proves that all objects that a recovered log refers to exist. When it is called
+// again for the same log, which has grown, it looks only for those that are new: a log
+// never refers again to an object to which it did not refer any more.
 func (x *Listing) Verify(ctx context.Context, s *state.State, r journal.Recovered) error {
 	if x.Wait(); x.Err != nil {
 		return x.Err
@@ -112,6 +115,7 @@ func (x *Listing) Verify(ctx context.Context, s *state.State, r journal.Recovere
 		} else if missing {
 			return journal.Missing(key, fmt.Sprintf("the log has %d pieces of partitions in it", pieces))
 		}
+		x.IDs[id] = true
 	}
 	for id := range x.IDs {
 		// This node has not stored any in its epoch yet, and a later owner may have.
@@ -119,7 +123,14 @@ func (x *Listing) Verify(ctx context.Context, s *state.State, r journal.Recovere
 			return err
 		}
 	}
-	return slotsThere(ctx, x.bucket, x.shard, s, r.Checkpoint)
+	if x.slots != nil && *x.slots == r.Checkpoint {
+		return nil
+	}
+	if err := slotsThere(ctx, x.bucket, x.shard, s, r.Checkpoint); err != nil {
+		return err
+	}
+	x.slots = &r.Checkpoint
+	return nil
 }
 
 // unknownEpoch returns an error for a segment of an epoch, lower than before, that the

@@ -166,6 +166,9 @@ func (m *Maintainer) LastPass() time.Time { return time.UnixMilli(m.through.Load
 // HasMore reports whether the last pass has left something for the next.
 func (m *Maintainer) HasMore() bool { return m.more }
 
+// Stop begins what Close does, and does not wait.
+func (m *Maintainer) Stop() { m.cancel() }
+
 // Close ends the pass under way and waits for it.
 func (m *Maintainer) Close() {
 	m.cancel()
