@@ -51,6 +51,26 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+func TestCopied(t *testing.T) {
+	from := Lists{0: {{0, 1}, {3, 2}}, 1: {{0, 3}}}
+	for name, c := range map[string]struct {
+		to    Lists
+		left  int
+		wrong bool
+	}{
+		"all":       {Lists{0: {{0, 1}, {1, 2}}, 1: {{5, 3}}}, 0, false},
+		"not yet":   {Lists{0: {{0, 1}}}, 2, false},
+		"twice":     {Lists{0: {{0, 1}, {1, 1}}, 1: {{0, 3}}}, 0, true},
+		"left out":  {Lists{0: {{0, 2}}, 1: {{0, 3}}}, 1, true},
+		"too many":  {Lists{0: {{0, 1}, {1, 2}}, 1: {{0, 3}, {1, 9}}}, 0, true},
+		"not there": {nil, 3, false},
+	} {
+		if wrong, left := Copied(from, c.to); left != c.left || (len(wrong) > 0) != c.wrong {
+			t.Errorf("%s: %v, %d left", name, wrong, left)
+		}
+	}
+}
+
 // TestComponents finds the cycles in a larger graph.
 func TestComponents(t *testing.T) {
 	g := make(graph)
@@ -67,8 +87,8 @@ func TestComponents(t *testing.T) {
 		t.Errorf("%v, want %v", cycles, want)
 	}
 	long := make(graph)
-	for i := range 200_000 {
-		long.add(i, (i+1)%200_000)
+	for i := range 20_000 {
+		long.add(i, (i+1)%20_000)
 	}
 	if all := components(long); len(all) != 1 {
 		t.Errorf("%d components", len(all))

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/weirmq/weir/cloud"
+	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage"
@@ -19,6 +20,7 @@ import (
 
 // node is a node of a cluster of several shards, in this process.
 type node struct {
+	*cloud.Node
 	kafka string // address
 	stop  context.CancelFunc
 	ended chan error
@@ -56,7 +58,7 @@ func start(t *testing.T, b storage.Bucket, name, kafka, data string) *node {
 		stop()
 		t.Fatal(err)
 	}
-	x := &node{stop: stop, ended: make(chan error, 1)}
+	x := &node{Node: n, stop: stop, ended: make(chan error, 1)}
 	go func() { x.ended <- n.Run(ctx) }()
 	select {
 	case x.kafka = <-h.kafka:
@@ -76,8 +78,36 @@ func (n *node) end(t *testing.T) {
 	}
 }
 
+// shared waits until each node owns some shards.
+func shared(t *testing.T, nodes []*node) {
+	t.Helper()
+	for late := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if nodes[0].Role() == console.RoleOwner && nodes[1].Role() == console.RoleOwner {
+			return
+		}
+		if time.Now().After(late) {
+			t.Fatalf("the nodes are %s and %s", nodes[0].Role(), nodes[1].Role())
+		}
+	}
+}
+
+// copied waits until all is copied to another topic.
+func copied(t *testing.T, ctx context.Context, o Options, topic string, from Lists) {
+	t.Helper()
+	for o.Topic = topic; ; sleep(ctx, againTime) {
+		to, err := Read(ctx, o)
+		wrong, left := Copied(from, to)
+		if err == nil && len(wrong) == 0 && left == 0 {
+			return
+		}
+		if len(wrong) > 0 || ctx.Err() != nil {
+			t.Fatalf("%v; %d values are left, %v", wrong, left, err)
+		}
+	}
+}
+
 // TestNodes: transactions over the shards of two nodes, one of which stops and starts
-// again, in turns.
+// again, in turns. A consumer group copies what is committed, exactly once.
 func TestNodes(t *testing.T) {
 	bucket, names := mem.New(), []string{"a", "b"}
 	data := []string{t.TempDir(), t.TempDir()}
@@ -95,17 +125,22 @@ func TestNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer admin.Close()
-	if _, err := kadm.NewClient(admin).CreateTopic(t.Context(), o.Lists, 1, nil, o.Topic); err != nil {
-		t.Fatal(err)
+	const copies = "copies"
+	for _, topic := range []string{o.Topic, copies} {
+		if _, err := kadm.NewClient(admin).CreateTopic(t.Context(), o.Lists, 1, nil, topic); err != nil {
+			t.Fatal(err)
+		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan []Transaction, 1)
 	go func() { done <- Run(ctx, o) }()
-	for i := range 4 {
-		select {
-		case <-time.After(1500 * time.Millisecond):
-		case <-t.Context().Done():
-		}
+	piping, full := context.WithCancel(t.Context())
+	piped := make(chan struct{})
+	go func() { defer close(piped); Pipe(piping, o, copies) }()
+	defer func() { full(); <-piped }()
+	for i := range 3 {
+		shared(t, nodes)
+		sleep(ctx, 800*time.Millisecond)
 		which := i % 2
 		nodes[which].end(t)
 		nodes[which] = start(t, bucket, names[which], addresses[which], data[which])
@@ -118,6 +153,9 @@ func TestNodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	copied(t, reading, o, copies, lists)
+	full()
+	<-piped
 	if problems, err := txn.CheckShards(t.Context(), bucket, 5); err != nil || len(problems) > 0 {
 		t.Errorf("%v, %v", problems, err)
 	}
@@ -130,7 +168,7 @@ func TestNodes(t *testing.T) {
 	for _, bad := range report.Bad() {
 		t.Error(bad)
 	}
-	if count[Committed] < 20 || count[Aborted] < 5 {
+	if count[Committed] < 5 || count[Aborted] < 1 {
 		t.Errorf("too few transactions: %v", count)
 	}
 }
