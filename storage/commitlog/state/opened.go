@@ -60,9 +60,10 @@ func (s *State) openTopic(t Topic, at journal.Position) error {
 	if at.IsZero() {
 		return s.broken("topic %q is opened without a position", t.Name)
 	}
-	if !openedNowhere(s.Mutations) {
-		s.Catalogue = later(s.Catalogue, at)
+	if openedNowhere(s.Mutations) {
+		at = journal.Position{}
 	}
+	s.Catalogue = later(s.Catalogue, at)
 	switch {
 	case old == nil:
 		err := s.createTopic(t)
