@@ -11,7 +11,8 @@
 //	report   POST /peer/v1/report    what the asking node has, for what the asked one has
 //	admin         /peer/v1/admin/…   a request to the admin port that a standby passes on
 //	race     GET  /peer/v1/race      look for an invitation to a race in the bucket
-//	copy     GET  /peer/v1/copy      what the owner knows of topics, users, ACLs and quotas
+//	catalogue GET /peer/v1/catalogue what changes of topics, users, ACLs, quotas, settings and gateways; it waits
+//	copy     GET  /peer/v1/copy      the same, whole, for a node of an earlier version
 //	topic    POST /peer/v1/topic     create a topic for a client of the node that asks
 //	amqp     POST /peer/v1/amqp      a stream for an AMQP connection whose client is at the node that asks
 //	producer POST /peer/v1/producer  give a producer id to such a client
