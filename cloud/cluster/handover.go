@@ -54,10 +54,14 @@ func (m *Manager) balance() {
 	}
 }
 
-// takes reports whether the member can be offered a shard.
+// takes reports whether the member can be offered a shard now.
 func (m *member) takes(takeover time.Duration) bool {
-	if !m.canAsk || m.report == nil || m.report.Draining || m.report.Node.Member == 0 ||
-		time.Since(m.heard) >= takeover/2 || m.unanswered > 0 || time.Now().Before(m.shunned) {
+	return m.able(takeover) && time.Since(m.heard) < takeover/2 && m.unanswered == 0
+}
+
+// able reports whether the member can have a shard, as far as is known.
+func (m *member) able(takeover time.Duration) bool {
+	if !m.canAsk || m.report == nil || m.report.Draining || m.report.Node.Member == 0 || !m.lives(takeover) || time.Now().Before(m.shunned) {
 		return false
 	}
 	for _, s := range m.report.Shards {
@@ -186,24 +190,33 @@ func (s *supervisor) accept(epoch uint64) {
 }
 
 // Drain hands all shards over to nodes that can have them, and takes none any more. It
-// returns when this node has none, no other node can have one, or ctx ends.
+// returns when this node serves none, no other node can have one, or ctx ends.
 func (m *Manager) Drain(ctx context.Context) {
 	m.mu.Lock()
 	m.draining = true
 	m.mu.Unlock()
-	for ctx.Err() == nil {
-		m.mu.Lock()
-		done := m.load() == 0
-		alone := true
-		for _, other := range m.members {
-			alone = alone && !other.takes(m.o.Takeover)
-		}
-		done = done || alone && m.moving == 0
-		m.mu.Unlock()
-		if done {
-			return
-		}
+	for ctx.Err() == nil && m.drains() {
 		m.balance()
 		wait(ctx, m.period()/10)
 	}
+}
+
+// drains reports whether a shard is being handed over, or can be.
+func (m *Manager) drains() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.moving > 0 {
+		return true
+	}
+	serves, able := false, false
+	for _, s := range m.shards {
+		if s.give != nil { // it leads, or is about to
+			state, _ := m.o.Progress(s.shard)
+			serves = serves || state == Owning
+		}
+	}
+	for _, other := range m.members {
+		able = able || other.able(m.o.Takeover)
+	}
+	return serves && able
 }

@@ -43,7 +43,7 @@ func of(nodes ...int) func([]int) int {
 // cluster is many nodes in S3-like latencies.
 func cluster(t *testing.T, shards uint32, seed uint64) *world {
 	w := newWorld(t, shards, seed)
-	w.takeover, w.latency, w.tail = 2500*time.Millisecond, 40*time.Millisecond, true
+	w.takeover, w.latency, w.tail = 2*time.Second, 40*time.Millisecond, true
 	w.recovery = 300 * time.Millisecond
 	w.idle = func(shard uint32) bool { return shard%4 == 0 }
 	return w
@@ -78,7 +78,7 @@ func (s scenario) run(t *testing.T, nodes int, shards uint32, seed uint64) (faul
 		for i := range had {
 			had[i] = f.loads[fmt.Sprint("n", i)]
 		}
-		if s.play == nil { // a cold start
+		if s.play == nil { // only a cold start
 			had[0] = int(shards)
 		} else {
 			s.play(w, all)
@@ -134,20 +134,20 @@ func scenarios() map[string]scenario {
 	const second = time.Second
 	return map[string]scenario{
 		"start": {claims: of(0), moves: 6},
-		"crash": {asks: -1, claims: of(1), moves: 4, gap: 5 * second, play: func(w *world, n []*host) { within(w, second); n[1].kill() }},
+		"crash": {asks: -1, claims: of(1), moves: 4, gap: 6 * second, play: func(w *world, n []*host) { within(w, second); n[1].kill() }},
 		"second crash": {asks: -1, claims: func(had []int) int { return 2*had[1] + had[2] + 4 }, moves: 9, gap: 12 * second, play: func(w *world, n []*host) {
 			within(w, second)
 			n[1].kill()
 			within(w, 6*second)
 			n[2].kill()
 		}},
-		"restart": {asks: -1, claims: of(1), moves: 9, gap: 5 * second, play: func(w *world, n []*host) {
+		"restart": {asks: -1, claims: of(1), moves: 9, gap: 6 * second, play: func(w *world, n []*host) {
 			n[1].kill()
 			within(w, 8*second)
 			n[1].boot()
 		}},
 		"join":  {late: true, claims: none, moves: 8, gap: 2 * second, play: func(w *world, n []*host) { w.start("n3") }},
-		"drain": {claims: none, moves: 8, gap: 3 * second, play: func(w *world, n []*host) { n[1].stop() }},
+		"drain": {asks: 6, claims: none, moves: 8, gap: 3 * second, play: func(w *world, n []*host) { n[1].stop() }},
 		"rolling restart": {asks: -1, claims: none, moves: 60, gap: 3 * second, play: func(w *world, n []*host) {
 			for _, h := range n {
 				h.stop()
@@ -156,7 +156,7 @@ func scenarios() map[string]scenario {
 				time.Sleep(20 * second)
 			}
 		}},
-		"pause": {asks: -1, claims: of(1), moves: 9, gap: 5 * second, play: func(w *world, n []*host) {
+		"pause": {asks: -1, claims: of(1), moves: 9, gap: 6 * second, play: func(w *world, n []*host) {
 			n[1].freeze()
 			time.Sleep(second)
 			within(w, 20*second)
@@ -217,7 +217,7 @@ func further() map[string]scenario {
 			w.part("n0", "n2", errLost)
 			time.Sleep(30 * second)
 			w.figures()
-			w.recovery = 4 * second
+			w.recovery = 3 * second
 			n[1].kill()
 		}},
 		// A node runs for a while and stands still for longer than the takeover time, again
@@ -237,8 +237,8 @@ func further() map[string]scenario {
 			n[0].boot()
 		}},
 		// It lives, and does not have what it claims.
-		"unable": {asks: -1, uneven: true, before: func(w *world) { w.unable = "n1" }, claims: func([]int) int { return 5 }, moves: 5, gap: 25 * second, settle: 60 * second, last: 180 * second,
-			play: func(w *world, n []*host) {}},
+		"unable": {asks: -1, uneven: true, settle: 50 * second, before: func(w *world) { w.unable = "n1" },
+			claims: func(had []int) int { return had[0] + 16 }, moves: 12, gap: 15 * second / 2},
 		"all stop, others start": {asks: -1, claims: func(had []int) int { return had[0] + had[1] + had[2] + had[3] }, moves: 16, gap: 7 * second / 2, play: func(w *world, n []*host) {
 			var wg sync.WaitGroup
 			for _, h := range n {
@@ -256,7 +256,7 @@ func further() map[string]scenario {
 			w.mu.Unlock()
 		}},
 		// A node that answers the others and does not reach the bucket.
-		"no bucket": {asks: -1, uneven: true, claims: of(1), moves: 0, gap: 10 * second, play: func(w *world, n []*host) {
+		"no bucket": {asks: -1, uneven: true, claims: of(1), moves: 2, gap: 10 * second, play: func(w *world, n []*host) {
 			w.separate("n1", "bucket", errLost)
 		}},
 	}
