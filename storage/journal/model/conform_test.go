@@ -30,6 +30,8 @@ func TestConformance(t *testing.T) {
 	}{
 		{"Journal", world{epochs: 4, slots: 2, nodes: 3, depth: 2, saves: 3}, 0, 4000,
 			append(walking, claims, creates, meetsTaken, vanishes, listsClean, owns, sends, hears, sendsSave, gives, dies)},
+		{"Yield", world{epochs: 4, slots: 2, nodes: 3, depth: 2, yields: true}, 0, 1000,
+			[]verb{claims, passesSeal, creates, owns, sends, hears, yields, hearsYield, confirms, dies}},
 		{"Replay", world{epochs: 3, slots: 2, nodes: 2, depth: 2, saves: 3, replay: true}, 2, 1000,
 			append(walking, replays, findsStart, missesStart, findsTombstone, ends)},
 	} {
@@ -151,6 +153,10 @@ func (r *rig) others(a action, before *state) {
 			case c == before.cell(p):
 			case c == absent:
 				r.remove(slotKey(p))
+			case c == seal && a.verb == ownSealLands:
+				r.put(slotKey(p), r.ownSeal(p))
+			case c == seal && a.verb == hearsYield:
+				r.put(slotKey(p), r.ownSeal(p))
 			case c == seal:
 				author := int(r.s.nodes[a.node].epoch)
 				if a.verb == sealLands {
@@ -164,6 +170,15 @@ func (r *rig) others(a action, before *state) {
 			}
 		}
 	}
+}
+
+// ownSeal returns the SEAL that the owner of an epoch puts at p: the bytes that the real one
+// has sent, or else others that mean the same.
+func (r *rig) ownSeal(p position) []byte {
+	if sent := r.sent[slotKey(p)]; sent != nil && authorOf(sent) == p.epoch() {
+		return sent
+	}
+	return yieldObject(p, r.nonce(p.epoch()), p.slot()-1-int(r.s.epoch(p.epoch()).owned))
 }
 
 // saveLands lets a checkpoint arrive. If the real node waits for it, it is told
@@ -327,6 +342,9 @@ func (r *rig) step(a action, before *state) {
 			r.p.pass("GET", header)
 		}
 		r.p.owner(a)
+		if r.w.yields { // the claims of the others have these nonces
+			r.p.expect([16]byte{a.epoch + 1})
+		}
 	default:
 		r.stepOwner(a, before)
 	}
@@ -344,6 +362,15 @@ func (r *rig) stepOwner(a action, before *state) {
 			r.p.pass("GET", slotKey(a.pos))
 		}
 		r.p.applied(is.view, is.at)
+	case yields:
+		r.p.yield()
+	case hearsYield:
+		r.p.pass("CREATE", slotKey(a.pos))
+		if before.cell(a.pos) != absent {
+			r.p.pass("GET", slotKey(a.pos))
+		}
+	case confirms:
+		r.p.confirm(was.at, at(int(was.epoch), int(was.sent)+1))
 	case sendsSave:
 		r.p.save(a.pos)
 	case ends:

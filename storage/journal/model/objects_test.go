@@ -121,6 +121,14 @@ func sealObject(p position, author int, nonce [16]byte) []byte {
 	return object(typeSeal, p, author, nonce)
 }
 
+// yieldObject is the SEAL of the owner, sent when so many slots before it were in flight.
+func yieldObject(p position, nonce [16]byte, flying int) []byte {
+	b := object(typeSeal, p, p.epoch(), nonce)
+	b[11] = byte(1 + flying)
+	binary.BigEndian.PutUint32(b[4:], crc.Sum(b[8:]))
+	return b
+}
+
 func tombstoneObject(p position, author int, nonce [16]byte) []byte {
 	return object(typeTombstone, p, author, nonce)
 }

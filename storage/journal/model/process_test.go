@@ -48,6 +48,9 @@ func start(r *rig) *process {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &process{t: r.t, disk: r.disk, cancel: cancel, done: make(chan struct{}), objects: r.sent, saved: make(chan error, 1)}
 	o := journal.Options{Bucket: p, Shard: shard, Node: "real", Depth: r.w.depth, Window: 1}
+	if r.w.yields {
+		o.Level = 2
+	}
 	p.reader = r.real >= r.w.nodes
 	go func() {
 		defer close(p.done)
@@ -125,6 +128,35 @@ func (p *process) write(pos position) {
 		p.t.Errorf("written to %v, error %v, not to %v", got, err, positionOf(pos))
 	}
 	synctest.Wait()
+}
+
+// expect lets the owner go on under the claim with that nonce.
+func (p *process) expect(nonce [16]byte) {
+	if err := p.journal.Expect(context.Background(), nonce); err != nil {
+		p.t.Errorf("expect: %v", err)
+	}
+}
+
+// yield begins to end the epoch.
+func (p *process) yield() {
+	go func() { _, _ = p.journal.Yield(context.Background()) }()
+	synctest.Wait()
+}
+
+// confirm lets the owner ask whether it still owns the shard, which it must be told: there
+// is one higher claim, and no SEAL from first to last.
+func (p *process) confirm(first, last position) {
+	done := make(chan error, 1)
+	go func() { done <- p.journal.Confirm(context.Background()) }()
+	synctest.Wait()
+	p.pass("GET", claimKey(first.epoch()+1))
+	for pos := first; pos <= last; pos++ {
+		p.pass("GET", slotKey(pos))
+	}
+	p.pass("GET", claimKey(first.epoch()+2))
+	if err := <-done; err != nil {
+		p.t.Errorf("confirm: %v", err)
+	}
 }
 
 // save begins to write a checkpoint.
