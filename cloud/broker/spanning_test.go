@@ -53,7 +53,7 @@ func named(b *Broker, shard uint32, sliceOf func(string) weir.Slice) string {
 // TestTransactionsOverNodes: node a has a transactional id and a partition, node b another
 // partition and a group. What a transaction has on both ends on both.
 func TestTransactionsOverNodes(t *testing.T) {
-	bucket := mem.New()
+	bucket := &hooked{Bucket: mem.New()}
 	var a, b *Broker
 	away := errors.New("node is away")
 	gone := false
@@ -153,6 +153,15 @@ func TestTransactionsOverNodes(t *testing.T) {
 	if all, err := groups.Offsets(name, nil); err != nil || len(all) != 1 || all[0].Offset != 7 {
 		t.Errorf("offsets %v, %v", all, err)
 	}
+	stalled, stop := context.WithCancel(t.Context())
+	stop()
+	held := make(chan struct{})
+	bucket.hook(func() { <-held })
+	if _, err := a.TransactionShards().Verify(stalled, txn.Part{ID: id, Producer: txn.Producer{ID: p.ID, Epoch: p.Epoch + 1}, Place: Place{Topic: topic.ID, Partition: at[2]}, Implicit: true}); !errors.Is(err, context.Canceled) {
+		t.Errorf("a shard whose bucket stalls is waited for: %v", err)
+	}
+	bucket.hook(nil)
+	close(held)
 	for _, err := range []error{send(a, 2, 0), a.EndTransaction(t.Context(), 2, txn.Decision{}), a.EndTransaction(t.Context(), 0, txn.Decision{}), a.EndTransaction(t.Context(), 9, txn.Decision{})} {
 		if !errors.Is(err, ErrNotOwner) {
 			t.Errorf("asked the wrong node: %v", err)

@@ -146,7 +146,7 @@ type transactionShards struct{ b *Broker }
 func (s transactionShards) ShardOf(slice weir.Slice) uint32 { return s.b.table.Load().routes[slice] }
 
 func (s transactionShards) Verify(ctx context.Context, p txn.Part) (uint64, error) {
-	number, err := s.b.VerifyTransaction(ctx, p)
+	number, err := within(ctx, func() (uint64, error) { return s.b.VerifyTransaction(ctx, p) })
 	if owner, elsewhere := s.elsewhere(err); elsewhere && s.b.o.Transacting.Verify != nil {
 		return s.b.o.Transacting.Verify(ctx, owner, p)
 	}
@@ -154,11 +154,33 @@ func (s transactionShards) Verify(ctx context.Context, p txn.Part) (uint64, erro
 }
 
 func (s transactionShards) End(ctx context.Context, shard uint32, d txn.Decision) error {
-	err := s.b.EndTransaction(ctx, shard, d)
+	_, err := within(ctx, func() (struct{}, error) { return struct{}{}, s.b.EndTransaction(ctx, shard, d) })
 	if owner, elsewhere := s.elsewhere(err); elsewhere && s.b.o.Transacting.End != nil {
 		return s.b.o.Transacting.End(ctx, owner, shard, d)
 	}
 	return err
+}
+
+// within returns what ask returns, or ctx's error when ctx ends first. ask waits for the
+// log of a shard, and ends with it; a shard that is to be closed does not wait for another
+// one.
+func within[T any](ctx context.Context, ask func() (T, error)) (T, error) {
+	type answer struct {
+		value T
+		err   error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		value, err := ask()
+		answers <- answer{value, err}
+	}()
+	select {
+	case a := <-answers:
+		return a.value, a.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
 }
 
 // elsewhere reports whether an error says that another node, which is known, serves the

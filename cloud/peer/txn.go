@@ -3,6 +3,7 @@ package peer
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -59,13 +60,13 @@ func (c *Client) transaction(ctx context.Context, node, address, path string, qu
 	key := node + "\n" + address + "\n" + verifyPath
 	l := c.link(key, node, address)
 	answer, err := l.post(ctx, path, question)
-	if err != nil && ctx.Err() != context.Canceled {
+	if err == nil || errors.Is(err, ErrUnknownVerb) {
+		return answer, err
+	}
+	if !errors.Is(ctx.Err(), context.Canceled) {
 		c.drop(key, l)
 	}
-	if err != nil && err != ErrUnknownVerb {
-		return nil, fmt.Errorf("ask node %q at %s: %w", node, address, err)
-	}
-	return answer, err
+	return nil, fmt.Errorf("ask node %q at %s: %w", node, address, err)
 }
 
 func (l *link) post(ctx context.Context, path string, body []byte) ([]byte, error) {
