@@ -54,6 +54,7 @@ func newLab(t *testing.T, hosts int) *lab {
 		l.ip("netns", "add", h.namespace)
 		t.Cleanup(func() { l.ip("netns", "del", h.namespace) })
 		l.ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", h.namespace)
+		t.Cleanup(func() { l.ip("link", "del", port) }) // with the namespace it would go some time later
 		l.ip("link", "set", port, "master", "lab", "up")
 		l.ip("-n", h.namespace, "addr", "add", h.ip+"/24", "dev", "eth0")
 		l.ip("-n", h.namespace, "link", "set", "eth0", "up")
