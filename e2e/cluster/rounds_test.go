@@ -32,13 +32,14 @@ func seed(t *testing.T) uint64 {
 // TestFaults: whatever goes wrong, nothing that was acknowledged is lost, doubled or out
 // of order.
 func TestFaults(t *testing.T) {
-	kinds, rounds := []string{"redis", "file"}, 1
-	if soak() {
-		kinds, rounds = append(kinds, "minio"), 15
+	if !soak() {
+		t.Run("4 shards on redis", func(t *testing.T) { round(t, "redis", 4, faults()) })
+		t.Run("1 shard on file", func(t *testing.T) { round(t, "file", 1, faults()) })
+		return
 	}
-	for i := range rounds {
+	for i := range 15 {
 		for _, shards := range []int{1, 4} {
-			for _, kind := range kinds {
+			for _, kind := range []string{"redis", "file", "minio"} {
 				t.Run(fmt.Sprintf("%d shards on %s, %d", shards, kind, i+1), func(t *testing.T) { round(t, kind, shards, faults()) })
 			}
 		}
