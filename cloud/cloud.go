@@ -116,6 +116,7 @@ type Node struct {
 	peers     peers           // the other nodes
 	manager   *cluster.Manager
 	races     races          // with them, for names in the bucket
+	mirrors   mirrors        // of the catalogue, on other nodes
 	copies    *copies        // of the catalogue
 	decoy     []byte         // see auth.Options
 	own       []cluster.Door // this node's doors, which it checks itself
@@ -245,7 +246,7 @@ func (n *Node) listen() error {
 	if err != nil {
 		return err
 	}
-	n.broker = broker.New(broker.Options{Self: n.self, Shards: n.shards.count, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics.Set, Drop: n.dropAt, Members: n.others(),
+	n.broker = broker.New(broker.Options{Self: n.self, Shards: n.shards.count, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics.Set, Drop: n.dropAt, Create: n.createAt, Told: n.mirrors.await, Members: n.others(),
 		Transacting: broker.Transacting{Verify: n.verifyThere, End: n.endThere}})
 	n.ingest = newIngest(n.broker, n.peers.client, n.mayWrite, n.o.Limits.orDefault(), n.o.Log)
 	n.ingest.lost = n.lostRecords

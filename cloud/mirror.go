@@ -312,6 +312,7 @@ func (n *Node) catalogueFor(ctx context.Context, q peer.CatalogueQuestion) (*pee
 	if err := n.broker.Serving(); err != nil || own == nil {
 		return nil, errors.Join(peer.ErrNoCopy, err)
 	}
+	n.mirrors.asks(q)
 	c := &peer.Catalogue{Epoch: own.Log.Epoch(), Cluster: own.Log.ClusterID()}
 	_, c.Offsets = n.broker.InternalTopic()
 	if q.Epoch != c.Epoch {

@@ -75,6 +75,7 @@ func (n *Node) listenPeer() error {
 	server := peer.New(peer.Options{Listener: n.peers.listener, Identity: identity, Self: n.answer, Report: n.reported, Heard: n.heardOf, Forwarded: n.forwarded, Race: n.joinRaces, Log: n.o.Log,
 		Catalogue: n.catalogueFor, Copy: n.copyFor, CreateTopic: n.createFor, NewProducerID: n.producerFor, Kafka: n.performFor, AMQP: n.tunnelled,
 		VerifyTransaction: n.verifyFor, EndTransaction: n.endFor,
+		Create: n.createHere,
 		Drop: func(ctx context.Context, shard uint32, topic weir.TopicID, at journal.Position) error {
 			return n.broker.DropTopic(ctx, shard, topic, at)
 		},

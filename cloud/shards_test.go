@@ -51,9 +51,7 @@ func TestShards(t *testing.T) {
 	}
 	first := startNode(t, bucket, "first")
 	first.says(t, "ready")
-	if !first.owns(0, 1, 2) || first.Role() != console.RoleOwner {
-		t.Fatalf("the first node is %s", first.Role())
-	}
+	eventually(t, "the first node has all shards", func() bool { return first.owns(0, 1, 2) && first.Role() == console.RoleOwner })
 	second := startNode(t, bucket, "second")
 	second.says(t, "ready")
 	if !second.owns() || second.Role() != console.RoleStandby {

@@ -105,6 +105,14 @@ type Options struct {
 	// Drop calls DropTopic at another node, which owns the shard. nil: only this node owns
 	// any.
 	Drop func(ctx context.Context, owner Node, id uint32, topic weir.TopicID, at journal.Position) error
+
+	// Create calls CreateTopic at the controller, in a cluster of several shards. With
+	// ErrTopicExists it returns the existing topic. nil: only the controller can create.
+	Create func(ctx context.Context, controller Node, name string, partitions int32, configs map[string]string) (Topic, error)
+
+	// Told, if set, returns when the other nodes know the catalogue up to a position, or
+	// when they have had the time for that.
+	Told func(ctx context.Context, at journal.Position)
 }
 
 // Broker is safe for use by many goroutines.

@@ -40,9 +40,9 @@ func (b *Broker) knownCatalogue() (catalogue, error) {
 	if err != nil {
 		return catalogue{}, err
 	}
-	at := c.Log.Acked()
-	at.Slot--
-	return catalogue{at: at, log: c.Log}, nil
+	known := catalogue{log: c.Log}
+	c.Log.Between(func(at journal.Position) { known.at = at })
+	return known, nil
 }
 
 // all lists the topics.
@@ -85,6 +85,26 @@ func (b *Broker) notify() {
 	close(b.notice)
 	b.notice = make(chan struct{})
 }
+
+// tell returns when the other nodes know what has just changed in the catalogue, or after
+// tellTime.
+func (b *Broker) tell(ctx context.Context) {
+	b.notify()
+	if !b.Several() || b.o.Told == nil {
+		return
+	}
+	c, err := b.knownCatalogue()
+	if err != nil {
+		return // another node owns the catalogue by now
+	}
+	defer stopwatch.Waiting(ctx)()
+	ctx, cancel := context.WithTimeout(ctx, tellTime)
+	defer cancel()
+	b.o.Told(ctx, c.at)
+}
+
+// tellTime is how long a change of the catalogue waits for other nodes.
+const tellTime = time.Second
 
 // openPause is how soon what could not be done is tried again, for a change of which this
 // node is not told.

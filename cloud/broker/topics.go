@@ -98,10 +98,15 @@ func known(what any) func(Topic, bool) (Topic, error) {
 }
 
 // CreateTopic creates a topic; -1 means the default number of partitions. Durable on
-// return. With ErrTopicExists it returns the existing topic. While a topic of that name is
-// being deleted, it waits, for nameTime at most; then it returns ErrTopicDeleting.
+// return; in a cluster of several shards, other nodes know the topic then, unless that
+// takes longer than a second. With ErrTopicExists it returns the existing topic. While a
+// topic of that name is being deleted, it waits, for nameTime at most; then it returns
+// ErrTopicDeleting.
 func (b *Broker) CreateTopic(ctx context.Context, name string, partitions int32, configs map[string]string) (Topic, error) {
 	c, err := b.catalogue()
+	if l, known := b.Controller(); err != nil && b.Several() && known && l.Name != b.o.Self.Name && b.o.Create != nil {
+		return b.o.Create(ctx, l.Node, name, partitions, configs)
+	}
 	if err != nil {
 		return Topic{}, err
 	}
@@ -124,7 +129,9 @@ func (b *Broker) CreateTopic(ctx context.Context, name string, partitions int32,
 				continue
 			}
 		}
-		b.notify()
+		if err == nil {
+			b.tell(ctx)
+		}
 		return t, translate(err)
 	}
 }
@@ -177,8 +184,11 @@ func (b *Broker) GrowTopic(ctx context.Context, id weir.TopicID, partitions int3
 	if _, err := known(id)(c.Log.TopicByID(id)); err != nil {
 		return err
 	}
-	defer b.notify()
-	return translate(c.Log.GrowTopic(ctx, id, partitions))
+	err = c.Log.GrowTopic(ctx, id, partitions)
+	if err == nil {
+		b.tell(ctx)
+	}
+	return translate(err)
 }
 
 // AlterTopic changes the settings of a topic; durable on return. change gets a copy
@@ -218,8 +228,11 @@ func (b *Broker) AlterTopic(ctx context.Context, id weir.TopicID, change func(co
 	if maps.Equal(configs, t.Configs) {
 		return nil
 	}
-	defer b.notify()
-	return translate(c.Log.AlterTopic(ctx, id, configs))
+	err = c.Log.AlterTopic(ctx, id, configs)
+	if err == nil {
+		b.tell(ctx)
+	}
+	return translate(err)
 }
 
 // Size returns the bytes at rest that the records of a partition take.

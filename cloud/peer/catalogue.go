@@ -42,6 +42,8 @@ type CatalogueQuestion struct {
 	Epoch int32            // of the owner that has told all that the node knows; 0: it wants everything
 	After journal.Position // up to which the node knows everything
 	Wait  time.Duration    // how long the answer waits if there is no change; 0: not at all
+
+	Node string // that asks; set by the server
 }
 
 // Catalogue is the answer.
@@ -64,6 +66,7 @@ func (s *Server) catalogue(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	q.Node = asker(r)
 	c, err := s.o.Catalogue(r.Context(), q)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)

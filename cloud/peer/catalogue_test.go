@@ -42,7 +42,8 @@ func TestCatalogue(t *testing.T) {
 	for i, want := range answers() {
 		now = want
 		q := CatalogueQuestion{Epoch: int32(i), After: journal.Position{Epoch: uint64(i), Slot: 1 << 50}, Wait: time.Duration(i) * time.Second}
-		if got, err := b.Catalogue(t.Context(), "a", p.addr, q); err != nil || !reflect.DeepEqual(got, want) || asked != q {
+		got, err := b.Catalogue(t.Context(), "a", p.addr, q)
+		if q.Node = "b"; err != nil || !reflect.DeepEqual(got, want) || asked != q {
 			t.Errorf("asked for %+v, heard as %+v, answered %+v, %v", q, asked, got, err)
 		}
 	}

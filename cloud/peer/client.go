@@ -70,7 +70,9 @@ func (c *Client) ask(ctx context.Context, key, method, node, address, path strin
 	l := c.link(key, node, address)
 	body, err := l.ask(ctx, method, path, question, most)
 	if err != nil && !errors.Is(err, ErrUnknownVerb) {
-		c.drop(key, l)
+		if ctx.Err() != context.Canceled { // else the node may be well, and others wait for its answers on this link
+			c.drop(key, l)
+		}
 		return nil, fmt.Errorf("ask node %q at %s: %w", node, address, err)
 	}
 	return body, err

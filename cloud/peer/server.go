@@ -77,6 +77,9 @@ type Options struct {
 	VerifyTransaction func(ctx context.Context, question []byte) (answer []byte, err error)
 	EndTransaction    func(ctx context.Context, question []byte) (answer []byte, err error)
 
+	// Create, if set, creates a topic unless it exists.
+	Create func(ctx context.Context, name string, partitions int32, configs map[string]string) (state.Topic, error)
+
 	// Drop, if set, drops a topic from a shard that this node owns, at a position of the
 	// catalogue. nil means that this is durable.
 	Drop func(ctx context.Context, shard uint32, topic weir.TopicID, at journal.Position) error
@@ -134,6 +137,7 @@ func New(o Options) *Server {
 	mux.HandleFunc("POST "+verifyPath, s.transaction(o.VerifyTransaction))
 	mux.HandleFunc("POST "+endPath, s.transaction(o.EndTransaction))
 	mux.HandleFunc("POST "+dropPath, s.drop)
+	mux.HandleFunc("POST "+createPath, s.create)
 	mux.HandleFunc("POST "+joinPath, s.join)
 	mux.HandleFunc("POST "+renewPath, s.renew)
 	mux.HandleFunc("POST "+resolvePath, s.resolve)
