@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/weirmq/weir/e2e/harness"
@@ -115,13 +116,14 @@ func (p *producing) run(ctx context.Context, t *testing.T, cl *kgo.Client) {
 	}
 }
 
-func (p *producing) count() (total int) {
+// counts returns how many records of each partition are acknowledged.
+func (p *producing) counts() (by [shardPartitions]int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, all := range p.acked {
-		total += len(all)
+	for at, all := range p.acked {
+		by[at] = len(all)
 	}
-	return total
+	return by
 }
 
 // judge reads all partitions: they have what was acknowledged, each record once, in order.
@@ -130,10 +132,14 @@ func (p *producing) judge(t *testing.T, cl *kgo.Client) {
 	got := make(map[int32][]int)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	for read := 0; read < p.count(); {
+	count := 0
+	for _, n := range p.counts() {
+		count += n
+	}
+	for read := 0; read < count; {
 		fetches := cl.PollFetches(ctx)
 		if ctx.Err() != nil {
-			t.Fatalf("%d of %d records are there", read, p.count())
+			t.Fatalf("%d of %d records are there", read, count)
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
 			value, _ := strconv.Atoi(string(r.Value))
@@ -167,12 +173,13 @@ func (n *shardNodes) killed(t *testing.T, name string) {
 	if _, err := admin.CreateTopic(t.Context(), shardPartitions, 1, nil, "t"); err != nil {
 		t.Fatal(err)
 	}
-	within(t, 20*time.Second, "all partitions have a leader", func() bool {
+	within(t, 20*time.Second, "each node leads partitions", func() bool {
 		total := 0
-		for _, led := range n.leaders(admin, "t") {
+		by := n.leaders(admin, "t")
+		for _, led := range by {
 			total += led
 		}
-		return total == shardPartitions
+		return total == shardPartitions && len(by) == len(n.nodes)
 	})
 	before := n.leaders(admin, "t")
 	t.Logf("partitions by node: %v", before)
@@ -200,14 +207,22 @@ func (n *shardNodes) killed(t *testing.T, name string) {
 	if len(n.nodes) == 1 {
 		n.start(name)
 	}
-	at := p.count()
-	within(t, 30*time.Second, "all partitions are written to again", func() bool { return p.count() > at+20*shardPartitions })
+	at := p.counts()
+	within(t, 30*time.Second, "all partitions are written to again", func() bool {
+		for partition, now := range p.counts() {
+			if now < at[partition]+20 {
+				return false
+			}
+		}
+		return true
+	})
 	t.Logf("all partitions are written to %v after the kill: %v", time.Since(began).Round(time.Millisecond), n.leaders(admin, "t"))
 	readSome(t, reader, 200)
-	after, err := admin.FetchOffsets(t.Context(), "g")
-	if err != nil {
-		t.Fatal(err)
-	}
+	var after kadm.OffsetResponses
+	within(t, 20*time.Second, "the group's offsets are answered", func() bool {
+		after, err = admin.FetchOffsets(t.Context(), "g")
+		return err == nil
+	})
 	for partition, o := range committed["t"] {
 		if after["t"][partition].At < o.At {
 			t.Errorf("partition %d: offset %d was committed, and is %d", partition, o.At, after["t"][partition].At)
@@ -221,9 +236,10 @@ func (n *shardNodes) killed(t *testing.T, name string) {
 	stop()
 	running.Wait()
 	p.judge(t, n.client(kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())))
-	if deleted, err := admin.DeleteTopic(t.Context(), "t"); err != nil || deleted.Err != nil {
-		t.Errorf("delete the topic: %v, %v", err, deleted.Err)
-	}
+	within(t, 20*time.Second, "the topic is deleted", func() bool {
+		deleted, err := admin.DeleteTopic(t.Context(), "t")
+		return err == nil && (deleted.Err == nil || errors.Is(deleted.Err, kerr.UnknownTopicOrPartition))
+	})
 }
 
 // readSome reads at least so many records.
