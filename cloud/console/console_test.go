@@ -363,3 +363,28 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 }
+
+// TestTopicsElsewhere: a partition that another node leads is listed with that node, and
+// without figures.
+func TestTopicsElsewhere(t *testing.T) {
+	quiet := slog.New(slog.DiscardHandler)
+	s := shard.New(shard.Options{Log: quiet, Part: shard.Catalogue})
+	if err := s.Open(t.Context(), commitlog.Options{Bucket: mem.New(), Shards: 3, Node: "a", Log: quiet}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	b := broker.New(broker.Options{Self: broker.Node{Name: "a"}, Shards: 3, Partitions: 2})
+	b.Lead(s)
+	for id := range uint32(2) {
+		b.Follow(id+1, broker.Node{Name: "b"}, "")
+	}
+	n := &node{broker: b, Handler: New(Options{Guard: guard(), Broker: b, Metrics: measure.New(), Role: func() string { return RoleOwner }})}
+	made := ask[Topic](t, n, 200, "POST", "/v1/topics", `{"name":"t"}`)
+	if all := ask[[]Topic](t, n, 200, "GET", "/v1/topics", ""); len(all) != 1 || len(all[0].Partitions) != 2 || all[0].Partitions[1] != (Partition{Leader: "b"}) || len(made.Partitions) != 2 {
+		t.Errorf("%+v, made %+v", all, made)
+	}
+}

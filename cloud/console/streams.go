@@ -35,6 +35,10 @@ func (c *console) describe(t broker.Topic) (Topic, error) {
 	d := Topic{Name: t.Name, ID: hex.EncodeToString(t.ID[:]), Created: time.UnixMilli(t.Created).UTC(), Configs: t.Configs}
 	for p := range t.Partitions {
 		start, end, err := c.Broker.Bounds(t.ID, p)
+		if elsewhere, is := errors.AsType[*broker.NotOwnerError](err); is && c.Broker.Several() {
+			d.Partitions = append(d.Partitions, Partition{Leader: elsewhere.Owner.Name})
+			continue
+		}
 		if err != nil {
 			return d, err
 		}
@@ -42,7 +46,7 @@ func (c *console) describe(t broker.Topic) (Topic, error) {
 		if err != nil {
 			return d, err
 		}
-		d.Partitions = append(d.Partitions, Partition{start, end, size})
+		d.Partitions = append(d.Partitions, Partition{Start: start, End: end, Bytes: size})
 		d.Records += end - start
 		d.Bytes += size
 	}

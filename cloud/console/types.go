@@ -36,6 +36,8 @@ type Partition struct {
 	Start int64 `json:"start"` // first offset
 	End   int64 `json:"end"`   // offset of the next record
 	Bytes int64 `json:"bytes"` // at rest
+
+	Leader string `json:"leader,omitempty"` // another node, which alone knows the figures
 }
 
 // NewTopic is the body of POST /v1/topics.
