@@ -150,7 +150,8 @@ var errStale = errors.New("there is a newer checkpoint")
 // that tells of the same way. But a SEAL may have been put where DATA had been deleted.
 // It counts only if the start is still valid (rule 9).
 func (w *walker) catchUp(ctx context.Context) error {
-	least := w.start
+	// A List without a claim may miss the start and its successors: that shows nothing.
+	var least Position
 	for wait := firstWait; ; wait = min(2*wait, lastWait) {
 		if w.mine.Epoch == 0 {
 			w.passed = w.pos
