@@ -3,8 +3,11 @@ package cloud
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/weirmq/weir/cloud/broker"
@@ -43,6 +46,9 @@ func (n *Node) watchGateways(ctx context.Context, members *fleet.Fleet) {
 		}
 		for _, g := range n.receiver.Gateways() {
 			members.Heard(g.ID, contactOf(g))
+		}
+		for _, s := range n.sessionsElsewhere(ctx) {
+			members.Heard(s.Gateway, s.Contact)
 		}
 		if err := members.SaveContacts(ctx); err != nil && ctx.Err() == nil {
 			n.o.Log.Warn("last contacts of gateways not written: another owner will not know them", "err", err)
@@ -105,7 +111,40 @@ func (n *Node) gateways() ([]measure.Gateway, error) {
 	if members == nil || !n.broker.IsController() {
 		return nil, broker.ErrNotOwner
 	}
-	return measure.Gateways(members, n.sessions()), nil
+	ctx, cancel := context.WithTimeout(context.Background(), sessionsTime)
+	defer cancel()
+	return measure.Gateways(members, append(n.sessionsElsewhere(ctx), n.sessions()...)), nil
+}
+
+// sessionsTime is how long other nodes may take to list their gateways. Those of a node
+// that takes longer count as away.
+const sessionsTime = time.Second
+
+// sessionsElsewhere are the gateways that are connected to other nodes, in a cluster of
+// several shards.
+func (n *Node) sessionsElsewhere(ctx context.Context) []measure.Session {
+	if !n.several() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, sessionsTime)
+	defer cancel()
+	nodes := n.manager.Members()
+	found := make([][]measure.Session, len(nodes))
+	var wg sync.WaitGroup
+	for i, node := range nodes {
+		wg.Go(func() {
+			body, err := n.peers.client.Sessions(ctx, node.Name, node.Address(cluster.Peer))
+			if err == nil {
+				err = json.Unmarshal(body, &found[i])
+			}
+			if err != nil {
+				n.o.Log.Debug("gateways of another node not listed", "node", node.Name, "err", err)
+				found[i] = nil
+			}
+		})
+	}
+	wg.Wait()
+	return slices.Concat(found...)
 }
 
 // sessions are the gateways that are connected to this node.

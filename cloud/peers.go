@@ -79,6 +79,7 @@ func (n *Node) listenPeer() error {
 		Drop: func(ctx context.Context, shard uint32, topic weir.TopicID, at journal.Position) error {
 			return n.broker.DropTopic(ctx, shard, topic, at)
 		},
+		Sessions:    func() ([]byte, error) { return json.Marshal(n.sessions()) },
 		Attachments: peer.Attachments{Number: n.numberFor, Attach: n.attachFor},
 		Membership:  peer.Membership{Join: n.joinHere, Renew: n.renewHere, Resolve: n.resolveFor},
 		Gate:        n.conns.Gate(budget.GateOptions{Name: "peer", Max: maxPeers, Strangers: maxNewPeers, Reserved: true})})

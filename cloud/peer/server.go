@@ -90,6 +90,9 @@ type Options struct {
 	// serve the connection now.
 	AMQP func(description []byte, stream io.ReadWriteCloser) error
 
+	// Sessions, if set, returns the sessions of gateways at this node, in JSON.
+	Sessions func() ([]byte, error)
+
 	// Attachments and Membership are for gateways that are connected to another node.
 	Attachments Attachments
 	Membership  Membership
@@ -138,6 +141,7 @@ func New(o Options) *Server {
 	mux.HandleFunc("POST "+endPath, s.transaction(o.EndTransaction))
 	mux.HandleFunc("POST "+dropPath, s.drop)
 	mux.HandleFunc("POST "+createPath, s.create)
+	mux.HandleFunc("GET "+sessionsPath, s.sessions)
 	mux.HandleFunc("POST "+joinPath, s.join)
 	mux.HandleFunc("POST "+renewPath, s.renew)
 	mux.HandleFunc("POST "+resolvePath, s.resolve)

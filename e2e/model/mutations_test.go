@@ -100,6 +100,7 @@ var allMutations = []mutation{
 	ofLog("ForgottenIsNew", commitlog.Mutations{State: state.Mutations{ForgottenIsNew: true}}, opBackup, opRestore, opAge),
 
 	ofUplink("NotTold", uplink.Mutations{NotTold: true}, opSlow),
+	ofUplink("FirstMarks", uplink.Mutations{FirstMarks: true}, opSlow, opBackup, opRestore, opBad),
 
 	ofCard("ReuseBuffer", cardMutations{ReuseBuffer: true}, opBackup, opRestore, opDamage),
 	ofCard("ReuseBuffer+ReadAhead", cardMutations{ReuseBuffer: true, ReadAhead: true}, opSlow),

@@ -78,15 +78,18 @@ func (l *shardLog) hasRetired(b weir.BufferID) bool {
 type shards struct {
 	t     *testing.T
 	logs  []*shardLog
-	doors []*uplink.Door
+	rules uplink.Mutations
 
 	mu     sync.Mutex
 	epoch  uint64
 	owners []*uplink.Owner // nil: nobody owns the shard
 }
 
-func newShards(t *testing.T, n int) *shards {
-	w := &shards{t: t, owners: make([]*uplink.Owner, n)}
+func newShards(t *testing.T, n int) *shards { return newShardsWith(t, n, uplink.Mutations{}) }
+
+// newShardsWith is newShards without some rules.
+func newShardsWith(t *testing.T, n int, m uplink.Mutations) *shards {
+	w := &shards{t: t, rules: m, owners: make([]*uplink.Owner, n)}
 	for i := range n {
 		w.logs = append(w.logs, &shardLog{})
 		w.lead(i)
@@ -99,7 +102,7 @@ func (w *shards) lead(i int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.epoch++
-	w.owners[i] = uplink.NewOwner(w.epoch, w.logs[i].calls(), uplink.Mutations{})
+	w.owners[i] = uplink.NewOwner(w.epoch, w.logs[i].calls(), w.rules)
 }
 
 // lose takes a shard from its owner, which hears of it at once.
@@ -123,7 +126,8 @@ func (w *shards) owner(i uint32) (*uplink.Owner, error) {
 func (w *shards) door() *uplink.Door {
 	n := len(w.logs)
 	shardOf := func(s weir.Slice) uint32 { return uint32(int(s) % n) }
-	d := uplink.NewDoor(uplink.Options{
+	return uplink.NewDoor(uplink.Options{
+		Mutations: w.rules,
 		Shards: func() []uint32 {
 			all := make([]uint32, n)
 			for i := range all {
@@ -147,8 +151,6 @@ func (w *shards) door() *uplink.Door {
 			return o.Attach(ctx, gateway, no, buffers, end)
 		},
 	})
-	w.doors = append(w.doors, d)
-	return d
 }
 
 // topicIn returns a topic whose partition p lies in shard p modulo that many.
