@@ -35,7 +35,8 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ctx, cancel := context.WithCancel(r.Context())
-	d := &doorStream{of: s.o.Attachments, ctx: ctx, out: newOutgoing(), links: make(map[uint32]*doorLink)}
+	d := &doorStream{of: s.o.Attachments, ctx: ctx, out: newOutgoing(), room: newWindow(2 * attachWindow),
+		links: make(map[uint32]*doorLink), queues: make(map[uint32][]func())}
 	var reading sync.WaitGroup
 	reading.Go(func() {
 		defer d.out.Close() // ends the loop below
@@ -59,6 +60,7 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	cancel()
+	d.room.close()
 	r.Body.Close()
 	reading.Wait()
 	d.close()
@@ -66,17 +68,20 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request) {
 
 // doorStream is a stream of attach at the owner.
 type doorStream struct {
-	of  Attachments
-	ctx context.Context // of the stream
-	out *outgoing
-	wg  sync.WaitGroup // requests that wait for something
+	of   Attachments
+	ctx  context.Context // of the stream
+	out  *outgoing
+	room *window        // bounds the bytes of queues; a door that keeps to its own window never fills it
+	wg   sync.WaitGroup // requests that wait for something
 
-	mu    sync.Mutex
-	links map[uint32]*doorLink // guarded by mu
+	mu     sync.Mutex
+	links  map[uint32]*doorLink // guarded by mu
+	queues map[uint32][]func()  // by shard, what waits for its log, while a goroutine runs that; guarded by mu
 }
 
 // doorLink is one attachment.
 type doorLink struct {
+	shard   uint32
 	gateway string
 	cancel  context.CancelFunc
 	at      uplink.Attachment // nil until it is attached; guarded by doorStream.mu
@@ -98,8 +103,9 @@ func (d *doorStream) read(r *bufio.Reader) error {
 	}
 }
 
-// take answers a message. Batches are handed over in the order in which they come, and
-// before what comes after them is asked.
+// take answers a message. The batches for a shard are handed over in the order in which
+// they come, and before what comes after them is asked there. It does not wait for a log
+// that takes none: the other shards and a new session do not wait behind it.
 func (d *doorStream) take(m message) error {
 	switch m.kind {
 	case kindNumber:
@@ -134,14 +140,50 @@ func (d *doorStream) take(m message) error {
 		if err != nil {
 			return err
 		}
-		at.Append(a, func(err error) { d.answer(m, answer{err: err}) })
+		d.queue(l.shard, len(m.body), func() { at.Append(a, func(err error) { d.answer(m, answer{err: err}) }) })
 		return nil
 	}
-	return d.ask(m, at, l.gateway)
+	return d.ask(m, at, l)
 }
 
-// ask answers a question about an attachment.
-func (d *doorStream) ask(m message, at uplink.Attachment, gateway string) error {
+// queue runs f behind all that was queued for the shard before. After the end of the
+// stream it does not run f.
+func (d *doorStream) queue(shard uint32, size int, f func()) {
+	cost := d.room.take(shard, int64(size)+batchCost)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	waiting, runs := d.queues[shard]
+	d.queues[shard] = append(waiting, func() {
+		if d.ctx.Err() == nil {
+			f()
+		}
+		d.room.give(shard, cost)
+	})
+	if !runs {
+		d.wg.Go(func() { d.work(shard) })
+	}
+}
+
+// work runs what is queued for a shard until nothing is.
+func (d *doorStream) work(shard uint32) {
+	for {
+		d.mu.Lock()
+		waiting := d.queues[shard]
+		if len(waiting) == 0 {
+			delete(d.queues, shard)
+			d.mu.Unlock()
+			return
+		}
+		d.queues[shard] = nil
+		d.mu.Unlock()
+		for _, f := range waiting {
+			f()
+		}
+	}
+}
+
+// ask answers a question about an attachment, behind the batches that came before.
+func (d *doorStream) ask(m message, at uplink.Attachment, l *doorLink) error {
 	in := coding.NewDecoder(m.body)
 	var ask func() answer
 	switch m.kind {
@@ -150,7 +192,7 @@ func (d *doorStream) ask(m message, at uplink.Attachment, gateway string) error 
 		ask = func() (a answer) { a.known, a.err = at.Offer(d.ctx, buffers); return a }
 	case kindMark:
 		t := takeTarget(&in)
-		stream := weir.Stream{Gateway: gateway, Buffer: t.Buffer, Lane: t.Lane}
+		stream := weir.Stream{Gateway: l.gateway, Buffer: t.Buffer, Lane: t.Lane}
 		ask = func() (a answer) { a.mark, a.err = at.Mark(d.ctx, stream, t.Topic, t.Partition); return a }
 	case kindRetire:
 		buffer := weir.BufferID(in.Take(12))
@@ -161,7 +203,7 @@ func (d *doorStream) ask(m message, at uplink.Attachment, gateway string) error 
 	if err := end(&in); err != nil {
 		return err
 	}
-	d.wg.Go(func() { d.answer(m, ask()) })
+	d.queue(l.shard, len(m.body), func() { d.wg.Go(func() { d.answer(m, ask()) }) })
 	return nil
 }
 
@@ -171,7 +213,7 @@ func (d *doorStream) attach(m message) error {
 	if err != nil {
 		return err
 	}
-	l := &doorLink{gateway: q.gateway}
+	l := &doorLink{shard: q.shard, gateway: q.gateway}
 	var ctx context.Context
 	ctx, l.cancel = context.WithCancel(d.ctx)
 	d.mu.Lock()

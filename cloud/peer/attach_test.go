@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weirmq/weir/cloud/budget"
@@ -281,7 +282,7 @@ func TestAttachWindow(t *testing.T) {
 			sent <- i
 		}
 	}()
-	const fits = attachWindow/(1<<20+batchCost) + 0
+	const fits = attachWindow / 2 / (1 << 20) // batches of one shard
 	o.log.wait(t, fits)
 	select {
 	case <-o.log.arrived:
@@ -332,4 +333,116 @@ func TestAttachGarbage(t *testing.T) {
 	if _, err := a.Offer(t.Context(), nil); err != nil {
 		t.Errorf("another door's stream: %v", err)
 	}
+}
+
+// TestAttachFullShard: while the log of one shard takes nothing, the other shards of that
+// node do not wait for it, nor does a new session.
+func TestAttachFullShard(t *testing.T) {
+	full, asked := make(chan struct{}), make(chan struct{}, 1000)
+	var order []uint64 // what shard 7 was given
+	owners := map[uint32]*uplink.Owner{
+		7: uplink.NewOwner(4, uplink.Calls{
+			Append: func(a uplink.Append, done func(error)) {
+				asked <- struct{}{}
+				<-full
+				order = append(order, a.First)
+				done(nil)
+			},
+			Mark: func(context.Context, weir.Stream, weir.TopicID, int32) (uint64, error) {
+				return uint64(len(order)), nil
+			},
+			Offer: func(context.Context, string, []weir.Buffer) (uplink.Offered, error) { return uplink.Offered{}, nil },
+		}, uplink.Mutations{}),
+		8: uplink.NewOwner(4, uplink.Calls{
+			Append: func(_ uplink.Append, done func(error)) { done(nil) },
+			Offer:  func(context.Context, string, []weir.Buffer) (uplink.Offered, error) { return uplink.Offered{}, nil },
+		}, uplink.Mutations{}),
+	}
+	ca := newCA(t)
+	owner := startWith(t, ca, "a", budget.GateOptions{}, func(opts *Options) {
+		opts.Attachments = Attachments{
+			Number: func(shard uint32) (uplink.Number, error) { return owners[shard].Number(), nil },
+			Attach: func(ctx context.Context, shard uint32, gateway string, n uplink.Number, buffers []weir.Buffer, end func(error)) (uplink.Attachment, uplink.Offered, error) {
+				return owners[shard].Attach(ctx, gateway, n, buffers, end)
+			},
+		}
+	})
+	var release sync.Once
+	defer release.Do(func() { close(full) })
+	door := client(t, identity(t, ca, "b"))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	attach := func(shard uint32, gateway string) uplink.Attachment {
+		n, err := door.Number(ctx, "a", owner.addr, shard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, _, err := door.Attach(ctx, "a", owner.addr, shard, gateway, n, nil, func(error) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	stuck := attach(7, "gw")
+	const batches = 20
+	stuckDone, sent := make(chan error, batches), make(chan struct{})
+	go func() {
+		defer close(sent)
+		for i := range batches { // more than it may have under way
+			a := someAppend
+			a.First, a.Batch = someAppend.First+uint64(i), make(record.Batch, 1<<20)
+			stuck.Append(a, func(err error) { stuckDone <- err })
+		}
+	}()
+	<-asked // the log of shard 7 has one, and the others wait behind it
+	other := attach(8, "gw2")
+	done := make(chan error, 1)
+	for range 3 {
+		other.Append(someAppend, func(err error) { done <- err })
+		if err := await(t, done); err != nil {
+			t.Error(err)
+		}
+	}
+	attach(7, "gw3")
+	release.Do(func() { close(full) })
+	<-sent
+	if mark, err := stuck.Mark(ctx, someAppend.Stream, someAppend.Topic, 0); err != nil || mark != batches {
+		t.Errorf("mark %d, %v: it does not wait for the batches before", mark, err)
+	}
+	for i := range batches {
+		if err := await(t, stuckDone); err != nil || order[i] != someAppend.First+uint64(i) {
+			t.Errorf("batch %d: %v, %v", i, order, err)
+		}
+	}
+}
+
+// TestWindow: one shard leaves room for the others.
+func TestWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWindow(8)
+		taken := 0
+		go func() {
+			for range 8 {
+				w.take(7, 1)
+				taken++
+			}
+		}()
+		synctest.Wait()
+		if taken != 4 {
+			t.Errorf("one shard takes %d of 8", taken)
+		}
+		w.take(8, 2)
+		w.give(7, 1)
+		if synctest.Wait(); taken != 4 {
+			t.Errorf("it takes %d when 3 are left", taken)
+		}
+		w.give(8, 2)
+		if synctest.Wait(); taken != 5 {
+			t.Errorf("it takes %d when 5 are left", taken)
+		}
+		w.close()
+		if synctest.Wait(); taken != 8 || w.take(9, 1) != 0 {
+			t.Error("close does not end waiting")
+		}
+	})
 }

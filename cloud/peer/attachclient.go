@@ -16,7 +16,7 @@ import (
 
 const (
 	// attachWindow is how many bytes of batches a door has at an owner that are not
-	// answered.
+	// answered: those for one shard take half of it at most.
 	attachWindow = 8 << 20
 	// batchCost is what a batch takes of it besides its bytes.
 	batchCost = 512
@@ -26,7 +26,7 @@ const (
 // that lies in that shard. The errors are those of an uplink.Attachment.
 func (c *Client) Number(ctx context.Context, node, address string, shard uint32) (uplink.Number, error) {
 	s := c.attachStream(node, address)
-	l, err := s.newLink("", func(error) {})
+	l, err := s.newLink(shard, "", func(error) {})
 	if err != nil {
 		return uplink.Number{}, err
 	}
@@ -38,7 +38,7 @@ func (c *Client) Number(ctx context.Context, node, address string, shard uint32)
 // Attach attaches a session to a shard of a node, by its name and host:port. It is
 // uplink.Owner.Attach there, and end is also called when the connection breaks.
 func (c *Client) Attach(ctx context.Context, node, address string, shard uint32, gateway string, n uplink.Number, buffers []weir.Buffer, end func(error)) (uplink.Attachment, uplink.Offered, error) {
-	l, err := c.attachStream(node, address).newLink(gateway, end)
+	l, err := c.attachStream(node, address).newLink(shard, gateway, end)
 	if err != nil {
 		return nil, uplink.Offered{}, err
 	}
@@ -163,14 +163,14 @@ func (s *ownerStream) fail(err error) {
 	}
 }
 
-func (s *ownerStream) newLink(gateway string, end func(error)) (*ownerLink, error) {
+func (s *ownerStream) newLink(shard uint32, gateway string, end func(error)) (*ownerLink, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
 		return nil, s.err
 	}
 	s.next++
-	l := &ownerLink{s: s, id: s.next, gateway: gateway, end: end, calls: make(map[uint32]call)}
+	l := &ownerLink{s: s, id: s.next, shard: shard, gateway: gateway, end: end, calls: make(map[uint32]call)}
 	s.links[l.id] = l
 	return l, nil
 }
@@ -190,6 +190,7 @@ func (s *ownerStream) forget(l *ownerLink) bool {
 type ownerLink struct {
 	s       *ownerStream
 	id      uint32
+	shard   uint32
 	gateway string
 	end     func(error)
 
@@ -246,7 +247,7 @@ func (l *ownerLink) answered(m message) error {
 	if err != nil {
 		a = answer{err: fmt.Errorf("%w: %w", uplink.ErrDetached, err)}
 	}
-	l.s.window.give(c.cost)
+	l.s.window.give(l.shard, c.cost)
 	c.done(a)
 	return err
 }
@@ -258,18 +259,18 @@ func (l *ownerLink) drop(err error) {
 	l.calls, l.over = nil, err
 	l.s.mu.Unlock()
 	for _, c := range calls {
-		l.s.window.give(c.cost)
+		l.s.window.give(l.shard, c.cost)
 		c.done(answer{err: err})
 	}
 }
 
 // Append implements uplink.Attachment. It waits while the owner has too many bytes of this
-// node that it has not answered.
+// node that it has not answered, or the shard has as many as are left for the others.
 func (l *ownerLink) Append(a uplink.Append, done func(error)) {
-	cost := l.s.window.take(int64(len(a.Batch)) + batchCost)
+	cost := l.s.window.take(l.shard, int64(len(a.Batch))+batchCost)
 	err := l.send(kindAppend, cost, func(b []byte) []byte { return encodeAppend(b, a) }, func(a answer) { done(a.err) })
 	if err != nil {
-		l.s.window.give(cost)
+		l.s.window.give(l.shard, cost)
 		done(err)
 	}
 }

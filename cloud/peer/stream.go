@@ -68,44 +68,50 @@ func (o *outgoing) Close() error {
 	return nil
 }
 
-// window bounds the bytes of batches that the owner has not answered.
+// window bounds the bytes of batches under way. No shard has more of them than are left
+// for the others, so that one whose log takes nothing does not hold up the others.
 type window struct {
 	mu     sync.Mutex
 	freed  sync.Cond
-	free   int64 // guarded by mu
+	free   int64            // guarded by mu
+	taken  map[uint32]int64 // by shard; guarded by mu
 	size   int64
 	closed bool // guarded by mu
 }
 
 func newWindow(size int64) *window {
-	w := &window{free: size, size: size}
+	w := &window{free: size, size: size, taken: make(map[uint32]int64)}
 	w.freed.L = &w.mu
 	return w
 }
 
-// take waits for n bytes, or for the whole window if n is more. It returns how many it has
-// taken; none after close.
-func (w *window) take(n int64) int64 {
+// take waits for n bytes for a shard, or for the whole window if n is more. It returns how
+// many it has taken; none after close.
+func (w *window) take(shard uint32, n int64) int64 {
 	n = min(n, w.size)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for w.free < n && !w.closed {
+	for w.taken[shard]+n > w.free && !w.closed {
 		w.freed.Wait()
 	}
 	if w.closed {
 		return 0
 	}
 	w.free -= n
+	w.taken[shard] += n
 	return n
 }
 
-func (w *window) give(n int64) {
+func (w *window) give(shard uint32, n int64) {
 	if n == 0 {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.free += n
+	if w.taken[shard] -= n; w.taken[shard] == 0 {
+		delete(w.taken, shard)
+	}
 	w.freed.Broadcast()
 }
 
