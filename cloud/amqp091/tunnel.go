@@ -219,7 +219,7 @@ func (s *Server) ServeTunnel(t Tunnel, stream io.ReadWriteCloser) error {
 // newTunnelled makes the connection at the vhost's node.
 func newTunnelled(s *Server, t Tunnel, stream io.ReadWriteCloser) *conn {
 	c := &conn{
-		s: s, nc: &tunnelEnd{stream, t.To}, listener: s.tunnelled, peer: t.From, id: s.nextSession(), tunnel: &t,
+		s: s, nc: &tunnelEnd{ReadWriteCloser: stream, to: t.To}, listener: s.tunnelled, peer: t.From, id: s.nextSession(), tunnel: &t,
 		memory: s.memory.Peer(""), answers: s.answers.Peer(""), pending: s.pending.Peer(""),
 		channels: make(map[uint16]*channel), exchanges: make(map[string]routing.Exchange),
 		out: s.writer(), frameMax: t.FrameMax, wake: make(chan struct{}, 1),
@@ -245,6 +245,10 @@ func (c *conn) enter() error {
 type tunnelEnd struct {
 	io.ReadWriteCloser
 	to string // Tunnel.To
+
+	mu     sync.Mutex
+	late   *time.Timer // of the read deadline; guarded by mu
+	closed bool        // guarded by mu
 }
 
 // Read returns no error of the stream itself: to the connection it is a client that is
@@ -270,11 +274,28 @@ func (e *tunnelEnd) RemoteAddr() net.Addr           { return tunnelAddress("") }
 func (e *tunnelEnd) SetDeadline(t time.Time) error  { return e.SetReadDeadline(t) }
 func (*tunnelEnd) SetWriteDeadline(time.Time) error { return nil }
 
-// SetReadDeadline closes the stream at that time. It is set once, when nothing but the
-// client's farewell may come.
+// SetReadDeadline closes the stream at that time: it is set when nothing but the client's
+// farewell may come.
 func (e *tunnelEnd) SetReadDeadline(t time.Time) error {
-	time.AfterFunc(time.Until(t), func() { _ = e.Close() })
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.late != nil {
+		e.late.Stop()
+	}
+	if !e.closed && !t.IsZero() {
+		e.late = time.AfterFunc(time.Until(t), func() { _ = e.Close() })
+	}
 	return nil
+}
+
+func (e *tunnelEnd) Close() error {
+	e.mu.Lock()
+	e.closed = true
+	if e.late != nil {
+		e.late.Stop()
+	}
+	e.mu.Unlock()
+	return e.ReadWriteCloser.Close()
 }
 
 // tunnelAddress is an address as text.

@@ -8,7 +8,9 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -234,4 +236,40 @@ func TestTunnelRefused(t *testing.T) {
 	if err := d.server.ServeTunnel(good, late); !errors.Is(err, errFull) {
 		t.Errorf("after Close: %v", err)
 	}
+}
+
+// closes counts how often a stream is closed.
+type closes struct {
+	io.ReadWriter
+	n atomic.Int32
+}
+
+func (c *closes) Close() error { c.n.Add(1); return nil }
+
+// TestTunnelDeadline: the stream is closed at the deadline, and not once more when it was
+// closed before.
+func TestTunnelDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, early := range []bool{false, true} {
+			c := new(closes)
+			e := &tunnelEnd{ReadWriteCloser: c}
+			if err := e.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			if early {
+				e.Close()
+			}
+			if err := e.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2*time.Second - 1)
+			if before := c.n.Load(); early != (before == 1) {
+				t.Errorf("closed %d times before the last deadline", before)
+			}
+			time.Sleep(time.Minute)
+			if n := c.n.Load(); n != 1 {
+				t.Errorf("closed %d times", n)
+			}
+		}
+	})
 }

@@ -117,6 +117,7 @@ func (s *Server) amqp(w http.ResponseWriter, r *http.Request) {
 	_ = control.SetReadDeadline(time.Time{})
 	x := &serverStream{ReadCloser: r.Body, w: w, control: control}
 	err = s.o.AMQP(description, x)
+	x.leave()
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.closed = true
@@ -146,7 +147,9 @@ func readPreamble(r io.Reader) ([]byte, error) {
 // serverStream is the end of the node that has what the stream is for.
 type serverStream struct {
 	io.ReadCloser // of what the other node sends
-	control       *http.ResponseController
+
+	ending  sync.Mutex               // not held during a write, which may take long
+	control *http.ResponseController // nil: the handler has ended, and must not be used any more; guarded by ending
 
 	mu     sync.Mutex
 	w      http.ResponseWriter // guarded by mu
@@ -166,13 +169,26 @@ func (x *serverStream) Write(p []byte) (int, error) {
 	}
 	n, err := x.w.Write(p)
 	if err == nil {
-		err = x.control.Flush()
+		err = http.NewResponseController(x.w).Flush()
 	}
 	return n, err
 }
 
-// Close ends reads and writes at once.
+// leave waits for a Close under way; a later one does nothing.
+func (x *serverStream) leave() {
+	x.ending.Lock()
+	defer x.ending.Unlock()
+	x.control = nil
+}
+
+// Close ends reads and writes at once. It may be called at any time, also when the stream
+// has ended.
 func (x *serverStream) Close() error {
+	x.ending.Lock()
+	defer x.ending.Unlock()
+	if x.control == nil {
+		return nil
+	}
 	past := time.Unix(1, 0)
 	return errors.Join(x.control.SetReadDeadline(past), x.control.SetWriteDeadline(past))
 }

@@ -18,7 +18,7 @@ import (
 func TestStream(t *testing.T) {
 	const size = 4 << 20
 	ca := newCA(t)
-	ended := make(chan error, 1)
+	ended, served := make(chan error, 1), make(chan io.Closer, 2)
 	p := startWith(t, ca, "a", budget.GateOptions{}, func(o *Options) {
 		o.AMQP = func(description []byte, stream io.ReadWriteCloser) error {
 			var name string
@@ -33,6 +33,7 @@ func TestStream(t *testing.T) {
 			}
 			_, err := io.Copy(stream, io.MultiReader(strings.NewReader("!"), stream))
 			ended <- err
+			served <- stream
 			return nil
 		}
 	})
@@ -67,6 +68,7 @@ func TestStream(t *testing.T) {
 		t.Error(err)
 	}
 	<-ended // the other end has seen it
+	over := <-served
 
 	if stream, err = open("echo"); err != nil {
 		t.Fatal(err)
@@ -82,6 +84,11 @@ func TestStream(t *testing.T) {
 	}
 	<-ended
 	_ = stream.Close()
+	for _, end := range []io.Closer{over, <-served} { // a timer may do it later
+		if err := end.Close(); err != nil {
+			t.Errorf("close a stream that has ended: %v", err)
+		}
+	}
 }
 
 // TestStreamRefused: a node that does not know streams, and one that does not answer.
