@@ -23,7 +23,7 @@ func Pipe(ctx context.Context, o Options, to string) {
 
 func pipe(ctx context.Context, o *Options, to string) error {
 	session, err := kgo.NewGroupTransactSession(o.options(kgo.TransactionalID(to), kgo.TransactionTimeout(20*time.Second), kgo.ConsumerGroup(to), kgo.ConsumeTopics(o.Topic),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.RequireStableFetchOffsets(), kgo.SessionTimeout(6*time.Second),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.SessionTimeout(6*time.Second),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RecordDeliveryTimeout(requestTime), kgo.ProducerLinger(0), kgo.FetchMaxWait(pollTime))...)
 	if err != nil {
 		return err

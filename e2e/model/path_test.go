@@ -74,17 +74,6 @@ func (p *path) carryDown() {
 	}
 }
 
-// sendUp sends something to the owner. It reports false if the path is broken.
-func (p *path) sendUp(do func()) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.broken {
-		return false
-	}
-	p.up <- do
-	return true
-}
-
 func (p *path) sendDown(do func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

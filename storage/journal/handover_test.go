@@ -210,6 +210,7 @@ func yieldLoses(t *testing.T, m mutations) (loses bool) {
 		write(t, j1, "a")
 		write(t, j1, "b")
 		write(t, j1, "c")
+		synctest.Wait() // both are on their way
 		done := make(chan error, 1)
 		go func() {
 			_, err := j1.Yield(t.Context())
