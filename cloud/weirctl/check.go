@@ -30,8 +30,9 @@ func checkVerb() verb {
 			"--repair changes a bucket with problems so that a node can lead it again, without what is missing or damaged,\n" +
 			"and says what that is. It is the last resort: put missing objects back from a copy if there is one. Stop all\n" +
 			"nodes, make a copy of the bucket, and repair the copy. Records that cannot be read are given up: consumers\n" +
-			"continue behind them, and topic weir.lost says which offsets of which topic they had. Records of topics\n" +
-			"whose names are lost are in topics recovered.ID. If the CA is lost, gateways must join again.",
+			"continue behind them, and topic weir.lost says which offsets of which topic they had; in a cluster of several\n" +
+			"shards only the output says it. Records of topics whose names are lost are in topics recovered.ID. If the CA\n" +
+			"is lost, gateways must join again.",
 		flags: func(fs *pflag.FlagSet, c *call) {
 			fs.BoolVar(&c.repair, "repair", false, "repair the bucket: give up what is missing or damaged")
 			fs.StringVar(&c.secretFile, "secret-file", "", "--repair: the `file` that weir-cloud got as --secret-file; needed if the CA is lost")

@@ -87,23 +87,40 @@ func repairAuthority(ctx context.Context, bucket storage.Bucket, secret []byte, 
 	return fleet.ReplaceAuthority(ctx, bucket, secret, time.Now())
 }
 
-// repairLogs repairs the log of each shard. That of shard 0 comes first, as it repairs what
-// says how many there are.
+// repairLogs repairs the log of each shard. What says how many there are comes first, then
+// shard 0.
 func repairLogs(ctx context.Context, bucket storage.Bucket, tell func(string)) error {
-	if err := repairLog(ctx, bucket, 0, tell); err != nil {
-		return err
-	}
-	c, _, err := identity.ReadCluster(ctx, bucket)
-	for shard := 1; err == nil && shard < c.Shards; shard++ {
-		err = repairLog(ctx, bucket, uint32(shard), tell)
+	shards, err := repairCluster(ctx, bucket, tell)
+	for id := 0; err == nil && id < shards; id++ {
+		err = repairLog(ctx, bucket, uint32(id), shards, tell)
 	}
 	return err
 }
 
-// repairLog repairs the log of a shard, with the machines of a node.
-func repairLog(ctx context.Context, bucket storage.Bucket, number uint32, tell func(string)) error {
+// repairCluster repairs the object that says how many shards there are, and returns how
+// many.
+func repairCluster(ctx context.Context, bucket storage.Bucket, tell func(string)) (shards int, err error) {
+	c, found, err := identity.ReadCluster(ctx, bucket)
+	if err != nil || !found {
+		known, err := check.Know(ctx, bucket, 0)
+		if err == nil {
+			err = identity.Repair(ctx, bucket, known.Cluster, known.Named, known.Identity, tell)
+		}
+		if err == nil {
+			c, _, err = identity.ReadCluster(ctx, bucket)
+		}
+		if err != nil {
+			return 0, fmt.Errorf("repair the object %s: %w", identity.Key, err)
+		}
+	}
+	return max(1, c.Shards), nil
+}
+
+// repairLog repairs the log of a shard, with the machines and options of a node: a
+// checkpoint that has more than a node's is one that no node can read.
+func repairLog(ctx context.Context, bucket storage.Bucket, id uint32, shards int, tell func(string)) error {
 	quiet := slog.New(slog.DiscardHandler)
-	machines := shard.New(shard.Options{Log: quiet})
+	machines := shard.New(shard.Options{Log: quiet, Part: shard.PartOf(id, shards)})
 	// The claim has this name only if no other claim can be read. A node finds that
 	// nothing answers at its address, and leads.
 	nobody := cluster.Node{Name: "weirctl", Addresses: cluster.Addresses{cluster.HTTP: {"": "repaired.invalid:1"}}}
@@ -111,9 +128,10 @@ func repairLog(ctx context.Context, bucket storage.Bucket, number uint32, tell f
 	if err != nil {
 		return err
 	}
-	err = commitlog.Repair(ctx, commitlog.Options{
-		Bucket: bucket, Shard: number, Node: nobody.Name, Info: info, Log: quiet, Beside: []string{fleet.AuthorityKey},
-		Machines: machines.Machines(),
-	}, tell)
+	o := commitlog.Options{Bucket: bucket, Shard: id, Node: nobody.Name, Info: info, Log: quiet, Machines: machines.Machines()}
+	if machines.Part != shard.Data {
+		o.Beside = []string{fleet.AuthorityKey}
+	}
+	err = commitlog.Repair(ctx, o, tell)
 	return errors.Join(err, machines.Close())
 }
