@@ -133,6 +133,7 @@ func (c *Candidate) Take(ctx context.Context) (*Log, error) {
 	// keep the whole object in memory.
 	l.state.Appended = func(key state.Place, base int64, data []byte) { l.tail.add(cacheKey{key, base}, data, l.applying) }
 	l.state.Changed = l.changed
+	l.spec.forgotten = l.state.Catalogue // what former owners may have forgotten, too
 	go l.commit()
 	l.upkeep.Start(l.journal.Epoch(), l.Level(), l.recovered.Knows)
 	return l, nil

@@ -22,7 +22,8 @@ import (
 // catalogueRules are broken, each by itself, to show that the model notices.
 type catalogueRules struct {
 	oneStep   bool // a topic is deleted in the catalogue at once; shards drop it when their owners hear of it
-	unreached bool // a node serves a shard whatever it knows of the catalogue
+	unreached bool // a node serves a shard whatever it and the shard's log know of the catalogue
+	late      bool // a topic is opened also if its owner has forgotten dropped topics since it read the catalogue
 	state     state.Mutations
 }
 
@@ -33,6 +34,7 @@ type catalogueWorld struct {
 	slots   []CatalogueSlot // of the log of shard 0
 	root    *state.State    // what they make
 	known   [2]int          // how many of the slots each node has heard of
+	views   [2]*Mirror      // what they make; nil: it is not made yet
 	shards  []modelShard
 	flying  []modelBatch
 	acked   []modelBatch // that must not be lost
@@ -51,6 +53,8 @@ type modelShard struct {
 	slot    uint64
 	moves   int
 	dropped weir.TopicID // that it was asked to drop last
+
+	forgotten journal.Position // as in speculation
 }
 
 // modelBatch is a batch that a client has sent to the topic of the name, of which it was
@@ -58,7 +62,8 @@ type modelShard struct {
 type modelBatch struct {
 	shard  int
 	topic  weir.TopicID
-	want   weir.TopicID // the topic of the name when it was sent; zero: it was being deleted since
+	want   weir.TopicID     // the topic of the name when it was sent; zero: it was being deleted since
+	read   journal.Position // of the catalogue in which the owner has found its topic, which it opens next; zero: of none
 	offset int64
 }
 
@@ -76,21 +81,18 @@ func (w *catalogueWorld) emptyShard() *state.State {
 	return s
 }
 
-// clone returns a copy. It takes states through a checkpoint.
+// clone returns a copy. States are shared: log and put replace the ones that they change.
 func (w *catalogueWorld) clone() *catalogueWorld {
 	c := *w
 	c.slots, c.flying, c.acked, c.shards = slices.Clone(w.slots), slices.Clone(w.flying), slices.Clone(w.acked), slices.Clone(w.shards)
-	c.root = cloneState(w.root)
-	for i := range c.shards {
-		c.shards[i].state = cloneState(w.shards[i].state)
-		c.shards[i].state.Mutations = w.rules.state
-	}
 	return &c
 }
 
+// cloneState returns a copy, by way of a checkpoint.
 func cloneState(s *state.State) *state.State {
 	c, _, err := state.DecodeCheckpoint(state.Machines{}.Checkpoint(s.Append))
 	must(err)
+	c.Mutations = s.Mutations
 	return c
 }
 
@@ -99,18 +101,22 @@ func (w *catalogueWorld) key() [sha256.Size]byte {
 	p := w.root.Append(nil)
 	p = fmt.Append(p, w.known, w.current, w.created, w.sent, w.flying, w.acked)
 	for _, s := range w.shards {
-		p = s.state.Append(fmt.Append(p, s.owner, s.slot, s.moves, s.dropped))
+		p = s.state.Append(fmt.Append(p, s.owner, s.slot, s.moves, s.dropped, s.forgotten))
 	}
 	return sha256.Sum256(p)
 }
 
 // view is the catalogue as a node knows it.
 func (w *catalogueWorld) view(node int) *Mirror {
+	if m := w.views[node]; m != nil {
+		return m
+	}
 	m, err := NewMirror(CatalogueUpdate{Snapshot: state.Machines{}.Checkpoint(state.Listing{}.Append)})
 	must(err)
 	if n := w.known[node]; n > 0 {
 		must(m.Apply(CatalogueUpdate{At: w.slots[n-1].At, Slots: w.slots[:n]}))
 	}
+	w.views[node] = m
 	return m
 }
 
@@ -124,6 +130,7 @@ func exists(m *Mirror, id weir.TopicID) bool {
 func (w *catalogueWorld) log(kind uint16, body []byte) {
 	at := journal.Position{Epoch: 1, Slot: uint64(len(w.slots) + 1)}
 	e := journal.Entry{Kind: kind, Body: body}
+	w.root = cloneState(w.root)
 	must(w.root.Apply(at, e))
 	w.slots = append(w.slots, CatalogueSlot{at, []journal.Entry{e}})
 }
@@ -131,6 +138,7 @@ func (w *catalogueWorld) log(kind uint16, body []byte) {
 // put adds an entry to the log of a data shard.
 func (s *modelShard) put(kind uint16, body []byte) error {
 	s.slot++
+	s.state = cloneState(s.state)
 	return s.state.Apply(journal.Position{Epoch: 1, Slot: s.slot}, journal.Entry{Kind: kind, Body: body})
 }
 
@@ -144,7 +152,10 @@ func (w *catalogueWorld) next() (all []*catalogueWorld) {
 	w.catalogueSteps(step)
 	for node := range w.known {
 		if w.known[node] < len(w.slots) {
-			step(func(c *catalogueWorld) { c.known[node]++ })
+			step(func(c *catalogueWorld) {
+				c.known[node]++
+				c.views[node] = nil
+			})
 		}
 		if id := w.resolved(node); w.sent < w.bounds.sent && id != (weir.TopicID{}) {
 			for shard := range w.shards {
@@ -188,7 +199,7 @@ func (w *catalogueWorld) catalogueSteps(step func(func(*catalogueWorld))) {
 		step(func(c *catalogueWorld) {
 			c.created++
 			c.current = weir.TopicID{c.created}
-			c.log(state.KindTopicCreated, state.EncodeTopicCreated(state.Topic{ID: c.current, Name: "t", Partitions: int32(len(c.shards))}))
+			c.log(state.KindTopicCreated, state.EncodeTopicCreated(c.topic(c.current)))
 		})
 	case w.current != weir.TopicID{}:
 		step(func(c *catalogueWorld) {
@@ -212,7 +223,7 @@ func (w *catalogueWorld) shardSteps(i int, step func(func(*catalogueWorld))) {
 	s := &w.shards[i]
 	other := w.view(1 - s.owner)
 	if s.moves < w.bounds.moves && (w.rules.unreached || !other.Position().Before(s.state.Catalogue)) {
-		step(func(c *catalogueWorld) { c.shards[i].owner, c.shards[i].moves = 1-s.owner, s.moves+1 })
+		step(func(c *catalogueWorld) { c.move(i) })
 	}
 	for _, d := range w.root.Deletions() {
 		if s.dropped != d.Topic.ID {
@@ -237,7 +248,23 @@ func (w *catalogueWorld) shardSteps(i int, step func(func(*catalogueWorld))) {
 	if len(forgotten) > 0 {
 		step(func(c *catalogueWorld) {
 			must(c.shards[i].put(state.KindDroppedForgotten, state.EncodeDroppedForgotten(forgotten, view.Position())))
+			c.shards[i].forgotten = view.Position()
 		})
+	}
+}
+
+// move makes the other node the owner of a shard. What the former one was about to do is
+// done by nobody.
+func (w *catalogueWorld) move(shard int) {
+	s := &w.shards[shard]
+	s.owner, s.moves, s.forgotten = 1-s.owner, s.moves+1, s.state.Catalogue
+	if w.rules.unreached {
+		s.forgotten = journal.Position{}
+	}
+	for i := range w.flying {
+		if w.flying[i].shard == shard {
+			w.flying[i].read = journal.Position{}
+		}
 	}
 }
 
@@ -245,26 +272,25 @@ func (w *catalogueWorld) drop(shard int, id weir.TopicID, at journal.Position) {
 	must(w.shards[shard].put(state.KindTopicDropped, state.EncodeTopicDropped(id, at)))
 }
 
-// receive is a batch that comes to the owner of its shard. It opens the topic if it has
-// to and may.
+// receive is a batch that comes to the owner of its shard. If that lacks the topic, it
+// reads in its catalogue whether there is one. In a later step it opens that and appends the batch.
 func (w *catalogueWorld) receive(i int) {
 	b := w.flying[i]
-	w.flying = slices.Delete(w.flying, i, i+1)
 	s := &w.shards[b.shard]
-	if s.state.Topics[b.topic] == nil {
-		view := w.view(s.owner)
-		topics := view.Topics()
-		at := slices.IndexFunc(topics, func(t state.Topic) bool { return t.ID == b.topic })
-		if at < 0 {
-			return // the client asks again
-		}
-		if _, err := (&speculation{durable: s.state}).opens(topics[at], view.Position()); err != nil {
+	view := w.view(s.owner)
+	there := slices.ContainsFunc(view.Topics(), func(t state.Topic) bool { return t.ID == b.topic })
+	if s.state.Topics[b.topic] == nil && b.read.IsZero() && there {
+		w.flying[i].read = view.Position()
+		return
+	}
+	w.flying = slices.Delete(w.flying, i, i+1)
+	switch {
+	case !b.read.IsZero():
+		if !w.open(b) {
 			return
 		}
-		if err := s.put(state.KindTopicOpened, state.EncodeTopicOpened(topics[at], view.Position())); err != nil {
-			w.wrong = fmt.Sprintf("the log of shard %d is broken: %v", b.shard, err)
-			return
-		}
+	case s.state.Topics[b.topic] == nil:
+		return // the client asks again
 	}
 	key := state.Place{Topic: b.topic, Partition: int32(b.shard)}
 	b.offset = s.state.Partition(key).End
@@ -276,6 +302,31 @@ func (w *catalogueWorld) receive(i int) {
 		w.wrong = fmt.Sprintf("a batch for topic %v was acknowledged in topic %v, which had the name before", b.want, b.topic)
 	}
 	w.acked = append(w.acked, b)
+}
+
+// open opens the topic of a batch as the owner of its shard has read it. It reports
+// whether the shard has it then.
+func (w *catalogueWorld) open(b modelBatch) bool {
+	s := &w.shards[b.shard]
+	t := w.topic(b.topic)
+	spec := &speculation{durable: s.state, forgotten: s.forgotten}
+	if w.rules.late {
+		spec.forgotten = journal.Position{}
+	}
+	changes, err := spec.opens(t, b.read)
+	if err != nil || !changes {
+		return err == nil
+	}
+	if err := s.put(state.KindTopicOpened, state.EncodeTopicOpened(t, b.read)); err != nil {
+		w.wrong = fmt.Sprintf("the log of shard %d is broken: %v", b.shard, err)
+		return false
+	}
+	return true
+}
+
+// topic is what every catalogue says of a topic.
+func (w *catalogueWorld) topic(id weir.TopicID) state.Topic {
+	return state.Topic{ID: id, Name: "t", Partitions: int32(len(w.shards))}
 }
 
 // modelRun is a run of one record.
@@ -350,10 +401,11 @@ func TestCatalogueModel(t *testing.T) {
 // Without any of the rules something is lost, or comes back.
 func TestCatalogueModelNotices(t *testing.T) {
 	for name, rules := range map[string]catalogueRules{
-		"deleted in one step":                 {oneStep: true},
-		"served before the catalogue is read": {unreached: true},
-		"dropped is not kept":                 {state: state.Mutations{KeepNoDropped: true}},
-		"opened without a position":           {state: state.Mutations{OpenedNowhere: true}},
+		"deleted in one step":                  {oneStep: true},
+		"served before the catalogue is read":  {unreached: true},
+		"opened from before what is forgotten": {late: true},
+		"dropped is not kept":                  {state: state.Mutations{KeepNoDropped: true}},
+		"opened without a position":            {state: state.Mutations{OpenedNowhere: true}},
 	} {
 		visited, broken := explore(catalogueBounds{1, 2, 2, 2}, rules)
 		if broken == "" {

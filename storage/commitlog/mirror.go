@@ -11,8 +11,9 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// ErrBehind: what a Mirror gets does not follow what it has.
-var ErrBehind = errors.New("update does not follow what the mirror has")
+// ErrBehind: what a Mirror gets does not follow what it has, or a topic is opened as of a
+// position of the catalogue that is too old.
+var ErrBehind = errors.New("catalogue is from before what is known")
 
 // Mirror is the catalogue on a node that does not own shard 0. It has what the owner had
 // at a position: topics, and the state of Machines, to which the same entries are applied

@@ -75,8 +75,9 @@ func (l *Log) Deletions() []state.Deletion {
 // these partitions and settings. It is durable on return. It changes nothing if the log
 // has the topic from a later position, or has it as it is.
 //
-// Errors: ErrUnknownTopic for a topic that was dropped; ErrTopicExists if another topic
-// has the name; ErrInvalidPartitions for fewer than there are; ErrInvalidTopic.
+// Errors: ErrUnknownTopic for a topic that was dropped; ErrBehind for one that may have
+// been dropped and forgotten since that position; ErrTopicExists if another topic has the
+// name; ErrInvalidPartitions for fewer than there are; ErrInvalidTopic.
 func (l *Log) OpenTopic(ctx context.Context, t state.Topic, at journal.Position) error {
 	answer := make(chan error, 1)
 	l.SubmitOpen(t, at, func(err error) { answer <- err })
@@ -152,6 +153,8 @@ func (s *speculation) opens(t state.Topic, at journal.Position) (changes bool, e
 	switch {
 	case !x.dropped.IsZero():
 		return false, fmt.Errorf("%w: %q (%v) was dropped", ErrUnknownTopic, t.Name, t.ID)
+	case old == nil && at.Before(s.forgotten):
+		return false, fmt.Errorf("%w: %q (%v) is opened as of %v, and topics that were dropped are forgotten as of %v", ErrBehind, t.Name, t.ID, at, s.forgotten)
 	case named != nil && named.ID != t.ID:
 		return false, fmt.Errorf("%w: %q is %v, not %v", ErrTopicExists, t.Name, named.ID, t.ID)
 	case old == nil:
@@ -194,8 +197,8 @@ func (l *Log) DropTopic(ctx context.Context, id weir.TopicID, at journal.Positio
 
 // ForgetDropped forgets dropped topics of which the catalogue, at a position, says nothing
 // any more: exists reports whether it has a topic or is deleting it. From then on only a
-// node that knows the catalogue up to that position may serve the shard. It is durable on
-// return.
+// node that knows the catalogue up to that position may serve the shard, and the log opens
+// no topic that it does not have as of an earlier position. It is durable on return.
 func (l *Log) ForgetDropped(ctx context.Context, at journal.Position, exists func(weir.TopicID) bool) error {
 	l.mu.RLock()
 	var ids []weir.TopicID
@@ -215,6 +218,9 @@ func (l *Log) ForgetDropped(ctx context.Context, at journal.Position, exists fun
 		}
 		for _, id := range left {
 			b.spec.standings.set(b.spec.slot, id, standing{})
+		}
+		if b.spec.forgotten.Before(at) {
+			b.spec.forgotten = at
 		}
 		b.put(state.KindDroppedForgotten, state.EncodeDroppedForgotten(left, at))
 		return struct{}{}, nil

@@ -181,6 +181,33 @@ func TestDeleteInSteps(t *testing.T) {
 	sound(t, b)
 }
 
+// A topic that the catalogue had once must not come back when the shard has forgotten that
+// it was dropped: it would keep its name from the next one. That holds for the next
+// owner, too.
+func TestOpenedLate(t *testing.T) {
+	ctx := t.Context()
+	b := mem.New()
+	l := openShard(t, b, 1)
+	at := func(slot uint64) journal.Position { return journal.Position{Epoch: 1, Slot: slot} }
+	old := state.Topic{ID: weir.TopicID{1}, Name: "t", Partitions: 2}
+	must(l.OpenTopic(ctx, old, at(1)))
+	must(l.DropTopic(ctx, old.ID, at(2)))
+	must(l.ForgetDropped(ctx, at(4), func(weir.TopicID) bool { return false }))
+	if err := l.OpenTopic(ctx, old, at(3)); !errors.Is(err, ErrBehind) {
+		t.Errorf("opened as of a position before the one at which it is forgotten: %v", err)
+	}
+	next := state.Topic{ID: weir.TopicID{2}, Name: "t", Partitions: 2}
+	must(l.OpenTopic(ctx, next, at(4)))
+	must(l.OpenTopic(ctx, next, at(3))) // late, but it is there
+	must(l.Close())
+	l = openShard(t, b, 1)
+	if err := l.OpenTopic(ctx, state.Topic{ID: weir.TopicID{3}, Name: "u", Partitions: 2}, at(3)); !errors.Is(err, ErrBehind) {
+		t.Errorf("opened by the next owner: %v", err)
+	}
+	must(l.OpenTopic(ctx, state.Topic{ID: weir.TopicID{3}, Name: "u", Partitions: 2}, at(4)))
+	sound(t, b)
+}
+
 // Two requests for one topic in one slot: the second one sees what the first one does.
 func TestOpenedSpeculation(t *testing.T) {
 	b := mem.New()

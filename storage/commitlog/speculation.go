@@ -25,6 +25,10 @@ type speculation struct {
 	buffers   overlay[state.BufferKey, weir.BufferState]
 	ids       overlay[struct{}, uint64]
 	standings overlay[weir.TopicID, standing]
+
+	// forgotten is the highest position of the catalogue at which dropped topics may have
+	// been forgotten. What a caller knows from before it may be one of these topics.
+	forgotten journal.Position
 }
 
 // forgetUpTo forgets the differences of all slots up to and including slot.

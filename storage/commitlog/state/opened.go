@@ -22,7 +22,7 @@ import (
 //     not have may be one that it does not have yet, if its position lies before that.
 //   - A shard that has dropped a topic refuses to open it, until its log has a position of
 //     the catalogue at which the topic is gone. Who serves the shard knows a catalogue of
-//     that position or a later one.
+//     that position or a later one. What it read before that it does not open any more.
 
 // Deletion is a topic that is being deleted.
 type Deletion struct {
