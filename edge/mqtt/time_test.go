@@ -209,6 +209,7 @@ func TestWill(t *testing.T) {
 			join(t, s, 5, "c", true)
 		}, 0},
 		{"server closes", withWillOf(kept, 20), func(t *testing.T, s *testServer, c *testClient) {
+			synctest.Wait() // until the CONNACK has been written a client gets no DISCONNECT
 			go s.Close()
 			c.closed(0x8b)
 			c.nc.Close()
