@@ -126,6 +126,9 @@ type Node struct {
 	watching  chan struct{} // a token: held by what watches the doors
 	recent    *recent.Lines // of the log
 	ready     sync.Once
+	standing  sync.Once               // standReady was called
+	waiting   sync.WaitGroup          // of standReady
+	fail      context.CancelCauseFunc // ends the node; set by Run
 	lock      *os.File
 	doors     []door
 	closers   []func() error // in the order of opening
@@ -395,7 +398,7 @@ func (n *Node) Role() string { return n.shards.role() }
 func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	n.races.ctx, n.races.fail = ctx, cancel
+	n.races.ctx, n.fail = ctx, cancel
 	var wg sync.WaitGroup
 	for _, d := range n.doors {
 		wg.Go(func() {
@@ -412,6 +415,7 @@ func (n *Node) Run(ctx context.Context) error {
 		err = errors.Join(cause, err)
 	}
 	cancel(nil)
+	n.waiting.Wait()
 	n.races.end()
 	err = errors.Join(err, n.Close())
 	wg.Wait()

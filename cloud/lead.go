@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,8 +19,11 @@ import (
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/cloud/shard"
+	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/commitlog/identity"
+	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/pause"
 )
 
 func flock(f *os.File) error {
@@ -71,26 +75,72 @@ func (n *Node) manage(ctx, leading context.Context, stop context.CancelFunc) err
 	return n.manager.Run(leading)
 }
 
-// follow makes this node a standby of a shard: its doors name the owner.
+// follow makes this node a standby of a shard: its doors name the owner. The shard may be
+// offered to this node at once, so follow does not wait for the owner.
 func (n *Node) follow(ctx context.Context, id uint32, owner cluster.Node, epoch uint64) {
 	n.raceOwner(ctx, owner)
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	c, _, err := identity.ReadCluster(ctx, n.bucket)
+	known, err := n.knownCluster(ctx)
 	if err != nil {
-		n.o.Log.Warn("cluster id not read: clients of this standby do not get it", "err", err)
+		n.fail(err)
+		return
 	}
-	n.broker.FollowAt(id, owner, epoch, c.ID)
+	n.broker.FollowAt(id, owner, epoch, known)
 	n.ingest.follow(id, owner)
 	if id == catalogueShard {
 		n.copies.follow()
-		if owner.Address(cluster.Peer) != "" && n.broker.Copy() == nil {
-			n.copies.Refresh(ctx) // a node is ready when its doors answer like the owner's
-		}
 	}
 	if n.shards.become(id, console.RoleStandby) {
-		n.sayReady()
+		n.standReady(ctx)
 	}
+}
+
+// errOtherShards ends a node that is to be started again. It is not ErrShards, which is for
+// what only a person can fix.
+var errOtherShards = errors.New("another node has created the cluster since this one started")
+
+// knownCluster returns the id of the cluster. A node that has started with an empty bucket
+// reads it when it follows the first owner: then there is a cluster. Errors: errOtherShards.
+func (n *Node) knownCluster(ctx context.Context) (id string, err error) {
+	for {
+		if id := cmp.Or(n.broker.ClusterID(), n.clusterID); id != "" {
+			return id, nil
+		}
+		c, found, err := n.readCluster(ctx)
+		final := errors.Is(err, state.ErrFormat) || errors.Is(err, state.ErrCorrupt) || errors.Is(err, storage.ErrDamaged)
+		switch {
+		case found && err == nil && max(1, c.Shards) != n.shards.count:
+			return "", fmt.Errorf("%w, with %d shards, not %d: start this node again", errOtherShards, c.Shards, n.shards.count)
+		case err == nil || ctx.Err() != nil:
+			return c.ID, nil
+		case final:
+			n.o.Log.Warn("cluster id not read: clients of this standby do not get it", "err", err)
+			return c.ID, nil
+		}
+		n.o.Log.Warn("cluster id not read: trying again", "err", err)
+		_ = pause.For(ctx, time.Second)
+	}
+}
+
+func (n *Node) readCluster(ctx context.Context) (identity.Cluster, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	return identity.ReadCluster(ctx, n.bucket)
+}
+
+// standReady makes a standby ready in the background, when its doors answer like the
+// owner's: for a moment it waits for a copy.
+func (n *Node) standReady(ctx context.Context) {
+	n.standing.Do(func() {
+		n.waiting.Go(func() {
+			owner, _ := n.broker.Controller()
+			if owner.Name != n.o.Node && owner.Address(cluster.Peer) != "" && n.broker.Copy() == nil {
+				n.copies.Refresh(ctx)
+			}
+			if ctx.Err() == nil {
+				n.sayReady()
+			}
+		})
+	})
 }
 
 func (n *Node) sayReady() {

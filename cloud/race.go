@@ -17,8 +17,7 @@ import (
 type races struct {
 	once sync.Once
 	wg   sync.WaitGroup
-	ctx  context.Context         // ends with the node; set by Run, as fail is
-	fail context.CancelCauseFunc // ends the node
+	ctx  context.Context // ends with the node; set by Run
 
 	mu      sync.Mutex
 	joining int  // guarded by mu; races under way to which others have invited
@@ -57,7 +56,7 @@ func (n *Node) raceOwner(ctx context.Context, owner cluster.Node) {
 			})
 			switch {
 			case errors.Is(err, storage.ErrNoCreate):
-				n.races.fail(fmt.Errorf("this node and the owner, %s, do not exclude each other in the bucket: give both the same --bucket: %w", owner.Name, err))
+				n.fail(fmt.Errorf("this node and the owner, %s, do not exclude each other in the bucket: give both the same --bucket: %w", owner.Name, err))
 			case errors.Is(ctx.Err(), context.Canceled): // the node ends
 			case err != nil:
 				n.o.Log.Warn(unraced, "owner", owner.Name, "err", err)
