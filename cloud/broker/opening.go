@@ -139,7 +139,7 @@ func (b *Broker) AwaitCatalogue(ctx context.Context, at journal.Position) error 
 func (b *Broker) FollowCatalogue(ctx context.Context, s *shard.Shard) {
 	for ctx.Err() == nil {
 		changed := b.changed()
-		if b.openAll(s) && b.forgetDropped(ctx, s) == nil {
+		if b.openAll(ctx, s) && b.forgetDropped(ctx, s) == nil {
 			select {
 			case <-changed:
 			case <-ctx.Done():
@@ -161,7 +161,7 @@ func (b *Broker) forgetDropped(ctx context.Context, s *shard.Shard) error {
 }
 
 // openAll begins to open what a shard lacks. It reports whether that was nothing.
-func (b *Broker) openAll(s *shard.Shard) (complete bool) {
+func (b *Broker) openAll(ctx context.Context, s *shard.Shard) (complete bool) {
 	c, err := b.knownCatalogue()
 	if err != nil {
 		return false
@@ -170,7 +170,7 @@ func (b *Broker) openAll(s *shard.Shard) (complete bool) {
 	for _, t := range c.all() {
 		if !hidden(t) && b.has(s.ID, t) && differs(s.Log, t) {
 			complete = false
-			s.Log.SubmitOpen(t, c.at, func(error) {}) // after an error FollowCatalogue tries again, and the first append of the topic fails
+			s.Log.SubmitOpen(ctx, t, c.at, func(error) {}) // after an error FollowCatalogue tries again, and the first append of the topic fails
 		}
 	}
 	return complete
@@ -209,7 +209,7 @@ func (b *Broker) opened(s *shard.Shard, id weir.TopicID, partition int32) (Topic
 	if !exists || hidden(known) || partition < 0 || partition >= known.Partitions {
 		return t, ok
 	}
-	s.Log.SubmitOpen(known, c.at, func(error) {}) // if it fails, so does what comes after it
+	s.Log.SubmitOpen(context.Background(), known, c.at, func(error) {}) // if it fails, so does what comes after it
 	return known, true
 }
 
@@ -224,7 +224,7 @@ func (b *Broker) unopened(s *shard.Shard, id weir.TopicID, partition int32, err 
 }
 
 // watchUnopened is Watch for a partition that may not be opened yet. It begins to open it.
-func (b *Broker) watchUnopened(s *shard.Shard, id weir.TopicID, partition int32) (more <-chan struct{}, is bool) {
+func (b *Broker) watchUnopened(ctx context.Context, s *shard.Shard, id weir.TopicID, partition int32) (more <-chan struct{}, is bool) {
 	if s.Part != shard.Data {
 		return nil, false
 	}
@@ -240,7 +240,7 @@ func (b *Broker) watchUnopened(s *shard.Shard, id weir.TopicID, partition int32)
 		return nil, false
 	}
 	open := make(chan struct{})
-	s.Log.SubmitOpen(t, c.at, func(err error) {
+	s.Log.SubmitOpen(ctx, t, c.at, func(err error) {
 		if err == nil {
 			close(open)
 		} // else the reader asks again when its time is over
@@ -251,7 +251,7 @@ func (b *Broker) watchUnopened(s *shard.Shard, id weir.TopicID, partition int32)
 // open is opened for a caller that needs the topic to be durable in the shard. What cannot
 // be opened is for the log to refuse.
 func (b *Broker) open(ctx context.Context, s *shard.Shard, id weir.TopicID, partition int32) error {
-	open, is := b.watchUnopened(s, id, partition)
+	open, is := b.watchUnopened(ctx, s, id, partition)
 	if !is {
 		return nil
 	}

@@ -150,7 +150,7 @@ func (b *Broker) Watch(id weir.TopicID, partition int32) <-chan struct{} {
 		return closed()
 	}
 	if id != OffsetsTopicID() {
-		if open, is := b.watchUnopened(s, id, partition); is {
+		if open, is := b.watchUnopened(context.Background(), s, id, partition); is {
 			return open
 		}
 		return s.Log.Watch(id, partition)

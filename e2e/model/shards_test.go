@@ -160,7 +160,7 @@ func (w *world) open(log *commitlog.Log, id weir.TopicID) bool {
 	at := w.at()
 	t, ok := w.catalogue.TopicByID(id)
 	if ok && (!has || own.Partitions < t.Partitions) {
-		log.SubmitOpen(t, at, func(error) {})
+		log.SubmitOpen(context.Background(), t, at, func(error) {})
 	}
 	return ok
 }

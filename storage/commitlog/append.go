@@ -1,6 +1,7 @@
 package commitlog
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -34,7 +35,7 @@ func (l *Log) Append(a Append, done func(base int64, err error)) {
 		done(-1, err)
 		return
 	}
-	err := l.line.push(request{
+	err := l.line.push(context.Background(), request{
 		size:   a.size(),
 		admit:  func(b *builder) { b.append(a, done) },
 		refuse: func(err error) { done(-1, err) },

@@ -24,7 +24,7 @@ type line struct {
 	wake  chan struct{} // to the committer, capacity 1
 
 	mu       sync.Mutex
-	room     sync.Cond // on mu: bytes fell, or err was set
+	room     sync.Cond // on mu: bytes fell, err was set, or the ctx of one that waits ended
 	urgent   []request // guarded by mu
 	requests []request // guarded by mu; the others
 	bytes    int       // guarded by mu; of requests
@@ -38,17 +38,14 @@ func newLine(limit int) *line {
 	return q
 }
 
-// push puts a request in line, and waits while the line is full; an urgent one
-// does not, and goes first. On an error nothing of the request is called.
-func (q *line) push(r request) error {
+// push puts a request in line, and waits while the line is full, until ctx ends; an urgent
+// one does not, and goes first. On an error nothing of the request is called.
+func (q *line) push(ctx context.Context, r request) error {
 	r.size += requestOverhead
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.err == nil && !r.urgent && q.bytes > 0 && q.bytes+r.size > q.limit {
-		q.room.Wait()
-	}
-	if q.err != nil {
-		return q.err
+	if err := q.await(ctx, r); err != nil {
+		return err
 	}
 	if len(q.requests)+len(q.urgent) == 0 {
 		q.since = time.Now()
@@ -61,6 +58,26 @@ func (q *line) push(r request) error {
 	}
 	q.nudge()
 	return nil
+}
+
+// await waits until there is room for a request, with mu held. It returns an error if the
+// line or ctx ended first.
+func (q *line) await(ctx context.Context, r request) error {
+	full := func() bool { return q.err == nil && !r.urgent && q.bytes > 0 && q.bytes+r.size > q.limit }
+	if full() && ctx.Done() != nil {
+		defer context.AfterFunc(ctx, func() {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			q.room.Broadcast()
+		})()
+	}
+	for full() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		q.room.Wait()
+	}
+	return q.err
 }
 
 // nudge makes the committer look.
@@ -126,7 +143,7 @@ func (q *line) close(err error) {
 
 // ask puts a request in line and waits for its answer, which comes when everything
 // admitted before it, and its own entry if it puts one, is applied. When ctx ends
-// first, the request may still take effect.
+// first, the request may still take effect, unless it was not in line yet.
 func ask[T any](ctx context.Context, l *Log, size int, admit func(*builder) (T, error)) (T, error) {
 	return enqueue(ctx, l, request{size: size}, admit)
 }
@@ -149,7 +166,7 @@ func enqueue[T any](ctx context.Context, l *Log, r request, admit func(*builder)
 	}
 	r.refuse = func(err error) { answers <- answer{err: err} }
 	var none T
-	if err := l.line.push(r); err != nil {
+	if err := l.line.push(ctx, r); err != nil {
 		return none, err
 	}
 	select {

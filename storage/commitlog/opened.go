@@ -80,7 +80,7 @@ func (l *Log) Deletions() []state.Deletion {
 // name; ErrInvalidPartitions for fewer than there are; ErrInvalidTopic.
 func (l *Log) OpenTopic(ctx context.Context, t state.Topic, at journal.Position) error {
 	answer := make(chan error, 1)
-	l.SubmitOpen(t, at, func(err error) { answer <- err })
+	l.SubmitOpen(ctx, t, at, func(err error) { answer <- err })
 	select {
 	case err := <-answer:
 		return err
@@ -91,15 +91,16 @@ func (l *Log) OpenTopic(ctx context.Context, t state.Topic, at journal.Position)
 
 // SubmitOpen is OpenTopic for a caller that does not wait: done is called exactly once,
 // like that of Append. Calls of SubmitOpen, Append and Submit from one goroutine keep
-// their order, so a batch for the topic can follow at once.
-func (l *Log) SubmitOpen(t state.Topic, at journal.Position, done func(error)) {
+// their order, so a batch for the topic can follow at once. ctx bounds the wait for room in
+// line, and nothing else.
+func (l *Log) SubmitOpen(ctx context.Context, t state.Topic, at journal.Position, done func(error)) {
 	size, err := checkConfigs(t.Configs)
 	if err == nil {
 		err = l.checkOpen(t, at)
 	}
 	if err == nil {
 		t.Configs = maps.Clone(t.Configs)
-		err = l.line.push(request{
+		err = l.line.push(ctx, request{
 			size:   size,
 			admit:  func(b *builder) { b.open(t, at, done) },
 			refuse: done,

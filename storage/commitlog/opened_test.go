@@ -41,7 +41,7 @@ func TestOpenTopic(t *testing.T) {
 	topic := createTopic(t, catalogue, "t", 2)
 	p := here(topic.ID, 1)
 	opened := make(chan error, 1)
-	l.SubmitOpen(topic, journal.Position{Epoch: 1, Slot: 2}, func(err error) { opened <- err })
+	l.SubmitOpen(t.Context(), topic, journal.Position{Epoch: 1, Slot: 2}, func(err error) { opened <- err })
 	sent := send(l, Append{Topic: topic.ID, Partition: p, Batch: recordtest.Batch("a")})
 	if r := <-sent; <-opened != nil || r.err != nil {
 		t.Fatal(r.err)
@@ -216,11 +216,11 @@ func TestOpenedSpeculation(t *testing.T) {
 	at := journal.Position{Epoch: 1, Slot: 5}
 	answers := make(chan error, 3)
 	l.mu.Lock() // admission waits, so all are in one slot or the one behind it
-	l.SubmitOpen(topic, at, func(err error) { answers <- err })
-	l.SubmitOpen(topic, at, func(err error) { answers <- err })
+	l.SubmitOpen(t.Context(), topic, at, func(err error) { answers <- err })
+	l.SubmitOpen(t.Context(), topic, at, func(err error) { answers <- err })
 	other := topic
 	other.ID[0] = 2
-	l.SubmitOpen(other, at, func(err error) { answers <- err })
+	l.SubmitOpen(t.Context(), other, at, func(err error) { answers <- err })
 	l.mu.Unlock()
 	for i, want := range []error{nil, nil, ErrTopicExists} {
 		if err := <-answers; !errors.Is(err, want) {
@@ -228,6 +228,35 @@ func TestOpenedSpeculation(t *testing.T) {
 		}
 	}
 	sound(t, b)
+}
+
+// Whoever waits for room in line leaves when its ctx ends. Others wait on.
+func TestFullLine(t *testing.T) {
+	l := openShard(t, mem.New(), 1)
+	filler := request{size: l.line.limit, admit: func(*builder) {}, refuse: func(error) {}}
+	l.mu.Lock()
+	must(l.line.push(t.Context(), filler))
+	must(l.line.push(t.Context(), filler)) // the committer has the first one, and waits
+	topic := state.Topic{ID: weir.TopicID{1}, Name: "t", Partitions: 3}
+	at := journal.Position{Epoch: 1, Slot: 5}
+	opened := make(chan error, 1)
+	go l.SubmitOpen(t.Context(), topic, at, func(err error) { opened <- err })
+	ctx, cancel := context.WithCancel(t.Context())
+	answers := make(chan error)
+	go func() { answers <- l.OpenTopic(ctx, topic, at) }()
+	go func() { answers <- l.DropTopic(ctx, weir.TopicID{2}, at) }()
+	go func() { answers <- l.ProposeAll(ctx, nil, &TransactionEnd{Producer: 1}) }()
+	cancel()
+	for range 3 {
+		if err := <-answers; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	_, bytes, _ := l.line.state()
+	if l.mu.Unlock(); bytes != l.line.limit+requestOverhead {
+		t.Errorf("%d bytes are in line", bytes)
+	}
+	must(<-opened)
 }
 
 // Check compares the shards with the catalogue. What is newer than what it has read of

@@ -304,7 +304,7 @@ func TestUrgentRequests(t *testing.T) {
 	q := newLine(1000)
 	var got []string
 	push := func(name string, size int, urgent bool) {
-		must(q.push(request{size: size - requestOverhead, urgent: urgent,
+		must(q.push(context.Background(), request{size: size - requestOverhead, urgent: urgent,
 			admit: func(*builder) { got = append(got, name) }, refuse: func(error) { got = append(got, "no "+name) }}))
 	}
 	pull := func(limit int, held bool, want ...string) {

@@ -64,7 +64,7 @@ func (l *Log) ProposeAll(ctx context.Context, commands []Command, end *Transacti
 		commands[i].Body = bytes.Clone(commands[i].Body)
 	}
 	answer := make(chan error, 1)
-	l.Submit(Proposal{Commands: commands, End: end}, func(_ []int64, err error) { answer <- err })
+	l.submit(ctx, Proposal{Commands: commands, End: end}, func(_ []int64, err error) { answer <- err })
 	select {
 	case err := <-answer:
 		return err
@@ -103,9 +103,14 @@ type Proposal struct {
 // ErrUnsupported for one that has a Source or a producer id; ErrTooLarge and ErrFormat
 // also for what Based returns. All of them but ErrFenced: nothing is stored.
 func (l *Log) Submit(p Proposal, done func(bases []int64, err error)) {
+	l.submit(context.Background(), p, done)
+}
+
+// submit is Submit with a ctx that bounds the wait for room in line.
+func (l *Log) submit(ctx context.Context, p Proposal, done func(bases []int64, err error)) {
 	size, err := l.checkProposal(&p)
 	if err == nil {
-		err = l.line.push(request{
+		err = l.line.push(ctx, request{
 			size:   size,
 			admit:  func(b *builder) { b.propose(&p, done) },
 			refuse: func(err error) { done(nil, err) },
