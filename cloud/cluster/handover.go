@@ -135,6 +135,7 @@ func (s *supervisor) hold(ctx context.Context, self Node, epoch uint64) (to Node
 	s.m.mu.Unlock()
 	ended := make(chan error, 1)
 	go func() { ended <- s.m.o.Lead(ctx, s.shard, self, epoch) }()
+	s.m.wg.Go(func() { s.m.remain(ctx) })
 	select {
 	case err = <-ended:
 	case to = <-give:

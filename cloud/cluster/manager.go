@@ -68,6 +68,7 @@ type Manager struct {
 	mu       sync.Mutex         // guards what follows
 	running  bool               // new members are asked
 	self     Node               // with the number of the member object, once there is one
+	entered  time.Time          // when the member object was there last, as far as is known
 	members  map[string]*member // the other nodes, by name
 	shards   []*supervisor
 	failed   chan error // what ended a supervisor

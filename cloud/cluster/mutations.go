@@ -16,3 +16,4 @@ func noPatience(mutations) bool        { return false }
 func muteDenies(mutations) bool        { return false }
 func ownNameOnly(mutations) bool       { return false }
 func closedUnseen(mutations) bool      { return false }
+func trustObject(mutations) bool       { return false }

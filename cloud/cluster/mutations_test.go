@@ -37,3 +37,10 @@ func TestRulesOfPlacement(t *testing.T) {
 		})
 	}
 }
+
+// TestLostQuestionNeedsRule: an object that is gone is not enough.
+func TestLostQuestionNeedsRule(t *testing.T) {
+	if lostQuestion(t, mutations{TrustObject: true}) == 0 {
+		t.Error("a lost question does not need the rule")
+	}
+}

@@ -15,7 +15,7 @@ func (m *Manager) enter(ctx context.Context) bool {
 		number, others, err := register(ctx, m.o.Bucket, m.o.Self)
 		if err == nil {
 			m.mu.Lock()
-			m.self.Member = number
+			m.self.Member, m.entered = number, time.Now()
 			m.mu.Unlock()
 			m.meetAll(ctx, others)
 			return true
@@ -83,14 +83,40 @@ func (m *Manager) refresh(ctx context.Context) {
 	}
 	self := m.node()
 	if newestMembers(keys)[self.ID] < self.Member {
-		if err := enter(ctx, m.o.Bucket, m.o.Self, self.Member); err != nil && !errors.Is(err, storage.ErrExists) {
-			m.o.Log.Warn("this node's member object is gone and was not made again", "err", err)
-		}
+		m.reenter(ctx)
 	}
 	m.meetAll(ctx, keys)
 	if old := m.outdated(keys); len(old) > 0 {
 		if err := m.o.Bucket.Delete(ctx, old...); err != nil {
 			m.o.Log.Warn("member objects of nodes that are gone were not deleted", "err", err)
+		}
+	}
+}
+
+// reenter makes this node's member object again if it is gone. It reports whether the
+// object is there.
+func (m *Manager) reenter(ctx context.Context) bool {
+	if err := enter(ctx, m.o.Bucket, m.o.Self, m.node().Member); err != nil && !errors.Is(err, storage.ErrExists) {
+		if ctx.Err() == nil {
+			m.o.Log.Warn("this node's member object may be gone and was not made again", "err", err)
+		}
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.entered = time.Now()
+	return true
+}
+
+// remain makes the member object again if it was deleted while this node was cut off: the
+// owner of a shard that has none counts as ended. It tries until it has succeeded or ctx ends.
+func (m *Manager) remain(ctx context.Context) {
+	m.mu.Lock()
+	there := time.Since(m.entered) < m.o.Takeover // by another shard
+	m.mu.Unlock()
+	for !there && ctx.Err() == nil {
+		if there = m.reenter(ctx); !there {
+			wait(ctx, time.Second)
 		}
 	}
 }

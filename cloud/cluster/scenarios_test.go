@@ -239,7 +239,7 @@ func further() map[string]scenario {
 		// It lives, and does not have what it claims.
 		"unable": {asks: -1, uneven: true, settle: 50 * second, before: func(w *world) { w.unable = "n1" },
 			claims: func(had []int) int { return had[0] + 16 }, moves: 12, gap: 15 * second / 2},
-		"all stop, others start": {asks: -1, claims: func(had []int) int { return had[0] + had[1] + had[2] + had[3] }, moves: 16, gap: 7 * second / 2, play: func(w *world, n []*host) {
+		"all stop, others start": {asks: 16, claims: func(had []int) int { return had[0] + had[1] + had[2] + had[3] }, moves: 16, gap: 7 * second / 2, play: func(w *world, n []*host) {
 			var wg sync.WaitGroup
 			for _, h := range n {
 				wg.Go(h.stop)

@@ -89,11 +89,9 @@ func (w *watch) await(ctx context.Context) bool {
 		case pullShards(m.o.mutations) && m.rank(w.s.shard) == 0 && m.seen() > m.settled():
 			return true
 		}
-		if w.gone || w.unanswered > 0 || !w.denied.IsZero() || !w.canAsk {
-			if w.hasLeft(ctx) {
-				w.s.wait(ctx, time.Duration(m.rank(w.s.shard))*m.period())
-				return true
-			}
+		if w.mayHaveLeft() && w.hasLeft(ctx) {
+			w.s.wait(ctx, time.Duration(m.rank(w.s.shard))*m.period())
+			return true
 		}
 		if !w.canAsk { // for the claim of another node
 			if w.s.wait(ctx, m.period()); time.Since(began) >= m.o.Takeover {
@@ -159,6 +157,19 @@ func (w *watch) unsure() bool {
 		return false
 	}
 	return true
+}
+
+// mayHaveLeft reports whether something but the bucket says that the owner has ended. A
+// question may go unanswered by one that is there, and a node that was cut off for long
+// is without its member object for a moment when it claims. For an owner that cannot be
+// asked the bucket is all there is.
+func (w *watch) mayHaveLeft() bool {
+	least := leastUnanswered
+	if trustObject(w.s.m.o.mutations) {
+		least = 1
+	}
+	return w.gone || w.refused > 0 || w.unanswered >= least || !w.denied.IsZero() ||
+		!w.canAsk && time.Since(w.learned) >= w.s.m.o.Takeover
 }
 
 // hasLeft reports whether the process that made the claim has ended in good order. It
