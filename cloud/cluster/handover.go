@@ -41,7 +41,7 @@ func (m *Manager) balance() {
 			continue
 		}
 		for _, name := range order[s.shard] {
-			if to := m.members[name]; name != m.self.Name && to.takes(m.o.Takeover) && (m.draining || to.load() < m.load()) {
+			if to := m.members[name]; name != m.self.Name && to.takes(m.o.Takeover) && !to.failed(s.shard) && (m.draining || to.load() < m.load()) {
 				m.moving++
 				s.give <- to.Node
 				s.give = nil
@@ -64,12 +64,26 @@ func (m *member) able(takeover time.Duration) bool {
 	if !m.canAsk || m.report == nil || m.report.Draining || m.report.Node.Member == 0 || !m.lives(takeover) || time.Now().Before(m.shunned) {
 		return false
 	}
+	failing := 0
 	for _, s := range m.report.Shards {
-		if s.State == Failing || s.State == Doubting {
+		switch s.State {
+		case Doubting:
 			return false // it would not do better with another one
+		case Failing:
+			failing++
 		}
 	}
-	return true
+	return failing < manyFailing
+}
+
+// manyFailing is how many shards a node must have failed to lead for the fault to be
+// its own, and not the shard's.
+const manyFailing = 2
+
+// failed reports whether the member could not lead that shard a short while ago.
+func (m *member) failed(shard uint32) bool {
+	has := m.report.of(shard)
+	return has != nil && has.State == Failing
 }
 
 // load is how many shards this node has. m.mu is held.

@@ -74,7 +74,7 @@ type Manager struct {
 	failed   chan error // what ended a supervisor
 	draining bool
 	moving   int           // shards that are being handed over
-	able     time.Time     // until when this node takes no shard that is handed over, because it could not lead one
+	able     time.Time     // until when this node takes no shard that is handed over, because it could not lead several
 	retry    time.Duration // the time until then, the next time
 	view     string        // names of those who can have shards, this node included
 	viewAt   time.Time     // when it last changed
@@ -251,7 +251,7 @@ func (m *Manager) report(offers ...Offer) Report {
 	}
 	for _, s := range m.shards {
 		r.Epochs = append(r.Epochs, s.known)
-		if s.state == Failing && time.Now().After(m.able) {
+		if s.state == Failing && time.Now().After(s.rest) && time.Now().After(m.able) {
 			s.state = ""
 		}
 		if s.state != "" {

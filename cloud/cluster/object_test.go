@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,6 +56,32 @@ func TestClaimWithoutObject(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		if w.figures().none > 0 || !there() {
 			t.Errorf("the shards have an owner, and its object is there: %v", there())
+		}
+	})
+}
+
+// TestDamagedShard: a shard that nobody can lead does not keep the others from moving.
+func TestDamagedShard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := cluster(t, 8, 1)
+		w.damaged = func(shard uint32) bool { return shard == 3 }
+		w.idle = func(uint32) bool { return true } // logs that are read fast
+		defer w.end()
+		var all []*host
+		for i := range 3 {
+			all = append(all, w.start(fmt.Sprint("n", i)))
+		}
+		time.Sleep(12 * time.Minute) // each has tried that one again and again
+		w.figures()
+		all[1].stop()
+		time.Sleep(3 * time.Second)
+		if f := w.figures(); f.none != 1 || f.moves < 2 {
+			t.Errorf("after a node has gone: %+v", f)
+		}
+		w.start("n3")
+		time.Sleep(time.Minute)
+		if f := w.figures(); f.loads["n3"] < 2 || f.none != 1 {
+			t.Errorf("after a node has come: %+v", f)
 		}
 	})
 }

@@ -20,14 +20,16 @@ type supervisor struct {
 	woken chan struct{} // a token: there is something to look at
 
 	// Guarded by Manager.mu.
-	state   State     // "" while this node has nothing to do with the shard
-	epoch   uint64    // that it has, or claims
-	known   uint64    // the newest epoch that is known to be claimed
-	owner   string    // whose claim that is
-	offered uint64    // the epoch that its owner gives up for this node, and that this node takes; 0: none
-	rest    time.Time // until when this node does not lead, because it could not
-	unfit   bool      // this node should not lead
-	give    chan Node // who is to get the shard; nil unless this node leads and gives nothing away
+	state   State         // "" while this node has nothing to do with the shard
+	epoch   uint64        // that it has, or claims
+	known   uint64        // the newest epoch that is known to be claimed
+	owner   string        // whose claim that is
+	offered uint64        // the epoch that its owner gives up for this node, and that this node takes; 0: none
+	failed  time.Time     // when this node last tried to lead the shard and could not
+	rest    time.Time     // until when it does not, for that reason
+	retry   time.Duration // the time until then, the next time
+	unfit   bool          // this node should not lead
+	give    chan Node     // who is to get the shard; nil unless this node leads and gives nothing away
 }
 
 func newSupervisor(m *Manager, shard uint32) *supervisor {
@@ -99,21 +101,46 @@ func (s *supervisor) set(state State, epoch uint64) {
 	s.offered, s.give = 0, nil
 }
 
-// fails makes this node not lead the shard for a while, and take none that another node
-// hands over: it would perhaps fail with that one, too. It returns for how long.
+// fails makes this node not lead the shard for a while. If another one has failed in the last
+// time, too, it takes none that is handed over, either: it would perhaps fail with that,
+// and the fault is hardly the shards'. It returns how long the shard has to wait.
 func (s *supervisor) fails() time.Duration {
 	m := s.m
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	if now.Sub(m.able) > maxRetry {
-		m.retry = m.o.Takeover
+	s.state, s.failed = Failing, now
+	var many []*supervisor
+	for _, other := range m.shards {
+		if !other.failed.IsZero() && now.Sub(other.failed) < maxRetry {
+			many = append(many, other)
+		}
 	}
-	rest := m.retry
-	m.retry = min(2*m.retry, maxRetry)
+	if len(many) < manyFailing {
+		rest := lengthen(&s.retry, now.Sub(s.rest), m.o.Takeover)
+		s.rest = now.Add(rest)
+		return rest
+	}
+	rest := lengthen(&m.retry, now.Sub(m.able), m.o.Takeover)
 	m.able = now.Add(rest)
-	s.state, s.rest = Failing, m.able
+	s.rest = m.able
+	for _, other := range many { // the members are to know
+		if other.state == "" {
+			other.state = Failing
+		}
+	}
 	return rest
+}
+
+// lengthen returns the time to wait and doubles the next one. It begins with first when
+// nothing has failed since the last wait was over, for longer than maxRetry.
+func lengthen(next *time.Duration, over, first time.Duration) time.Duration {
+	if over > maxRetry {
+		*next = first
+	}
+	d := *next
+	*next = min(2*d, maxRetry)
+	return d
 }
 
 // learn records the newest claim.

@@ -28,8 +28,9 @@ type world struct {
 	takeover  time.Duration
 	idle      func(shard uint32) bool // whose owner has nothing to write
 	mutations mutations
-	recovery  time.Duration // that the log of a shard takes, besides what the bucket takes
-	unable    string        // a node that claims and then fails
+	recovery  time.Duration           // that the log of a shard takes, besides what the bucket takes
+	unable    string                  // a node that claims and then fails
+	damaged   func(shard uint32) bool // that nobody can lead; nil: none
 
 	mu      sync.Mutex
 	latency time.Duration       // of the bucket: between half of that and one and a half
@@ -321,7 +322,7 @@ func (l *life) lead(ctx context.Context, shard uint32, self Node, epoch uint64) 
 	j, err := journal.Open(ctx, journal.Options{Bucket: l, Shard: shard, Node: l.h.name, Info: info, Epoch: epoch, Level: 2,
 		Verify: func(ctx context.Context, _ journal.Recovered) error {
 			wait(ctx, l.h.w.recovery)
-			if l.h.name == l.h.w.unable {
+			if l.h.name == l.h.w.unable || l.h.w.damaged != nil && l.h.w.damaged(shard) {
 				return errUnable
 			}
 			return nil
