@@ -9,6 +9,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/cluster"
+	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/mem"
@@ -77,5 +78,29 @@ func TestFollowAtOnce(t *testing.T) {
 	}
 	n.says(t, "ready")
 	cancel()
+	n.waiting.Wait()
+}
+
+// TestFailedLead: a node that cannot recover a shard stands by for it, and is ready, also
+// if nobody else leads the shard.
+func TestFailedLead(t *testing.T) {
+	bucket, other := mem.New(), mem.New()
+	for b, count := range map[storage.Bucket]int{bucket: 3, other: 4} {
+		if _, err := identity.Open(t.Context(), b, count); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := openNode(t, bucket, "first", t.TempDir())
+	t.Cleanup(func() { _ = n.Close() })
+	n.shards.become(0, console.RoleStandby)
+	n.shards.become(1, console.RoleStandby)
+	n.bucket = other // of a cluster that it does not fit
+	if err := n.lead(t.Context(), 2, n.self, 1); !errors.Is(err, identity.ErrShards) {
+		t.Fatalf("it leads: %v", err)
+	}
+	if role := n.shards.roleOf(2); role != console.RoleStandby {
+		t.Errorf("it is %s", role)
+	}
+	n.says(t, "ready")
 	n.waiting.Wait()
 }

@@ -156,6 +156,7 @@ func (n *Node) sayReady() {
 // self goes into the claim.
 func (n *Node) lead(ctx context.Context, id uint32, self cluster.Node, epoch uint64) (err error) {
 	n.shards.become(id, console.RoleRecovering)
+	defer func() { n.failed(ctx, id, err) }()
 	n.broker.Follow(id, broker.Node{}, "") // nobody is redirected to the former owner
 	began := time.Now()
 	info, err := self.Info(n.level(ctx))
@@ -190,6 +191,17 @@ func (n *Node) lead(ctx context.Context, id uint32, self cluster.Node, epoch uin
 		return lost // closing says the same once more
 	}
 	return closed
+}
+
+// failed makes this node a standby of a shard that it could not lead, or has lost, if it
+// goes on without it. Perhaps nobody else leads the shard: it does not wait for that.
+func (n *Node) failed(ctx context.Context, id uint32, err error) {
+	if err == nil || !n.several() || errors.Is(err, cluster.ErrDoors) {
+		return
+	}
+	if n.shards.become(id, console.RoleStandby) {
+		n.standReady(ctx)
+	}
 }
 
 // begin makes the doors serve a shard that was recovered at the end of what began then.
