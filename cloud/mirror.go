@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,11 @@ const (
 	// severalAge is how old the copy may become in a cluster of several shards. What was
 	// revoked can be used for so long by clients of a node that hears nothing.
 	severalAge = time.Minute
+	// staleAge is the age from which the copy is read from the bucket if the owner does not
+	// answer, and readEvery how often that is tried at most: it takes some requests, and one
+	// for each slot since the newest checkpoint.
+	staleAge  = severalAge / 3
+	readEvery = 5 * time.Second
 
 	copyMissing = "this node stands by without a copy of what the owner knows: Kafka clients that come to it find no topics and cannot log in by password; see to the network between the nodes' --peer"
 )
@@ -56,8 +62,9 @@ type copies struct {
 	forwards chan struct{} // a token for each request that is at the owner
 	quotas   *quota.Quotas // of the copy; the clients' use of them is kept when it is replaced
 	missing  *budget.Episode
-	mirror   *mirror // of keepCopy; nil: there is none
-	unowned  int     // of keepCopy: how often no owner was known, the last times
+	mirror   *mirror   // of keepCopy; nil: there is none
+	unowned  int       // of keepCopy: how often no owner was known, the last times
+	read     time.Time // of keepCopy: when the bucket was read last
 
 	mu     sync.Mutex              // guards what follows
 	next   chan struct{}           // closed at the end of the next round
@@ -160,10 +167,10 @@ func (c *copies) follow() {
 // answers wait.
 func (n *Node) renewCopy(ctx context.Context, wait time.Duration) (follows bool) {
 	c := n.copies
-	limited, end := context.WithTimeout(ctx, copyTime+wait)
-	defer end()
-	limited, cancel := context.WithCancelCause(limited)
+	asking, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	limited, end := context.WithTimeout(asking, copyTime+wait)
+	defer end()
 	c.mu.Lock()
 	c.cancel, c.waits = cancel, wait > 0 // before the owner is looked up: follow comes later, or cancels this question
 	c.mu.Unlock()
@@ -172,8 +179,9 @@ func (n *Node) renewCopy(ctx context.Context, wait time.Duration) (follows bool)
 		c.mirror = nil // this node leads, or is about to lead
 	}
 	if !known {
-		c.unowned++
-		n.readCopy(ctx)
+		if c.unowned++; c.unowned > 1 {
+			n.readCopy(asking)
+		}
 		return false
 	}
 	if c.unowned = 0; owner.Name == n.o.Node {
@@ -184,12 +192,15 @@ func (n *Node) renewCopy(ctx context.Context, wait time.Duration) (follows bool)
 		c.mirror = nil
 		err = n.copyFrom(limited, owner.Node)
 	}
+	if err != nil && context.Cause(asking) == nil {
+		n.readCopy(asking)
+	}
 	c.mu.Lock()
 	c.cancel = nil
 	since := c.since
 	c.mu.Unlock()
 	switch {
-	case ctx.Err() != nil || errors.Is(context.Cause(limited), peer.ErrInterrupted):
+	case ctx.Err() != nil || errors.Is(context.Cause(asking), peer.ErrInterrupted):
 	case err == nil:
 		c.missing.End()
 	case n.broker.Copy() == nil && time.Since(since) > broker.MaxCopyAge:
@@ -198,25 +209,57 @@ func (n *Node) renewCopy(ctx context.Context, wait time.Duration) (follows bool)
 	return follows
 }
 
-// readCopy reads the catalogue from the bucket if this node has none and finds no owner of
-// it, in a cluster of several shards: so those that have owners are served.
+// readCopy reads the catalogue from the bucket, in a cluster of several shards, if this
+// node needs it: nobody answers who owns it. So the shards that have owners are served. The
+// bucket has everything that was acknowledged when the reading began, and the age of the
+// copy is counted from there.
 func (n *Node) readCopy(ctx context.Context) {
-	if !n.several() || n.copies.unowned < 2 || n.broker.Copy() != nil {
+	c := n.copies
+	if !n.several() || !n.needsCopy() || time.Since(c.read) < readEvery {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, readTime)
+	c.mu.Lock()
+	c.waits = false // a client that waits for a copy gets this one
+	c.mu.Unlock()
+	limited, cancel := context.WithTimeout(ctx, readTime)
 	defer cancel()
 	asked, view := time.Now(), n.newView()
-	m, err := commitlog.ReadMirror(ctx, n.bucket, view.Machines()...)
-	if err != nil {
-		n.copies.missing.Note("err", err)
+	view.Quotas = quota.New(quota.Options{}) // what is read in part changes nothing
+	c.read = asked
+	m, err := commitlog.ReadMirror(limited, n.bucket, view.Machines()...)
+	if err == nil && m.Position().IsZero() {
+		c.read = time.Time{} // nobody has ever owned it; that was one request
 		return
 	}
-	if m.Position().IsZero() {
-		return // nobody has ever owned it
+	if last := n.broker.LastCopy(); err == nil && last != nil && m.Position().Before(last.Position) {
+		err = fmt.Errorf("%w: the bucket has it up to %v, this node up to %v", commitlog.ErrBehind, m.Position(), last.Position)
 	}
-	n.copies.mirror = &mirror{Mirror: m, view: view}
-	n.publish(n.copies.mirror, &broker.Copy{Epoch: -1, Cluster: n.clusterID, Asked: asked}, false)
+	if err == nil {
+		err = c.quotas.Follow(view.Quotas.Copy())
+	}
+	switch {
+	case context.Cause(ctx) != nil:
+		return // there is a new owner to ask
+	case err != nil:
+		c.missing.Note("err", err)
+		return
+	}
+	view.Quotas = c.quotas
+	c.mirror = &mirror{Mirror: m, view: view}
+	n.publish(c.mirror, &broker.Copy{Epoch: -1, Cluster: cmp.Or(n.broker.ClusterID(), n.clusterID), Asked: asked}, false)
+	c.missing.End()
+}
+
+// needsCopy reports whether this node has no copy, its copy is about to become too old, or
+// a shard that it owns knows of a later catalogue and waits for it.
+func (n *Node) needsCopy() bool {
+	c := n.broker.Copy()
+	if c == nil || time.Since(c.Asked) > staleAge {
+		return true
+	}
+	return slices.ContainsFunc(n.shards.all(), func(own *owned) bool {
+		return own.Part == shard.Data && c.Position.Before(own.Log.CataloguePosition())
+	})
 }
 
 // errMirror: this program does not understand what the owner says of the catalogue, which

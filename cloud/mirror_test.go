@@ -3,13 +3,17 @@ package cloud
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/peer"
+	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/sync/join"
@@ -211,6 +215,101 @@ func TestCatalogueFromBucket(t *testing.T) {
 	alone.broker.SetCopy(&old)
 	if alone.broker.Copy() != nil || alone.access.Users() != nil || alone.members() != nil {
 		t.Error("what nobody has confirmed for a minute is used")
+	}
+}
+
+// notAnswering is an owner that this node does not reach.
+var notAnswering = broker.Node{Name: "first", Addresses: cluster.Addresses{cluster.Peer: {"": "127.0.0.1:1"}}}
+
+// TestCatalogueBesideOwner: a node that does not reach the owner of the catalogue knows it
+// from the bucket, and reads it again before the copy is too old to be used, not sooner.
+func TestCatalogueBesideOwner(t *testing.T) {
+	bucket := mem.New()
+	if _, err := identity.Open(t.Context(), bucket, 3); err != nil {
+		t.Fatal(err)
+	}
+	first := startNode(t, bucket, "first")
+	first.says(t, "ready")
+	cut := openNode(t, bucket, "cut", t.TempDir())
+	t.Cleanup(func() { _ = cut.Close() })
+	cut.broker.Follow(catalogueShard, notAnswering, "")
+	for i, age := range []time.Duration{0, staleAge, staleAge + time.Second} {
+		topic, err := first.broker.CreateTopic(t.Context(), fmt.Sprint("t", i), 1, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last := cut.broker.LastCopy(); last != nil {
+			old := *last
+			old.Asked = time.Now().Add(-age + time.Second)
+			cut.broker.SetCopy(&old)
+		}
+		cut.renewCopy(t.Context(), 0)
+		if i == 2 { // the bucket was read a moment ago
+			if cut.knows(topic.Name, topic.ID) {
+				t.Error("the bucket is read all the time")
+			}
+			cut.copies.read = time.Now().Add(-readEvery)
+			old := *cut.broker.LastCopy()
+			old.Asked = time.Now().Add(-age)
+			cut.broker.SetCopy(&old)
+			cut.renewCopy(t.Context(), 0)
+		}
+		if want := i != 1; cut.knows(topic.Name, topic.ID) != want {
+			t.Errorf("topic %d is known after the copy was %v old: %v", i, age, !want)
+		}
+	}
+}
+
+// stuck is a bucket that does not answer a List.
+type stuck struct {
+	storage.Bucket
+	called chan struct{}
+}
+
+func (s stuck) List(ctx context.Context, _, _ string, _ int) ([]string, error) {
+	select {
+	case s.called <- struct{}{}:
+	default:
+	}
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// TestNewOwnerWhileReading: a new owner is asked at once, also while the bucket is read.
+func TestNewOwnerWhileReading(t *testing.T) {
+	bucket := mem.New()
+	if _, err := identity.Open(t.Context(), bucket, 3); err != nil {
+		t.Fatal(err)
+	}
+	n := openNode(t, bucket, "cut", t.TempDir())
+	t.Cleanup(func() { _ = n.Close() })
+	for known, rounds := range map[bool]int{false: 2, true: 1} {
+		called, over := make(chan struct{}, 1), make(chan struct{})
+		n.bucket, n.copies.unowned, n.copies.read = stuck{bucket, called}, 0, time.Time{}
+		if known {
+			n.broker.Follow(catalogueShard, notAnswering, "")
+		} else {
+			n.broker.Follow(catalogueShard, broker.Node{}, "")
+		}
+		go func() {
+			defer close(over)
+			for range rounds {
+				n.renewCopy(t.Context(), 0)
+			}
+		}()
+		<-called
+		n.copies.hurry(false) // a client that waits
+		select {
+		case <-over:
+			t.Error("a client ends the reading")
+		default:
+		}
+		n.copies.follow()
+		select {
+		case <-over:
+		case <-time.After(readTime / 2):
+			t.Fatalf("with an owner (%v): the bucket is read all the same", known)
+		}
 	}
 }
 
