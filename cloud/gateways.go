@@ -209,6 +209,19 @@ func (n *Node) admitCopied(gateway string, certificate *x509.Certificate) error 
 	return c.Fleet.Admit(gateway, certificate)
 }
 
+// dropBarred ends the sessions of gateways that members, which this node has just got,
+// does not admit. A gateway may have been revoked when this node could not hear of it.
+func (n *Node) dropBarred(members *fleet.Fleet) {
+	if n.receiver == nil {
+		return
+	}
+	for _, g := range n.receiver.Gateways() {
+		if members.Admit(g.ID, g.Certificate) != nil {
+			n.drop(g.ID) // it says Hello again, and is told why
+		}
+	}
+}
+
 // join admits a gateway; the receiver logs the result. Only the owner of the catalogue can
 // do that. In a cluster of several shards the others ask it.
 func (n *Node) join(ctx context.Context, r receiver.JoinRequest) (receiver.JoinResult, error) {
@@ -304,8 +317,12 @@ func (n *Node) mayWrite(gateway, topic string) error {
 		return fmt.Errorf("%w: this node does not know the gateways of the cluster yet", uplink.ErrBusy)
 	}
 	if n.several() {
-		if _, err := members.Gateway(gateway); err != nil {
+		g, err := members.Gateway(gateway)
+		if err != nil {
 			return fmt.Errorf("%w: this node has not heard of it yet: %w", uplink.ErrBusy, err)
+		}
+		if g.Revoked { // its session is about to end
+			return fmt.Errorf("%w: gateway %s: %w", uplink.ErrBusy, gateway, join.ErrRevoked)
 		}
 	}
 	if !members.MayWrite(gateway, topic) {

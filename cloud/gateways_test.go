@@ -12,13 +12,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/cluster"
+	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/sender"
+	"github.com/weirmq/weir/sync/uplink"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -191,4 +196,56 @@ func TestContactOf(t *testing.T) {
 	if got := contactOf(receiver.Gateway{Heard: heard}); got != (fleet.Contact{At: heard.UnixMilli()}) {
 		t.Errorf("%+v", got)
 	}
+}
+
+// TestRevokedUnheard: a gateway that was revoked when the node that it is connected to
+// could not hear of it loses its session when that node gets the catalogue, as a copy or as
+// its owner. Until then it may not write.
+func TestRevokedUnheard(t *testing.T) {
+	bucket := mem.New()
+	if _, err := identity.Open(t.Context(), bucket, 3); err != nil {
+		t.Fatal(err)
+	}
+	first := startNode(t, bucket, "first")
+	first.says(t, "ready")
+	visit := func(id string) {
+		_, disconnect := connect(t, first, joinGateway(t, first, id))
+		t.Cleanup(disconnect)
+		within(t, "gateway "+id+" is connected", func() bool { return len(first.sessions()) == 1 })
+		if err := first.mayWrite(id, "sensors"); err != nil {
+			t.Error(err)
+		}
+		if err := first.fleet().Revoke(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		if err := first.mayWrite(id, "sensors"); !errors.Is(err, uplink.ErrBusy) {
+			t.Errorf("a revoked gateway writes: %v", err)
+		}
+	}
+
+	visit("gw-1")
+	view := first.newView()
+	m, err := commitlog.NewMirror(first.shards.get(catalogueShard).Log.CatalogueSnapshot(), view.Machines()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.publish(&mirror{Mirror: m, view: view}, &broker.Copy{Asked: time.Now()}, false)
+	within(t, "with a first copy the session ends", func() bool { return len(first.sessions()) == 0 })
+	first.broker.SetCopy(nil)
+
+	visit("gw-2")
+	second := openNode(t, bucket, "second", t.TempDir())
+	info, err := second.self.Info(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	thief := second.newOwned(catalogueShard, second.self)
+	epoch := uint64(first.shards.get(catalogueShard).Log.Epoch())
+	err = thief.Open(t.Context(), second.logOptions(thief, info, epoch+1))
+	if err := errors.Join(err, thief.Close(), second.Close()); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "the session ends when the node owns the catalogue again", func() bool {
+		return len(first.sessions()) == 0 && first.shards.roleOf(catalogueShard) == console.RoleOwner
+	})
 }

@@ -212,6 +212,9 @@ func (n *Node) begin(ctx context.Context, own *owned, began time.Time) {
 	if own.Queues != nil {
 		own.bridge = bridge.New(bridge.Options{Broker: n.broker, Queues: own.Queues, Metrics: n.metrics.Set, Log: n.o.Log})
 	}
+	if own.Fleet != nil {
+		n.dropBarred(own.Fleet)
+	}
 	n.broker.Lead(own.Shard)
 	n.ingest.lead(own.ID, own.Log.Epoch())
 	if own.bridge != nil {

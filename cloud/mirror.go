@@ -344,8 +344,8 @@ func (n *Node) publish(m *mirror, next *broker.Copy, same bool) {
 	if last != nil && last.Users != next.Users {
 		last.Users.Supersede(next.Users)
 	}
-	if last != nil && last.Fleet != nil && last.Fleet != next.Fleet {
-		last.Fleet.Supersede(next.Fleet)
+	if next.Fleet != nil && (last == nil || last.Fleet != next.Fleet) {
+		n.dropBarred(next.Fleet)
 	}
 }
 

@@ -1,7 +1,6 @@
 package fleet
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -34,19 +33,6 @@ func (f *Fleet) Apply(kind uint16, body []byte) error {
 		f.o.Changed(string(body))
 	}
 	return err
-}
-
-// Supersede ends a copy that the newer copy next has replaced: Options.Changed of the old
-// copy is called for each gateway that next does not let in any more.
-func (f *Fleet) Supersede(next *Fleet) {
-	if f.o.Changed == nil {
-		return
-	}
-	for _, was := range f.Gateways() {
-		if g, err := next.Gateway(was.ID); err != nil || g.Revoked || !bytes.Equal(g.Key, was.Key) {
-			f.o.Changed(was.ID)
-		}
-	}
 }
 
 func (f *Fleet) apply(kind uint16, body []byte) error {

@@ -3,6 +3,7 @@ package receiver
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -209,11 +210,13 @@ type Gateway struct {
 	Heard    time.Time    // when its last frame came
 	Depth    *wire.Ping   // its last one; nil if there is none yet
 	Status   *wire.Status // its last one; nil if there is none
+
+	Certificate *x509.Certificate // with which it was admitted
 }
 
 func (s *session) describe() Gateway {
 	return Gateway{ID: s.gateway, Addr: s.peer.Addr, Software: s.software, Since: s.since, Heard: time.Unix(0, s.heard.Load()),
-		Depth: s.depth.Load(), Status: s.status.Load()}
+		Depth: s.depth.Load(), Status: s.status.Load(), Certificate: s.peer.Certificate}
 }
 
 // Refusal is something that was refused to a gateway for good.
