@@ -209,6 +209,9 @@ func (n *Node) openCluster(ctx context.Context) error {
 	if n.shards.count > 1 && (len(n.o.AMQP) > 0 || len(n.o.Management) > 0) {
 		return fmt.Errorf("%w: --amqp and --management need a cluster that was created without --shards: work queues cannot be in several shards yet", ErrShards)
 	}
+	if n.shards.count > 1 && n.o.Peer == Off {
+		return fmt.Errorf("%w: --peer off needs a cluster that was created without --shards: the nodes of several shards need each other", ErrShards)
+	}
 	return nil
 }
 
