@@ -243,7 +243,11 @@ func (n *Node) beginData(ctx context.Context, own *owned, began time.Time) {
 		return
 	}
 	n.begin(ctx, own, began)
-	n.broker.FollowCatalogue(ctx, own.Shard)
+	late := budget.NewEpisode(budget.EpisodeOptions{
+		Begin: "a topic is not opened in a shard: nothing can be written to its partitions there",
+		End:   "topics are opened in the shard again", Quiet: time.Minute, Log: n.o.Log})
+	defer late.End()
+	n.broker.FollowCatalogue(ctx, own.Shard, func(topic string, err error) { late.Note("shard", own.ID, "topic", topic, "err", err) })
 }
 
 // finishDeletions ends the deletions of topics that the catalogue lists, until ctx ends.

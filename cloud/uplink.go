@@ -94,6 +94,8 @@ func (u *ingest) answer(err error) error {
 			addr = elsewhere.Owner.Address(cluster.Sync)
 		}
 		return &uplink.NotOwnerError{Addr: addr}
+	case errors.Is(err, broker.ErrBehind):
+		return errors.Join(uplink.ErrBusy, err)
 	case errors.Is(err, broker.ErrUnknownTopic):
 		return errors.Join(uplink.ErrGone, err)
 	case errors.Is(err, broker.ErrTooLarge):

@@ -65,6 +65,11 @@ var (
 	ErrFenced = commitlog.ErrFenced
 	ErrClosed = commitlog.ErrClosed
 
+	// ErrBehind with ErrUnknownTopic means that a topic was not opened in its shard because
+	// this node knows more of the catalogue by now. The next attempt succeeds if the topic
+	// exists.
+	ErrBehind = commitlog.ErrBehind
+
 	ErrUnknownTopic       = commitlog.ErrUnknownTopic
 	ErrTopicExists        = commitlog.ErrTopicExists
 	ErrTopicDeleting      = commitlog.ErrTopicDeleting

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/cloud/stopwatch"
-	logstate "github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/weir"
 )
@@ -26,23 +26,41 @@ import (
 
 // catalogue is what this node knows of the topics of the cluster.
 type catalogue struct {
-	at   journal.Position // the topics are from there, or later
+	at   journal.Position // the topics are from there
 	copy *Copy            // nil: they are in log
 	log  machine.WaitingLog
 }
 
-// knownCatalogue returns what this node knows now. Errors: *NotOwnerError, ErrUnavailable.
-func (b *Broker) knownCatalogue() (catalogue, error) {
+// lookUp calls look with what this node knows now. Nothing of that changes until look
+// returns, so look must not wait for a log. Errors: *NotOwnerError, ErrUnavailable.
+func (b *Broker) lookUp(look func(catalogue)) error {
 	if v := b.view(); v != nil {
-		return catalogue{at: v.Position, copy: v}, nil
+		look(catalogue{at: v.Position, copy: v})
+		return nil
 	}
 	c, err := b.catalogue()
 	if err != nil {
-		return catalogue{}, err
+		return err
 	}
-	known := catalogue{log: c.Log}
-	c.Log.Between(func(at journal.Position) { known.at = at })
-	return known, nil
+	c.Log.Between(func(at journal.Position) { look(catalogue{at: at, log: c.Log}) })
+	return nil
+}
+
+// reached returns the position up to which this node knows the catalogue. Errors: those of
+// lookUp.
+func (b *Broker) reached() (at journal.Position, err error) {
+	err = b.lookUp(func(c catalogue) { at = c.at })
+	return at, err
+}
+
+// find returns the topic of a partition, and a position of the catalogue where it is like
+// that. It reports whether there is such a partition as far as this node knows.
+func (b *Broker) find(id weir.TopicID, partition int32) (t Topic, at journal.Position, ok bool) {
+	err := b.lookUp(func(c catalogue) {
+		t, ok = c.byID(id)
+		at = c.at
+	})
+	return t, at, err == nil && ok && !hidden(t) && partition >= 0 && partition < t.Partitions
 }
 
 // all lists the topics.
@@ -62,13 +80,19 @@ func (c catalogue) byID(id weir.TopicID) (Topic, bool) {
 	return c.log.TopicByID(id)
 }
 
-// exists reports whether there is a topic, also one that is being deleted.
-func (c catalogue) exists(id weir.TopicID) bool {
+// existing returns what reports whether there is a topic, also one that is being deleted.
+func (c catalogue) existing() func(weir.TopicID) bool {
 	if c.copy != nil {
-		return c.copy.Exists(id)
+		return c.copy.Exists
 	}
-	_, known := c.log.TopicByID(id)
-	return known || slices.ContainsFunc(c.log.Deletions(), func(d logstate.Deletion) bool { return d.Topic.ID == id })
+	ids := make(map[weir.TopicID]bool)
+	for _, t := range c.log.Topics() {
+		ids[t.ID] = true
+	}
+	for _, d := range c.log.Deletions() {
+		ids[d.Topic.ID] = true
+	}
+	return func(id weir.TopicID) bool { return ids[id] }
 }
 
 // changed returns a channel that is closed when this node knows more of the catalogue.
@@ -93,14 +117,14 @@ func (b *Broker) tell(ctx context.Context) {
 	if !b.Several() || b.o.Told == nil {
 		return
 	}
-	c, err := b.knownCatalogue()
+	at, err := b.reached()
 	if err != nil {
 		return // another node owns the catalogue by now
 	}
 	defer stopwatch.Waiting(ctx)()
 	ctx, cancel := context.WithTimeout(ctx, tellTime)
 	defer cancel()
-	b.o.Told(ctx, c.at)
+	b.o.Told(ctx, at)
 }
 
 // tellTime is how long a change of the catalogue waits for other nodes.
@@ -126,7 +150,7 @@ func await(ctx context.Context, changed <-chan struct{}) {
 func (b *Broker) AwaitCatalogue(ctx context.Context, at journal.Position) error {
 	for ctx.Err() == nil {
 		changed := b.changed()
-		if c, err := b.knownCatalogue(); err == nil && !c.at.Before(at) {
+		if known, err := b.reached(); err == nil && !known.Before(at) {
 			return nil
 		}
 		await(ctx, changed)
@@ -135,11 +159,11 @@ func (b *Broker) AwaitCatalogue(ctx context.Context, at journal.Position) error 
 }
 
 // FollowCatalogue opens the topics of a shard that this node serves, and what changes of
-// them, until ctx ends.
-func (b *Broker) FollowCatalogue(ctx context.Context, s *shard.Shard) {
+// them, until ctx ends. failed is called for each topic that could not be opened, each time.
+func (b *Broker) FollowCatalogue(ctx context.Context, s *shard.Shard, failed func(topic string, err error)) {
 	for ctx.Err() == nil {
 		changed := b.changed()
-		if b.openAll(ctx, s) && b.forgetDropped(ctx, s) == nil {
+		if b.openAll(ctx, s, failed) && b.forgetDropped(ctx, s) == nil {
 			select {
 			case <-changed:
 			case <-ctx.Done():
@@ -153,27 +177,38 @@ func (b *Broker) FollowCatalogue(ctx context.Context, s *shard.Shard) {
 // forgetDropped makes a shard forget that it has dropped topics which the catalogue does
 // not have any more.
 func (b *Broker) forgetDropped(ctx context.Context, s *shard.Shard) error {
-	c, err := b.knownCatalogue()
-	if err != nil {
+	var at journal.Position
+	var exists func(weir.TopicID) bool
+	if err := b.lookUp(func(c catalogue) { at, exists = c.at, c.existing() }); err != nil {
 		return err
 	}
-	return s.Log.ForgetDropped(ctx, c.at, c.exists)
+	return s.Log.ForgetDropped(ctx, at, exists)
 }
 
-// openAll begins to open what a shard lacks. It reports whether that was nothing.
-func (b *Broker) openAll(ctx context.Context, s *shard.Shard) (complete bool) {
-	c, err := b.knownCatalogue()
-	if err != nil {
+// openAll opens what a shard lacks. It reports whether that was nothing.
+func (b *Broker) openAll(ctx context.Context, s *shard.Shard, failed func(topic string, err error)) (complete bool) {
+	var at journal.Position
+	var all []Topic
+	if err := b.lookUp(func(c catalogue) { at, all = c.at, c.all() }); err != nil {
 		return false
 	}
-	complete = true
-	for _, t := range c.all() {
-		if !hidden(t) && b.has(s.ID, t) && differs(s.Log, t) {
-			complete = false
-			s.Log.SubmitOpen(ctx, t, c.at, func(error) {}) // after an error FollowCatalogue tries again, and the first append of the topic fails
+	all = slices.DeleteFunc(slices.Clone(all), func(t Topic) bool { return hidden(t) || !b.has(s.ID, t) || !differs(s.Log, t) })
+	answers := make([]chan error, len(all))
+	for i, t := range all {
+		answers[i] = make(chan error, 1)
+		s.Log.SubmitOpen(ctx, t, at, func(err error) { answers[i] <- err })
+	}
+	for i, t := range all {
+		select {
+		case err := <-answers[i]:
+			if err != nil && !errors.Is(err, ErrBehind) && ctx.Err() == nil && s.Log.Err() == nil { // what is behind is opened from what this node knows next
+				failed(t.Name, err)
+			}
+		case <-ctx.Done():
+			return false
 		}
 	}
-	return complete
+	return len(all) == 0
 }
 
 // has reports whether a shard has a partition of a topic.
@@ -195,22 +230,20 @@ func differs(log machine.WaitingLog, t Topic) bool {
 
 // opened returns a partition's topic as the log of its shard has it. If the log has not
 // opened it yet, or does not have all of its partitions, opened begins that: what is passed
-// to the log afterwards finds it.
-func (b *Broker) opened(s *shard.Shard, id weir.TopicID, partition int32) (Topic, bool) {
-	t, ok := s.Log.TopicByID(id)
+// to the log afterwards finds it. behind, which may
+// be nil, is true when the log has not opened it because this node knows more by now.
+func (b *Broker) opened(s *shard.Shard, id weir.TopicID, partition int32) (t Topic, ok bool, behind *atomic.Bool) {
+	t, ok = s.Log.TopicByID(id)
 	if ok && partition < t.Partitions || s.Part != shard.Data {
-		return t, ok
+		return t, ok, nil
 	}
-	c, err := b.knownCatalogue()
-	if err != nil {
-		return t, ok
+	known, at, exists := b.find(id, partition)
+	if !exists {
+		return t, ok, nil
 	}
-	known, exists := c.byID(id)
-	if !exists || hidden(known) || partition < 0 || partition >= known.Partitions {
-		return t, ok
-	}
-	s.Log.SubmitOpen(context.Background(), known, c.at, func(error) {}) // if it fails, so does what comes after it
-	return known, true
+	behind = new(atomic.Bool)
+	s.Log.SubmitOpen(context.Background(), known, at, func(err error) { behind.Store(errors.Is(err, ErrBehind)) }) // if it fails, so does what comes after it
+	return known, true, behind
 }
 
 // unopened reports whether err says that a partition does not exist although it does: its
@@ -231,16 +264,12 @@ func (b *Broker) watchUnopened(ctx context.Context, s *shard.Shard, id weir.Topi
 	if own, ok := s.Log.TopicByID(id); ok && partition < own.Partitions {
 		return nil, false
 	}
-	c, err := b.knownCatalogue()
-	if err != nil {
-		return nil, false
-	}
-	t, ok := c.byID(id)
-	if !ok || hidden(t) || partition < 0 || partition >= t.Partitions {
+	t, at, ok := b.find(id, partition)
+	if !ok {
 		return nil, false
 	}
 	open := make(chan struct{})
-	s.Log.SubmitOpen(ctx, t, c.at, func(err error) {
+	s.Log.SubmitOpen(ctx, t, at, func(err error) {
 		if err == nil {
 			close(open)
 		} // else the reader asks again when its time is over

@@ -132,7 +132,9 @@ func TestFollowCatalogue(t *testing.T) {
 	leadShard(t, b, bucket, 0, nil)
 	leadShard(t, b, bucket, 1, topicsOf(b))
 	own := b.table.Load().shards[1].own
-	inBackground(t, func(ctx context.Context) { b.FollowCatalogue(ctx, own) })
+	inBackground(t, func(ctx context.Context) {
+		b.FollowCatalogue(ctx, own, func(topic string, err error) { t.Errorf("topic %q: %v", topic, err) })
+	})
 	topic, err := b.CreateTopic(t.Context(), "t", 2, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -166,6 +168,118 @@ func TestFollowCatalogue(t *testing.T) {
 	deleted := catalogue.Log.Acked()
 	deleted.Slot--
 	until(t, "the shard forgets that it was dropped", func() bool { return !own.Log.CataloguePosition().Before(deleted) })
+}
+
+// TestFollowCatalogueFails: a topic that cannot be opened is told, each time.
+func TestFollowCatalogueFails(t *testing.T) {
+	b := threeShards(t, "a")
+	bucket := mem.New()
+	leadShard(t, b, bucket, 0, nil)
+	leadShard(t, b, bucket, 1, topicsOf(b))
+	own := b.table.Load().shards[1].own
+	other := Topic{ID: weir.TopicID{9}, Name: "t", Partitions: 1}
+	if err := own.Log.OpenTopic(t.Context(), other, journal.Position{Epoch: 1, Slot: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.CreateTopic(t.Context(), "t", 4, nil); err != nil {
+		t.Fatal(err)
+	}
+	failures := make(chan error)
+	inBackground(t, func(ctx context.Context) {
+		b.FollowCatalogue(ctx, own, func(_ string, err error) {
+			select {
+			case failures <- err:
+			case <-ctx.Done():
+			}
+		})
+	})
+	for range 2 {
+		if err := <-failures; !errors.Is(err, ErrTopicExists) {
+			t.Errorf("the reason is %v", err)
+		}
+	}
+}
+
+// TestLookUp: what a node finds in the catalogue is what that is at the position.
+func TestLookUp(t *testing.T) {
+	b := threeShards(t, "a")
+	leadShard(t, b, mem.New(), 0, nil)
+	var first, later journal.Position
+	created := make(chan error, 1)
+	if err := b.lookUp(func(c catalogue) {
+		first = c.at
+		go func() {
+			_, err := b.CreateTopic(t.Context(), "t", 1, nil)
+			created <- err
+		}()
+		select {
+		case err := <-created:
+			t.Errorf("a topic is created meanwhile: %v", err)
+			created <- err
+		case <-time.After(50 * time.Millisecond):
+		}
+		if all := c.all(); len(all) > 0 {
+			t.Errorf("at %v there is %+v", c.at, all)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-created; err != nil {
+		t.Fatal(err)
+	}
+	topic, err := b.Topic("t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, later, _ = b.find(topic.ID, 0); !first.Before(later) {
+		t.Errorf("the topic is there at %v, and was not at %v", later, first)
+	}
+	for partition, want := range map[int32]bool{-1: false, 0: true, 1: false} {
+		if _, _, ok := b.find(topic.ID, partition); ok != want {
+			t.Errorf("partition %d is there: %v", partition, ok)
+		}
+	}
+}
+
+// TestOpenedBehind: a batch for a topic that the node has read in an older catalogue is to
+// be sent again, and is not taken for one of a topic that is gone.
+func TestOpenedBehind(t *testing.T) {
+	b := threeShards(t, "a")
+	leadShard(t, b, mem.New(), 1, topicsOf(b))
+	own := b.table.Load().shards[1].own
+	topic := Topic{ID: weir.TopicID{1}, Name: "t", Partitions: 9}
+	copied := func(slot uint64) {
+		c := &Copy{Position: journal.Position{Epoch: 1, Slot: slot}, Asked: time.Now()}
+		c.SetTopics([]Topic{topic})
+		b.SetCopy(c)
+	}
+	b.Follow(0, Node{Name: "z"}, "")
+	for _, err := range []error{
+		own.Log.DropTopic(t.Context(), weir.TopicID{2}, journal.Position{Epoch: 1, Slot: 5}),
+		own.Log.ForgetDropped(t.Context(), journal.Position{Epoch: 1, Slot: 7}, func(weir.TopicID) bool { return false }),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := int32(0)
+	for b.RouteOf(weir.SliceOf(topic.ID, p)) != 1 {
+		p++
+	}
+	a := Append{Topic: topic.ID, Partition: p, Batch: batch(t, 10)}
+	source := Source{Stream: weir.Stream{Gateway: "g", Buffer: weir.BufferID{1}}, First: 1, Last: 1}
+	fromGateway := a
+	fromGateway.Source = &source
+	copied(6)
+	for _, a := range []Append{a, fromGateway} {
+		if _, err := appendTo(b, a); !errors.Is(err, ErrBehind) || !errors.Is(err, ErrUnknownTopic) {
+			t.Errorf("appended to a topic as of slot 6: %v", err)
+		}
+	}
+	copied(7)
+	if _, err := appendTo(b, fromGateway); err != nil {
+		t.Errorf("as of slot 7: %v", err)
+	}
 }
 
 // TestAwaitCatalogue: a shard is served by a node that knows the catalogue as far as the

@@ -39,7 +39,7 @@ func (b *Broker) append(ctx context.Context, a Append, by func(Topic, Append, fu
 		done(-1, err)
 		return
 	}
-	topic, ok := b.opened(s, a.Topic, a.Partition)
+	topic, ok, behind := b.opened(s, a.Topic, a.Partition)
 	began := time.Now()
 	if ok {
 		if err := admit(b.withDefaults(topic), &a, began); err != nil {
@@ -50,6 +50,8 @@ func (b *Broker) append(ctx context.Context, a Append, by func(Topic, Append, fu
 	landed := func(base int64, err error) {
 		if err == nil {
 			b.acks.UpdateDuration(began)
+		} else if behind != nil && behind.Load() {
+			base, err = -1, fmt.Errorf("%w: partition %d of topic %v must be opened again: %w", ErrBehind, a.Partition, a.Topic, ErrUnknownTopic)
 		}
 		done(base, translate(err))
 	}

@@ -89,7 +89,9 @@ func newTwoOwners(t testing.TB) *twoOwners {
 	})
 	for id, of := range map[uint32]*broker.Broker{1: a, 2: b} {
 		s := p.lead(of, bucket, id)
-		p.inBackground(func(ctx context.Context) { of.FollowCatalogue(ctx, s) })
+		p.inBackground(func(ctx context.Context) {
+			of.FollowCatalogue(ctx, s, func(topic string, err error) { t.Errorf("topic %q is not opened: %v", topic, err) })
+		})
 	}
 	t.Cleanup(func() {
 		for _, d := range []*door{p.a, p.b} {
