@@ -3,6 +3,7 @@ package cloud
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -60,13 +61,18 @@ func (v *visit) stream() weir.Stream {
 	return weir.Stream{Gateway: "gw-1", Buffer: visitBuffer, Lane: weir.Live}
 }
 
-// send appends one record to a partition.
-func (v *visit) send(partition int32, round uint32, prev, seq uint64) error {
+// begin appends one record to a partition. What became of it is sent to the channel.
+func (v *visit) begin(partition int32, round uint32, prev, seq uint64) <-chan error {
 	done := make(chan error, 1)
 	v.at.Append(uplink.Append{Stream: v.stream(), Topic: v.topic, Partition: partition, Round: round, Row: weir.Row{Partitions: 4, From: 1}, Prev: prev, First: seq, Last: seq, Batch: batchOf(v.t, 1)},
 		func(err error) { done <- err })
+	return done
+}
+
+// send is begin, and waits.
+func (v *visit) send(partition int32, round uint32, prev, seq uint64) error {
 	select {
-	case err := <-done:
+	case err := <-v.begin(partition, round, prev, seq):
 		return err
 	case <-time.After(20 * time.Second):
 		return errors.New("no answer")
@@ -176,4 +182,50 @@ func (r running) joinAt(t *testing.T, at running, id string) *join.Identity {
 		t.Error("a stranger gets a certificate")
 	}
 	return identity
+}
+
+// TestGatewayOfOwnerInDoubt: while the owner of a shard cannot reach the bucket, sessions go
+// on. What they send there is refused when it can be said how far it got.
+func TestGatewayOfOwnerInDoubt(t *testing.T) {
+	bucket := mem.New()
+	if _, err := identity.Open(t.Context(), bucket, 3); err != nil {
+		t.Fatal(err)
+	}
+	n := openNode(t, bucket, "first", t.TempDir(), func(o *Options) { o.Partitions, o.AutoCreate = 4, true })
+	n.run(t)
+	n.says(t, "ready")
+	n.joinAt(t, n, "gw-1")
+	v := visitAt(t, n)
+	defer v.at.Detach()
+	if err := v.outcome(0, 0, 5); err != nil {
+		t.Fatal(err)
+	}
+	id := n.broker.RouteOf(weir.SliceOf(v.topic, 0))
+	n.broker.Doubt(id, true)
+	marks := make(chan error, 1)
+	go func() {
+		mark, err := v.at.Mark(t.Context(), v.stream(), v.topic, 0)
+		if err == nil && mark != 5 {
+			err = fmt.Errorf("mark %d", mark)
+		}
+		marks <- err
+	}()
+	v.round++
+	batches := v.begin(0, v.round, 5, 6)
+	if err := v.outcome(1, 0, 5); err != nil {
+		t.Errorf("a record for another shard: %v", err)
+	}
+	if len(marks) > 0 || len(batches) > 0 {
+		t.Error("the owner in doubt answers")
+	}
+	n.broker.Doubt(id, false)
+	if err := <-batches; !errors.Is(err, uplink.ErrMoved) {
+		t.Errorf("a batch that came in doubt: %v", err)
+	}
+	if err := <-marks; err != nil {
+		t.Errorf("a mark that was asked in doubt: %v", err)
+	}
+	if err := v.outcome(0, 5, 6); err != nil || v.cause() != nil {
+		t.Errorf("the record again: %v; the session: %v", err, v.cause())
+	}
 }

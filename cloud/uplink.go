@@ -107,6 +107,15 @@ func (u *ingest) answer(err error) error {
 	}
 }
 
+// shardAnswer is answer for a call to a shard. If the owner is in doubt, a session that has
+// several shards goes on without this one, and attaches to it anew.
+func (u *ingest) shardAnswer(err error) error {
+	if u.several() && errors.Is(err, broker.ErrUnavailable) {
+		return errors.Join(uplink.ErrDetached, err)
+	}
+	return u.answer(err)
+}
+
 func refusal(r *broker.Refused) error {
 	switch r.Reason {
 	case broker.ReasonSequence:
@@ -131,26 +140,26 @@ func (u shardLog) Offer(_ context.Context, gateway string, buffers []weir.Buffer
 	for _, b := range buffers {
 		if b.Current {
 			if err := u.broker.Adopt(u.id, gateway, b.ID); err != nil {
-				return known, u.answer(err)
+				return known, u.shardAnswer(err)
 			}
 		}
 		state, err := u.broker.BufferState(u.id, gateway, b.ID)
 		if err != nil {
-			return known, u.answer(err)
+			return known, u.shardAnswer(err)
 		}
 		offered[b.ID] = true
 		o := wire.OfferedBuffer{ID: b.ID, State: state}
 		for lane := range o.Reached {
 			o.Reached[lane], err = u.broker.Reached(u.id, weir.Stream{Gateway: gateway, Buffer: b.ID, Lane: weir.Lane(lane)})
 			if err != nil {
-				return known, u.answer(err)
+				return known, u.shardAnswer(err)
 			}
 		}
 		known.Buffers = append(known.Buffers, o)
 	}
 	marks, rows, err := u.broker.Marks(u.id, gateway)
 	if err != nil {
-		return known, u.answer(err)
+		return known, u.shardAnswer(err)
 	}
 	for _, m := range marks {
 		if offered[m.Buffer] {
@@ -293,7 +302,7 @@ func (u *ingest) Append(a uplink.Append, done func(error)) {
 			if err == nil && base >= 0 && a.Missing > 0 && u.lost != nil {
 				u.lost(a.Stream.Gateway, a.Missing)
 			}
-			done(u.answer(err))
+			done(u.shardAnswer(err))
 		})
 }
 
@@ -303,10 +312,10 @@ func (u *ingest) Mark(ctx context.Context, s weir.Stream, topic weir.TopicID, pa
 	if errors.Is(err, broker.ErrUnknownTopic) {
 		return 0, nil
 	}
-	return mark, u.answer(err)
+	return mark, u.shardAnswer(err)
 }
 
 // Retire is for uplink.Calls.
 func (u shardLog) Retire(ctx context.Context, gateway string, buffer weir.BufferID) error {
-	return u.answer(u.broker.Retire(ctx, u.id, gateway, buffer))
+	return u.shardAnswer(u.broker.Retire(ctx, u.id, gateway, buffer))
 }
