@@ -3,6 +3,7 @@ package receiver
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 
 	"github.com/weirmq/weir/storage/weir"
@@ -153,7 +154,11 @@ func (b *outbox) refuse(o outcome) error {
 	reason := reasonOf(o.err)
 	b.s.r.countRefused(reason)
 	if reason != wire.ReasonHole {
-		b.s.log.Warn("batch of a gateway refused", "lane", b.lane, "topic", o.topic, "partition", o.partition,
+		level := slog.LevelWarn
+		if reason == wire.ReasonMoved {
+			level = slog.LevelDebug // each move of a shard refuses many, of all gateways
+		}
+		b.s.log.Log(b.s.ctx, level, "batch of a gateway refused", "lane", b.lane, "topic", o.topic, "partition", o.partition,
 			"first", o.first, "last", o.last, "reason", reason, "err", o.err)
 		b.s.refusal(Refusal{Topic: o.topic, Reason: reason, Text: o.err.Error(), Records: o.last - o.first + 1})
 	}

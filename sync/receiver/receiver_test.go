@@ -238,6 +238,9 @@ func TestRefusals(t *testing.T) {
 			if !ok || f.Reason != want || f.Mark != 41 || f.Round != 7 || f.First != 5 || f.Last != 9 {
 				t.Errorf("%v: got %+v", err, f)
 			}
+			if said := strings.Contains(p.logged.String(), "level=WARN"); said != (want != wire.ReasonHole && want != wire.ReasonMoved) {
+				t.Errorf("%v: logged %s", err, p.logged)
+			}
 			if c := p.recv.Counts()[0]; c.Requests != 1 || c.Errors != 1 {
 				t.Errorf("%v: counted %+v", err, c)
 			}
