@@ -194,10 +194,10 @@ func (n *Node) members() *fleet.Fleet {
 	return nil
 }
 
-// admitCopied is admit by the copy of the catalogue. A gateway may have joined a moment
+// admitCopied is admit by members of the copy of the catalogue. A gateway may have joined a moment
 // ago, so it is not refused by a copy that is older than its question.
-func (n *Node) admitCopied(gateway string, certificate *x509.Certificate) error {
-	if err := n.members().Admit(gateway, certificate); err == nil {
+func (n *Node) admitCopied(members *fleet.Fleet, gateway string, certificate *x509.Certificate) error {
+	if err := members.Admit(gateway, certificate); err == nil {
 		return nil
 	}
 	asked := time.Now()
@@ -291,11 +291,12 @@ func (n *Node) admit(gateway string, certificate *x509.Certificate) error {
 		}
 		return nil
 	}
-	admit := members.Admit
+	var err error
 	if n.fleet() == nil {
-		admit = n.admitCopied
+		err = n.admitCopied(members, gateway, certificate)
+	} else {
+		err = members.Admit(gateway, certificate)
 	}
-	err := admit(gateway, certificate)
 	if errors.Is(err, fleet.ErrUnknownGateway) {
 		return fmt.Errorf("%w: %w", join.ErrRevoked, err) // its membership is gone: it must join again
 	}

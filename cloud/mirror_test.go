@@ -216,6 +216,9 @@ func TestCatalogueFromBucket(t *testing.T) {
 	if alone.broker.Copy() != nil || alone.access.Users() != nil || alone.members() != nil {
 		t.Error("what nobody has confirmed for a minute is used")
 	}
+	if err := alone.admitCopied(old.Fleet, "gw", nil); !errors.Is(err, join.ErrUnavailable) {
+		t.Errorf("a gateway that came when the copy became too old: %v", err)
+	}
 }
 
 // notAnswering is an owner that this node does not reach.
