@@ -21,6 +21,9 @@ func (u *ingest) lead(id uint32, epoch int32) {
 	u.owning.Lock()
 	u.owners[id] = uplink.NewOwner(uint64(epoch), uplink.Calls{Offer: at.Offer, Append: u.Append, Mark: u.Mark, Retire: at.Retire}, uplink.Mutations{})
 	delete(u.following, id)
+	if id == catalogueShard {
+		clear(u.created)
+	}
 	u.owning.Unlock()
 	u.door.Moved(id)
 }

@@ -28,12 +28,12 @@ type ingest struct {
 	limits   Limits
 	log      *slog.Logger
 
-	mu      sync.Mutex     // one creation at a time; guards created
-	created map[string]int // topics created by each gateway since this node leads
+	creating sync.Mutex // one creation at a time
 
 	door *uplink.Door
 
 	owning    sync.Mutex               // guards what follows
+	created   map[string]int           // topics created by each gateway since this node owns the catalogue
 	owners    map[uint32]*uplink.Owner // of the shards that this node owns
 	following map[uint32]string        // the owners of others, by name and start
 	unheard   map[place]time.Time      // partitions of which a gateway knows and this node does not, and since when
@@ -225,8 +225,8 @@ func (u *ingest) mayResolve(gateway, topic string) error {
 }
 
 func (u *ingest) create(ctx context.Context, gateway, topic string) (broker.Topic, error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
+	u.creating.Lock()
+	defer u.creating.Unlock()
 	all, err := u.broker.Topics()
 	if err == nil && topic != weir.GapTopic {
 		err = u.mayCreate(gateway, topic, len(all))
@@ -241,14 +241,19 @@ func (u *ingest) create(ctx context.Context, gateway, topic string) (broker.Topi
 	case errors.Is(err, broker.ErrInvalidTopic):
 		return t, fmt.Errorf("%w: %s: %w", uplink.ErrNotAllowed, wire.NoSuchName, err)
 	case err == nil && topic != weir.UnroutedTopic:
+		u.owning.Lock()
 		u.created[gateway]++
+		u.owning.Unlock()
 	}
 	return t, err
 }
 
 // mayCreate refuses a topic that would exceed a limit. The gateway then uses
-// weir.UnroutedTopic, which the limits do not affect. It is called with mu held.
+// weir.UnroutedTopic, which the limits do not affect. It is called with creating held.
 func (u *ingest) mayCreate(gateway, topic string, all int) error {
+	u.owning.Lock()
+	created := u.created[gateway]
+	u.owning.Unlock()
 	var err error
 	switch {
 	case !u.broker.AutoCreate():
@@ -256,9 +261,9 @@ func (u *ingest) mayCreate(gateway, topic string, all int) error {
 	case topic == weir.UnroutedTopic:
 	case all >= u.limits.Topics:
 		err = fmt.Errorf("%w: %s: the cluster has %d (--max-topics %d)", uplink.ErrNotAllowed, wire.TooManyTopics, all, u.limits.Topics)
-	case u.created[gateway] >= u.limits.GatewayTopics:
+	case created >= u.limits.GatewayTopics:
 		err = fmt.Errorf("%w: %s: %d were created for this gateway (--gateway-topics %d)",
-			uplink.ErrNotAllowed, wire.TooManyTopics, u.created[gateway], u.limits.GatewayTopics)
+			uplink.ErrNotAllowed, wire.TooManyTopics, created, u.limits.GatewayTopics)
 	}
 	if err != nil && u.first(gateway, "") {
 		u.log.Warn("gateway names more topics than may be created for it: new records for the others go to topic "+weir.UnroutedTopic+

@@ -187,6 +187,9 @@ func TestTooManyTopics(t *testing.T) {
 	if n := strings.Count(lines.String(), "more topics than may be created"); n != 3 {
 		t.Errorf("%d lines for three gateways:\n%s", n, &lines)
 	}
+	u.limits.Topics = 9
+	u.lead(catalogueShard, 2)
+	resolve("a", "6", "") // it counts from the beginning of an ownership
 	other := newTestIngest(t, true)
 	other.limits = Limits{Topics: 1, GatewayTopics: 1}
 	for _, topic := range []string{"only", "unrouted", weir.GapTopic} {
