@@ -29,8 +29,9 @@ const (
 	// it is alive, in bytes.
 	maxAlive = 4 << 10
 	// maxPeers is how many connections the peer port takes, maxNewPeers how many of
-	// those may not have shown a certificate yet.
-	maxPeers    = 256
+	// those may not have shown a certificate yet. Each of 63 other nodes has up to 7, and
+	// for a while those of its former life.
+	maxPeers    = 1024
 	maxNewPeers = 32
 )
 
@@ -45,6 +46,11 @@ type peers struct {
 	looks    atomic.Uint64 // for questions in the bucket
 	answers  atomic.Uint64 // slots that were written for them
 	asked    *budget.Episode
+}
+
+// peerGate limits the connections of the peer port.
+func peerGate() budget.GateOptions {
+	return budget.GateOptions{Name: "peer", Max: maxPeers, Strangers: maxNewPeers, Reserved: true}
 }
 
 // listenPeer opens the peer port; its address is known after it.
@@ -82,7 +88,7 @@ func (n *Node) listenPeer() error {
 		Sessions:    func() ([]byte, error) { return json.Marshal(n.sessions()) },
 		Attachments: peer.Attachments{Number: n.numberFor, Attach: n.attachFor},
 		Membership:  peer.Membership{Join: n.joinHere, Renew: n.renewHere, Resolve: n.resolveFor},
-		Gate:        n.conns.Gate(budget.GateOptions{Name: "peer", Max: maxPeers, Strangers: maxNewPeers, Reserved: true})})
+		Gate:        n.conns.Gate(peerGate())})
 	n.closers = append(n.closers, server.Close)
 	n.doors = append(n.doors, door{"peer", server.Serve})
 	n.metrics.Door(measure.Door{Name: "peer", Counts: server.Counts})
