@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -52,6 +53,7 @@ type ManagerOptions struct {
 	Log      *slog.Logger
 
 	mutations mutations
+	random    func(time.Duration) time.Duration // a time below another one; nil: rand.N
 }
 
 // Manager decides which shards of the cluster this node leads. It makes itself known to
@@ -100,6 +102,9 @@ func New(o ManagerOptions) *Manager {
 	}
 	if o.Counters == nil {
 		o.Counters = new(Counters)
+	}
+	if o.random == nil {
+		o.random = rand.N[time.Duration]
 	}
 	m := &Manager{o: o, counters: o.Counters, self: o.Self, members: make(map[string]*member), failed: make(chan error, 1)}
 	m.fitness.m = m

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
 
 	"github.com/weirmq/weir/cloud/budget"
@@ -63,7 +62,7 @@ func newWatch(s *supervisor, epoch uint64, owner Node) *watch {
 	}
 	m.mu.Unlock()
 	w.witness = witness{s: s, owner: owner, next: journal.Position{Epoch: epoch}}
-	w.jitter = rand.N(max(m.o.Takeover/6, 1)) - m.o.Takeover/12
+	w.jitter = m.o.random(max(m.o.Takeover/6, 1)) - m.o.Takeover/12
 	return w
 }
 

@@ -34,13 +34,13 @@ func TestPlacement(t *testing.T) {
 		"cut again and again": {play: func(w *world, a, b *host) {
 			for range 40 {
 				w.separate("b", "a", errLost)
-				time.Sleep(rand.N(10 * time.Second))
+				time.Sleep(w.random(10 * time.Second))
 				w.separate("b", "a", nil)
-				time.Sleep(rand.N(5 * time.Second))
+				time.Sleep(w.random(5 * time.Second))
 			}
 		}},
 		"killed": {least: 1, most: 1, gap: 3 * T / 2, play: func(w *world, a, b *host) {
-			time.Sleep(rand.N(time.Second))
+			time.Sleep(w.random(time.Second))
 			a.kill()
 			time.Sleep(time.Minute)
 			a.boot() // and stands by
@@ -75,7 +75,9 @@ func TestPlacement(t *testing.T) {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				for range rounds(50) {
 					synctest.Test(t, func(t *testing.T) {
-						w := newWorld(t, 1, rand.Uint64())
+						seed := rand.Uint64()
+						t.Logf("seed %d", seed)
+						w := newWorld(t, 1, seed)
 						w.idle = func(uint32) bool { return !busy }
 						defer w.end()
 						a := w.start("a")

@@ -243,7 +243,7 @@ func (l *life) options() ManagerOptions {
 			defer l.set(shard, "")
 			return l.lead(ctx, shard, self, epoch)
 		},
-		Counters: &h.counters, mutations: w.mutations,
+		Counters: &h.counters, mutations: w.mutations, random: w.random,
 	}
 }
 
@@ -313,6 +313,16 @@ func (nothing) Apply(journal.Position, []journal.Entry) error { return nil }
 
 func (nothing) Restore(journal.Position, []byte) error { return nil }
 
+// traffic is what clients write.
+func traffic(ctx context.Context, j *journal.Journal) {
+	for ctx.Err() == nil {
+		if _, err := j.Write([]journal.Entry{{Kind: 1, Body: []byte("v")}}); err != nil {
+			return
+		}
+		wait(ctx, 700*time.Millisecond)
+	}
+}
+
 // lead is an owner as package cloud runs one.
 func (l *life) lead(ctx context.Context, shard uint32, self Node, epoch uint64) error {
 	info, err := self.Info(AddressesLevel)
@@ -342,14 +352,7 @@ func (l *life) lead(ctx context.Context, shard uint32, self Node, epoch uint64) 
 	inner, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	if !l.h.w.idle(shard) {
-		wg.Go(func() {
-			for n := uint64(1); inner.Err() == nil; n++ {
-				if _, err := j.Write([]journal.Entry{{Kind: 1, Body: []byte("v")}}); err != nil {
-					return
-				}
-				wait(inner, 700*time.Millisecond)
-			}
-		})
+		wg.Go(func() { traffic(inner, j) })
 	}
 	wg.Go(func() {
 		Answer(inner, l.h.w.takeover, func() journal.Position { return journal.Position{} }, func(ctx context.Context) (string, bool, error) {
