@@ -20,14 +20,6 @@ type Shards interface {
 	End(ctx context.Context, shard uint32, d Decision) error
 }
 
-// slice returns the slice of a part.
-func (p *Part) slice() weir.Slice {
-	if p.Group != "" {
-		return weir.SliceOfGroup(p.Group)
-	}
-	return weir.SliceOf(p.Place.Topic, p.Place.Partition)
-}
-
 // elsewhere reports whether another shard than this one has a slice.
 func (o *Options) elsewhere(s weir.Slice) bool {
 	return o.Shards != nil && o.Shards.ShardOf(s) != o.Shard

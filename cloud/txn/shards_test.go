@@ -29,7 +29,6 @@ type shardLog struct {
 
 // durableLog is what survives an owner.
 type durableLog struct {
-	mu         sync.Mutex
 	entries    []commitlog.Command
 	slots      int
 	ids        int64

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -131,8 +132,11 @@ func TestRecoveryCost(t *testing.T) {
 			}
 			calls = map[string]int{}
 			way := storagetest.NewFaults(b, 1)
+			var mu sync.Mutex // some of the calls run at once
 			count := func(who string) {
 				way.Plan(func(c storagetest.Call) storagetest.Outcome {
+					mu.Lock()
+					defer mu.Unlock()
 					calls[fmt.Sprint(who, " ", c.Verb, " ", strings.Split(c.Keys[0], "/")[1])]++
 					return storagetest.Outcome{}
 				})
