@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -76,8 +78,11 @@ func TestCandidate(t *testing.T) {
 		s.has(t, "1/1:a", "1/2:b", "1/3:c", "1/4:d", "1/5:e", "1/6:f")
 
 		way := storagetest.NewFaults(b, 1)
+		var mu sync.Mutex // some of the calls run at once
 		var read []string
 		way.Plan(func(call storagetest.Call) storagetest.Outcome {
+			mu.Lock()
+			defer mu.Unlock()
 			if call.Verb == storagetest.Get {
 				read = append(read, call.Keys[0])
 			}
@@ -154,10 +159,9 @@ func leftover(t *testing.T, m mutations) (c *Candidate, s, s1 *book, err error) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	once := true
+	var once atomic.Bool // some of the calls run at once
 	way.Plan(func(call storagetest.Call) storagetest.Outcome {
-		if call.Verb == storagetest.Get && strings.HasPrefix(call.Keys[0], logPrefix(0)) && once {
-			once = false
+		if call.Verb == storagetest.Get && strings.HasPrefix(call.Keys[0], logPrefix(0)) && !once.Swap(true) {
 			truncate(t, j1, Position{}, saved(t, j1, s1, "c", "d"))
 			o := sealObject(0, testClaim(2), Position{1, 3})
 			replace(t, b, SlotKey(0, o.pos), o.encode())
