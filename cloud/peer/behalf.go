@@ -1,12 +1,10 @@
 package peer
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 
 	"github.com/weirmq/weir/storage/commitlog/state"
@@ -86,7 +84,7 @@ func question(w http.ResponseWriter, r *http.Request, to any) bool {
 // known.
 func (c *Client) CreateTopic(ctx context.Context, node, address string, b Behalf, name string) (t state.Topic, code int16, err error) {
 	var a topicAnswer
-	if err := c.post(ctx, node, address, topicPath, topicQuestion{b, name}, &a); err != nil {
+	if err := c.postJSON(ctx, node, address, topicPath, topicQuestion{b, name}, &a); err != nil {
 		return t, 0, err
 	}
 	if a.Error != 0 {
@@ -101,38 +99,22 @@ func (c *Client) CreateTopic(ctx context.Context, node, address string, b Behalf
 // other means that no answer came.
 func (c *Client) NewProducerID(ctx context.Context, node, address string, b Behalf) (id int64, code int16, err error) {
 	var a producerAnswer
-	err = c.post(ctx, node, address, producerPath, b, &a)
+	err = c.postJSON(ctx, node, address, producerPath, b, &a)
 	return a.ID, a.Error, err
 }
 
-// post sends a request with a body over a connection of its own, so that pings do not
-// wait behind requests for clients.
-func (c *Client) post(ctx context.Context, node, address, path string, question, answer any) error {
+// postJSON sends a question in JSON, and decodes the answer, over the link that requests
+// for clients and gateways use.
+func (c *Client) postJSON(ctx context.Context, node, address, path string, question, answer any) error {
 	body, err := json.Marshal(question)
 	if err != nil {
 		return err
 	}
-	key := node + "\n" + address + "\n" + topicPath
-	l := c.link(key, node, address)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://node"+path, bytes.NewReader(body))
+	got, err := c.post(ctx, topicPath, node, address, path, body, maxBehalf)
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Content-Type", "application/json")
-	res, err := l.http.Do(req)
-	if err != nil {
-		c.drop(key, l)
-		return fmt.Errorf("ask node %q at %s: %w", node, address, err)
-	}
-	defer res.Body.Close()
-	switch res.StatusCode {
-	case http.StatusOK:
-	case http.StatusNotFound:
-		return ErrUnknownVerb
-	default:
-		return fmt.Errorf("ask node %q at %s: status %s", node, address, res.Status)
-	}
-	if err := json.NewDecoder(io.LimitReader(res.Body, maxBehalf)).Decode(answer); err != nil {
+	if err := json.Unmarshal(got, answer); err != nil {
 		return fmt.Errorf("%w: %w", errAnswer, err)
 	}
 	return nil

@@ -228,17 +228,8 @@ func (l *link) catalogue(ctx context.Context, q CatalogueQuestion) (*Catalogue, 
 		return nil, err
 	}
 	defer res.Body.Close()
-	switch res.StatusCode {
-	case http.StatusOK:
-	case http.StatusNotFound:
-		return nil, ErrUnknownVerb
-	case http.StatusServiceUnavailable:
-		return nil, ErrNoCopy
-	case http.StatusRequestEntityTooLarge:
-		said, err := io.ReadAll(io.LimitReader(res.Body, maxRefusal))
-		return nil, errors.Join(fmt.Errorf("%w: %q", ErrTooLarge, said), err)
-	default:
-		return nil, fmt.Errorf("status %s", res.Status)
+	if res.StatusCode != http.StatusOK {
+		return nil, refusalOf(res)
 	}
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxCatalogue+1))
 	if err != nil {

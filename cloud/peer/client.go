@@ -19,6 +19,9 @@ import (
 // ErrUnknownVerb means that the node's version does not know this call.
 var ErrUnknownVerb = errors.New("node does not know this call")
 
+// errRefused means that the node has answered, and has not performed the request.
+var errRefused = errors.New("request is refused")
+
 // dialTime bounds the time to connect, TLS handshake included.
 const dialTime = 5 * time.Second
 
@@ -62,20 +65,32 @@ func (c *Client) Close() error {
 
 // get returns the body of the answer, which may have at most most bytes.
 func (c *Client) get(ctx context.Context, node, address, path string, most int64) ([]byte, error) {
-	return c.ask(ctx, node+"\n"+address, http.MethodGet, node, address, path, nil, most)
+	return c.ask(ctx, "", http.MethodGet, node, address, path, nil, most)
 }
 
-// ask is get with a body, over the link of that key.
-func (c *Client) ask(ctx context.Context, key, method, node, address, path string, question []byte, most int64) ([]byte, error) {
+// post sends a question over a link of its own kind, so that what goes over other links
+// does not wait behind it.
+func (c *Client) post(ctx context.Context, kind, node, address, path string, question []byte, most int64) ([]byte, error) {
+	return c.ask(ctx, kind, http.MethodPost, node, address, path, question, most)
+}
+
+// ask sends a question and returns the body of the answer.
+func (c *Client) ask(ctx context.Context, kind, method, node, address, path string, question []byte, most int64) ([]byte, error) {
+	key := node + "\n" + address
+	if kind != "" {
+		key += "\n" + kind
+	}
 	l := c.link(key, node, address)
 	body, err := l.ask(ctx, method, path, question, most)
-	if err != nil && !errors.Is(err, ErrUnknownVerb) {
-		if ctx.Err() != context.Canceled { // else the node may be well, and others wait for its answers on this link
-			c.drop(key, l)
-		}
-		return nil, fmt.Errorf("ask node %q at %s: %w", node, address, err)
+	if err == nil || errors.Is(err, ErrUnknownVerb) {
+		return body, err
 	}
-	return body, err
+	// A node that has answered is well, and so may be one whose answer nobody wants any
+	// more: others wait for its answers on this link.
+	if !errors.Is(err, errRefused) && ctx.Err() != context.Canceled {
+		c.drop(key, l)
+	}
+	return nil, fmt.Errorf("ask node %q at %s: %w", node, address, err)
 }
 
 func (c *Client) link(key, node, address string) *link {
@@ -172,10 +187,10 @@ func (l *link) ask(ctx context.Context, method, path string, question []byte, mo
 	switch {
 	case res.StatusCode == http.StatusNotFound:
 		return nil, ErrUnknownVerb
-	case res.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("status %s", res.Status)
 	case err != nil:
 		return nil, err
+	case res.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("%w: status %s: %s", errRefused, res.Status, bytes.TrimSpace(body[:min(len(body), maxRefusal)]))
 	case int64(len(body)) > most:
 		return nil, fmt.Errorf("%w: it is longer than %d bytes", errAnswer, most)
 	}

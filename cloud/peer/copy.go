@@ -230,13 +230,20 @@ func (l *link) copyOf(ctx context.Context, after string) (*Copy, error) {
 		return decodeCopy(res.Body, maxCopy)
 	case http.StatusNoContent:
 		return nil, nil
+	}
+	return nil, refusalOf(res)
+}
+
+// refusalOf returns the error of an answer without a copy.
+func refusalOf(res *http.Response) error {
+	switch res.StatusCode {
 	case http.StatusNotFound:
-		return nil, ErrUnknownVerb
+		return ErrUnknownVerb
 	case http.StatusServiceUnavailable:
-		return nil, ErrNoCopy
+		return ErrNoCopy
 	case http.StatusRequestEntityTooLarge:
 		said, err := io.ReadAll(io.LimitReader(res.Body, maxRefusal))
-		return nil, errors.Join(fmt.Errorf("%w: %q", ErrTooLarge, said), err)
+		return errors.Join(fmt.Errorf("%w: %q", ErrTooLarge, said), err)
 	}
-	return nil, fmt.Errorf("status %s", res.Status)
+	return fmt.Errorf("status %s", res.Status)
 }

@@ -48,7 +48,7 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request) {
 // other the outcome is not known.
 func (c *Client) Create(ctx context.Context, node, address, name string, partitions int32, configs map[string]string) (state.Topic, error) {
 	var a createAnswer
-	if err := c.post(ctx, node, address, createPath, createQuestion{name, partitions, configs}, &a); err != nil {
+	if err := c.postJSON(ctx, node, address, createPath, createQuestion{name, partitions, configs}, &a); err != nil {
 		return state.Topic{}, err
 	}
 	if a.Invalid {

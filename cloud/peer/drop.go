@@ -53,7 +53,7 @@ func (s *Server) drop(w http.ResponseWriter, r *http.Request) {
 // after any other the outcome is not known, and the call can be repeated.
 func (c *Client) Drop(ctx context.Context, node, address string, shard uint32, topic weir.TopicID, at journal.Position) error {
 	var a dropAnswer
-	if err := c.post(ctx, node, address, dropPath, dropQuestion{shard, hex.EncodeToString(topic[:]), at.Epoch, at.Slot}, &a); err != nil {
+	if err := c.postJSON(ctx, node, address, dropPath, dropQuestion{shard, hex.EncodeToString(topic[:]), at.Epoch, at.Slot}, &a); err != nil {
 		return err
 	}
 	if a.Error != "" {

@@ -113,7 +113,7 @@ func (c *Client) Renew(ctx context.Context, node, address, gateway string, csr [
 
 func (c *Client) certificate(ctx context.Context, node, address, path string, q any) ([]byte, error) {
 	var a certificateAnswer
-	if err := c.post(ctx, node, address, path, q, &a); err != nil {
+	if err := c.postJSON(ctx, node, address, path, q, &a); err != nil {
 		return nil, fmt.Errorf("%w: %w", join.ErrUnavailable, err)
 	}
 	switch {
@@ -130,7 +130,7 @@ func (c *Client) certificate(ctx context.Context, node, address, path string, q 
 // uplink.
 func (c *Client) Resolve(ctx context.Context, node, address, gateway, topic string) (weir.TopicID, int32, error) {
 	var a resolveAnswer
-	if err := c.post(ctx, node, address, resolvePath, resolveQuestion{gateway, topic}, &a); err != nil {
+	if err := c.postJSON(ctx, node, address, resolvePath, resolveQuestion{gateway, topic}, &a); err != nil {
 		return weir.TopicID{}, 0, fmt.Errorf("%w: %w", uplink.ErrBusy, err)
 	}
 	if a.Code == codeDetached {

@@ -1,10 +1,8 @@
 package peer
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -58,30 +56,5 @@ func (c *Client) Kafka(ctx context.Context, node, address string, q KafkaRequest
 		return nil, ErrTooLong
 	}
 	v := url.Values{"key": {strconv.Itoa(int(q.Key))}, "version": {strconv.Itoa(int(q.Version))}, "principal": {q.Principal}, "host": {q.Host}, "client": {q.Client}}
-	key := node + "\n" + address + "\n" + topicPath
-	l := c.link(key, node, address)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://node"+kafkaPath+"?"+v.Encode(), bytes.NewReader(q.Body))
-	if err != nil {
-		return nil, err
-	}
-	res, err := l.http.Do(req)
-	if err != nil {
-		if ctx.Err() == nil {
-			c.drop(key, l)
-		}
-		return nil, fmt.Errorf("ask node %q at %s: %w", node, address, err)
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxKafkaAnswer+1))
-	switch {
-	case res.StatusCode == http.StatusNotFound:
-		return nil, ErrUnknownVerb
-	case err != nil:
-		return nil, err
-	case res.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("ask node %q at %s: %s", node, address, bytes.TrimSpace(body))
-	case len(body) > maxKafkaAnswer:
-		return nil, fmt.Errorf("%w: it is longer than %d bytes", errAnswer, maxKafkaAnswer)
-	}
-	return body, nil
+	return c.post(ctx, topicPath, node, address, kafkaPath+"?"+v.Encode(), q.Body, maxKafkaAnswer)
 }

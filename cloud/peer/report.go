@@ -37,5 +37,5 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request) {
 // other kinds go on. Errors: ErrUnknownVerb, if the node must be asked by Ping; any other
 // says nothing about the node, unless Refused reports true for it.
 func (c *Client) Report(ctx context.Context, node, address string, report []byte) ([]byte, error) {
-	return c.ask(ctx, node+"\n"+address+"\n"+reportPath, http.MethodPost, node, address, reportPath, report, maxReport)
+	return c.post(ctx, reportPath, node, address, reportPath, report, maxReport)
 }

@@ -138,7 +138,6 @@ func New(o Options) *Server {
 	mux.HandleFunc("POST "+producerPath, s.producer)
 	mux.HandleFunc("POST "+kafkaPath, s.kafka)
 	mux.HandleFunc("POST "+verifyPath, s.transaction(o.VerifyTransaction))
-	mux.HandleFunc("POST "+endPath, s.transaction(o.EndTransaction))
 	mux.HandleFunc("POST "+dropPath, s.drop)
 	mux.HandleFunc("POST "+createPath, s.create)
 	mux.HandleFunc("GET "+sessionsPath, s.sessions)
@@ -148,12 +147,13 @@ func New(o Options) *Server {
 	if o.Forwarded != nil {
 		mux.HandleFunc(adminPath+"/", s.forwarded)
 	}
-	streams := http.NewServeMux() // their bodies have no limit
-	streams.HandleFunc("POST "+amqpPath, s.amqp)
-	streams.HandleFunc("POST "+attachPath, s.attach)
-	streams.Handle("/", bounded(mux))
+	all := http.NewServeMux()
+	all.Handle("/", http.MaxBytesHandler(mux, maxBody))
+	all.Handle("POST "+endPath, http.MaxBytesHandler(s.transaction(o.EndTransaction), maxDecision))
+	all.HandleFunc("POST "+amqpPath, s.amqp) // a stream has no limit
+	all.HandleFunc("POST "+attachPath, s.attach)
 	s.http = &http.Server{
-		Handler:           s.traffic.Handler(streams),
+		Handler:           s.traffic.Handler(all),
 		Protocols:         new(http.Protocols),
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxCalls, SendPingTimeout: streamPing, PingTimeout: streamGrace},
 		ReadHeaderTimeout: handshakeTime,
@@ -167,18 +167,6 @@ func New(o Options) *Server {
 	// connection is unencrypted HTTP/2.
 	s.http.Protocols.SetUnencryptedHTTP2(true)
 	return s
-}
-
-// bounded bounds the bodies of requests.
-func bounded(h http.Handler) http.Handler {
-	all, decisions := http.MaxBytesHandler(h, maxBody), http.MaxBytesHandler(h, maxDecision)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == endPath {
-			decisions.ServeHTTP(w, r)
-			return
-		}
-		all.ServeHTTP(w, r)
-	})
 }
 
 // Serve answers until Close, and then returns nil.

@@ -53,3 +53,31 @@ func TestTransactions(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedBeside: a request that is refused does not end another one on the same link.
+func TestRefusedBeside(t *testing.T) {
+	ca := newCA(t)
+	asked, answer := make(chan struct{}), make(chan struct{})
+	p := startWith(t, ca, "a", budget.GateOptions{}, func(o *Options) {
+		o.EndTransaction = func(context.Context, []byte) ([]byte, error) {
+			close(asked)
+			<-answer
+			return []byte("done"), nil
+		}
+		o.VerifyTransaction = func(context.Context, []byte) ([]byte, error) { return nil, errors.New("cannot be read") }
+	})
+	b := client(t, identity(t, ca, "b"))
+	ended := make(chan error, 1)
+	go func() {
+		_, err := b.EndTransaction(t.Context(), "a", p.addr, nil)
+		ended <- err
+	}()
+	<-asked
+	if _, err := b.VerifyTransaction(t.Context(), "a", p.addr, nil); !errors.Is(err, errRefused) {
+		t.Errorf("refused: %v", err)
+	}
+	close(answer)
+	if err := <-ended; err != nil {
+		t.Errorf("the other request: %v", err)
+	}
+}
