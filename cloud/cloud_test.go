@@ -20,6 +20,7 @@ import (
 	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/sync/join"
 )
@@ -75,6 +76,26 @@ type running struct {
 func startNode(t *testing.T, b storage.Bucket, name string) running {
 	t.Helper()
 	return startNodeIn(t, b, name, t.TempDir())
+}
+
+// startPair starts two nodes, one after the other: the first one owns everything.
+func startPair(t *testing.T, b storage.Bucket) (first, second running) {
+	t.Helper()
+	first = startNode(t, b, "first")
+	first.says(t, "ready")
+	second = startNode(t, b, "second")
+	second.says(t, "ready")
+	return first, second
+}
+
+// bucketOf returns the bucket of a new cluster with so many shards, shard 0 included.
+func bucketOf(t *testing.T, shards int) storage.Bucket {
+	t.Helper()
+	b := mem.New()
+	if _, err := identity.Open(t.Context(), b, shards); err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // startNodeIn starts a node in a data directory.

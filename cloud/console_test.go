@@ -50,10 +50,7 @@ func tokenOf(t *testing.T, n running) string {
 // whole cluster once the node has led; a node gets another when it is removed.
 func TestOwnTokens(t *testing.T) {
 	bucket := mem.New()
-	first := startNode(t, bucket, "first")
-	first.says(t, "ready")
-	second := startNode(t, bucket, "second")
-	second.says(t, "ready")
+	first, second := startPair(t, bucket)
 	for _, n := range []running{first, second} {
 		for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/v1/node": 401, "/v1/topics": 401, "/nowhere": 401} {
 			if status, _ := ask(t, n, "GET", path, ""); status != want {
@@ -101,10 +98,7 @@ func TestOwnTokens(t *testing.T) {
 // once; a removed one stays bad through takeovers, and a reset is taken up.
 func TestRemovedTokens(t *testing.T) {
 	bucket := mem.New()
-	first := startNode(t, bucket, "first")
-	first.says(t, "ready")
-	second := startNode(t, bucket, "second")
-	second.says(t, "ready")
+	first, second := startPair(t, bucket)
 	before := tokenOf(t, first)
 	if status, e := ask(t, first, "DELETE", "/v1/admins?name=node:first", before); status != 200 {
 		t.Fatalf("remove the node's own: %d %+v", status, e)

@@ -57,10 +57,7 @@ func (l looked) Get(ctx context.Context, key string, off, n int64) ([]byte, erro
 // TestFollowAtOnce: a node that follows an owner does not wait for it, nor does it read
 // again which cluster it is in; it is ready when the owner has had its time to answer.
 func TestFollowAtOnce(t *testing.T) {
-	bucket := mem.New()
-	if _, err := identity.Open(t.Context(), bucket, 1); err != nil {
-		t.Fatal(err)
-	}
+	bucket := bucketOf(t, 1)
 	n := openNode(t, bucket, "second", t.TempDir())
 	t.Cleanup(func() { _ = n.Close() })
 	var times atomic.Int32

@@ -17,7 +17,6 @@ import (
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/storage/commitlog"
-	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
@@ -43,7 +42,7 @@ func (nothing) Rows(weir.BufferID) ([]weir.MapRow, error)                    { r
 func joinGateway(t *testing.T, n running, id string) *join.Identity {
 	t.Helper()
 	var text []byte
-	within(t, "a join token", func() bool {
+	eventually(t, "a join token", func() bool {
 		var err error
 		text, err = os.ReadFile(filepath.Join(n.o.Data, "join-token"))
 		return err == nil
@@ -83,15 +82,6 @@ func connect(t *testing.T, n running, identity *join.Identity) (s *sender.Sender
 	}
 }
 
-func within(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("never: %s", what)
-		}
-	}
-}
-
 // TestGatewaysAreKept: a node shows the gateways that it has, with metrics of their own;
 // the next owner knows how each was when it was there last.
 func TestGatewaysAreKept(t *testing.T) {
@@ -100,7 +90,7 @@ func TestGatewaysAreKept(t *testing.T) {
 	first.says(t, "ready")
 	identity := joinGateway(t, first, "gw-1")
 	gateway, disconnect := connect(t, first, identity)
-	within(t, "the gateway tells of itself", func() bool {
+	eventually(t, "the gateway tells of itself", func() bool {
 		all := first.sessions()
 		return len(all) == 1 && all[0].DeadLetters != nil && all[0].Contact.Records == 12
 	})
@@ -120,8 +110,8 @@ func TestGatewaysAreKept(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 	disconnect()
-	within(t, "the gateway is away", func() bool { return len(first.sessions()) == 0 })
-	within(t, "what it left is noted", func() bool {
+	eventually(t, "the gateway is away", func() bool { return len(first.sessions()) == 0 })
+	eventually(t, "what it left is noted", func() bool {
 		g, err := members.Gateway("gw-1")
 		c, _ := members.Contact(g)
 		return err == nil && c.Records == 12
@@ -202,16 +192,13 @@ func TestContactOf(t *testing.T) {
 // could not hear of it loses its session when that node gets the catalogue, as a copy or as
 // its owner. Until then it may not write.
 func TestRevokedUnheard(t *testing.T) {
-	bucket := mem.New()
-	if _, err := identity.Open(t.Context(), bucket, 3); err != nil {
-		t.Fatal(err)
-	}
+	bucket := bucketOf(t, 3)
 	first := startNode(t, bucket, "first")
 	first.says(t, "ready")
 	visit := func(id string) {
 		_, disconnect := connect(t, first, joinGateway(t, first, id))
 		t.Cleanup(disconnect)
-		within(t, "gateway "+id+" is connected", func() bool { return len(first.sessions()) == 1 })
+		eventually(t, "gateway "+id+" is connected", func() bool { return len(first.sessions()) == 1 })
 		if err := first.mayWrite(id, "sensors"); err != nil {
 			t.Error(err)
 		}
@@ -230,7 +217,7 @@ func TestRevokedUnheard(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.publish(&mirror{Mirror: m, view: view}, &broker.Copy{Asked: time.Now()}, false)
-	within(t, "with a first copy the session ends", func() bool { return len(first.sessions()) == 0 })
+	eventually(t, "with a first copy the session ends", func() bool { return len(first.sessions()) == 0 })
 	first.broker.SetCopy(nil)
 
 	visit("gw-2")
@@ -245,7 +232,7 @@ func TestRevokedUnheard(t *testing.T) {
 	if err := errors.Join(err, thief.Close(), second.Close()); err != nil {
 		t.Fatal(err)
 	}
-	within(t, "the session ends when the node owns the catalogue again", func() bool {
+	eventually(t, "the session ends when the node owns the catalogue again", func() bool {
 		return len(first.sessions()) == 0 && first.shards.roleOf(catalogueShard) == console.RoleOwner
 	})
 }

@@ -14,10 +14,7 @@ import (
 // TestMetrics: each node shows what its door does, and the owner what it coordinates.
 func TestMetrics(t *testing.T) {
 	bucket := mem.New()
-	first := startNode(t, bucket, "first")
-	first.says(t, "ready")
-	second := startNode(t, bucket, "second")
-	second.says(t, "ready")
+	first, second := startPair(t, bucket)
 
 	topic, err := first.broker.CreateTopic(t.Context(), "t", 1, nil)
 	if err != nil {

@@ -14,7 +14,6 @@ import (
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/peer"
 	"github.com/weirmq/weir/storage"
-	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/sync/join"
 )
@@ -73,10 +72,7 @@ func TestCatalogueFor(t *testing.T) {
 // TestRefresh: after a refresh the copy is newer than the call.
 func TestRefresh(t *testing.T) {
 	bucket := mem.New()
-	first := startNode(t, bucket, "first")
-	first.says(t, "ready")
-	second := startNode(t, bucket, "second")
-	second.says(t, "ready")
+	first, second := startPair(t, bucket)
 	for _, name := range []string{"a", "b", "c"} {
 		topic, err := first.broker.CreateTopic(t.Context(), name, 1, nil)
 		if err != nil {
@@ -94,10 +90,7 @@ func TestRefresh(t *testing.T) {
 // a copy; the copy itself is replaced only with its owner.
 func TestMirrorKeepsUse(t *testing.T) {
 	bucket := mem.New()
-	first := startNode(t, bucket, "first")
-	first.says(t, "ready")
-	second := startNode(t, bucket, "second")
-	second.says(t, "ready")
+	first, second := startPair(t, bucket)
 	before := second.broker.Copy()
 	if err := first.users().SetCredentials(t.Context(), "ann", credential(t, "secret")); err != nil {
 		t.Fatal(err)
@@ -120,14 +113,8 @@ func TestMirrorKeepsUse(t *testing.T) {
 // TestMirrorOfShards: in a cluster of several shards gateways are in the copy, too, and it
 // may become older.
 func TestMirrorOfShards(t *testing.T) {
-	bucket := mem.New()
-	if _, err := identity.Open(t.Context(), bucket, 3); err != nil {
-		t.Fatal(err)
-	}
-	first := startNode(t, bucket, "first")
-	first.says(t, "ready")
-	second := startNode(t, bucket, "second")
-	second.says(t, "ready")
+	bucket := bucketOf(t, 3)
+	first, second := startPair(t, bucket)
 	c := second.broker.Copy()
 	if c == nil || c.Fleet == nil || c.MaxAge != severalAge {
 		t.Fatalf("the copy is %+v", c)
@@ -182,10 +169,7 @@ func TestMirrorOfShards(t *testing.T) {
 // TestCatalogueFromBucket: a node that finds no owner of the catalogue knows it from the
 // bucket, and not for ever.
 func TestCatalogueFromBucket(t *testing.T) {
-	bucket := mem.New()
-	if _, err := identity.Open(t.Context(), bucket, 3); err != nil {
-		t.Fatal(err)
-	}
+	bucket := bucketOf(t, 3)
 	alone := openNode(t, bucket, "alone", t.TempDir())
 	t.Cleanup(func() { _ = alone.Close() })
 	for range 3 {
@@ -227,10 +211,7 @@ var notAnswering = broker.Node{Name: "first", Addresses: cluster.Addresses{clust
 // TestCatalogueBesideOwner: a node that does not reach the owner of the catalogue knows it
 // from the bucket, and reads it again before the copy is too old to be used, not sooner.
 func TestCatalogueBesideOwner(t *testing.T) {
-	bucket := mem.New()
-	if _, err := identity.Open(t.Context(), bucket, 3); err != nil {
-		t.Fatal(err)
-	}
+	bucket := bucketOf(t, 3)
 	first := startNode(t, bucket, "first")
 	first.says(t, "ready")
 	cut := openNode(t, bucket, "cut", t.TempDir())
@@ -280,10 +261,7 @@ func (s stuck) List(ctx context.Context, _, _ string, _ int) ([]string, error) {
 
 // TestNewOwnerWhileReading: a new owner is asked at once, also while the bucket is read.
 func TestNewOwnerWhileReading(t *testing.T) {
-	bucket := mem.New()
-	if _, err := identity.Open(t.Context(), bucket, 3); err != nil {
-		t.Fatal(err)
-	}
+	bucket := bucketOf(t, 3)
 	n := openNode(t, bucket, "cut", t.TempDir())
 	t.Cleanup(func() { _ = n.Close() })
 	for known, rounds := range map[bool]int{false: 2, true: 1} {
@@ -319,10 +297,7 @@ func TestNewOwnerWhileReading(t *testing.T) {
 // TestSameDecoy: a user that does not exist has the same salt at all nodes.
 func TestSameDecoy(t *testing.T) {
 	bucket := mem.New()
-	first := startNode(t, bucket, "first")
-	first.says(t, "ready")
-	second := startNode(t, bucket, "second")
-	second.says(t, "ready")
+	first, second := startPair(t, bucket)
 	salt := func(users *auth.Auth) string {
 		t.Helper()
 		answer, err := users.NewExchange(auth.SCRAMSHA256).First([]byte("n,,n=nobody,r=x"))

@@ -9,18 +9,13 @@ import (
 
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/peer"
-	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/journal"
-	"github.com/weirmq/weir/storage/mem"
 )
 
 // TestCatalogueOverNodes: a topic that one node creates is known to the other at once,
 // which opens it in its shard, and can create topics, too. A deleted topic leaves both.
 func TestCatalogueOverNodes(t *testing.T) {
-	bucket := mem.New()
-	if _, err := identity.Open(t.Context(), bucket, 3); err != nil {
-		t.Fatal(err)
-	}
+	bucket := bucketOf(t, 3)
 	var nodes []running
 	for _, name := range []string{"first", "second"} {
 		n := openNode(t, bucket, name, t.TempDir(), func(o *Options) { o.Takeover = 2 * time.Second })

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/cluster"
-	"github.com/weirmq/weir/storage/commitlog/identity"
-	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/sender"
@@ -93,10 +91,7 @@ func (v *visit) outcome(partition int32, prev, seq uint64) (err error) {
 // TestGatewayAtAnotherNode: a gateway may come to any node. It joins and renews there, its
 // records go to the owners of their shards, whichever these are, and all nodes know of it.
 func TestGatewayAtAnotherNode(t *testing.T) {
-	bucket := mem.New()
-	if _, err := identity.Open(t.Context(), bucket, 3); err != nil {
-		t.Fatal(err)
-	}
+	bucket := bucketOf(t, 3)
 	partitions := func(o *Options) { o.Partitions, o.AutoCreate = 4, true }
 	first := openNode(t, bucket, "first", t.TempDir(), partitions)
 	first.run(t)
@@ -187,10 +182,7 @@ func (r running) joinAt(t *testing.T, at running, id string) *join.Identity {
 // TestGatewayOfOwnerInDoubt: while the owner of a shard cannot reach the bucket, sessions go
 // on. What they send there is refused when it can be said how far it got.
 func TestGatewayOfOwnerInDoubt(t *testing.T) {
-	bucket := mem.New()
-	if _, err := identity.Open(t.Context(), bucket, 3); err != nil {
-		t.Fatal(err)
-	}
+	bucket := bucketOf(t, 3)
 	n := openNode(t, bucket, "first", t.TempDir(), func(o *Options) { o.Partitions, o.AutoCreate = 4, true })
 	n.run(t)
 	n.says(t, "ready")

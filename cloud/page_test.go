@@ -48,10 +48,7 @@ func browser(t *testing.T, n running, token string) (get func(path string) (int,
 // a credential of any node or person; a standby says who the owner is.
 func TestPages(t *testing.T) {
 	bucket := mem.New()
-	first := startNode(t, bucket, "first")
-	first.says(t, "ready")
-	second := startNode(t, bucket, "second")
-	second.says(t, "ready")
+	first, second := startPair(t, bucket)
 	if status, e := ask(t, first, "POST", "/v1/topics", tokenOf(t, first)); status != 400 {
 		t.Fatalf("a topic without a name: %d %+v", status, e)
 	}

@@ -45,10 +45,7 @@ func (r running) asks(t *testing.T, to broker.Node, shard uint32) (*cluster.Shar
 // TestShards: a node owns all shards of a cluster, loses one and goes on with the others.
 // When it stops, the other node has all of them.
 func TestShards(t *testing.T) {
-	bucket := mem.New()
-	if _, err := identity.Open(t.Context(), bucket, 3); err != nil {
-		t.Fatal(err)
-	}
+	bucket := bucketOf(t, 3)
 	first := startNode(t, bucket, "first")
 	first.says(t, "ready")
 	eventually(t, "the first node has all shards", func() bool { return first.owns(0, 1, 2) && first.Role() == console.RoleOwner })

@@ -8,9 +8,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/txn"
-	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/journal"
-	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/weir"
 )
@@ -38,14 +36,8 @@ func (r running) take(t *testing.T, id uint32, from running) {
 // TestTransactionsOverPeer: a transaction has partitions on two nodes, which speak about
 // it over the peer port.
 func TestTransactionsOverPeer(t *testing.T) {
-	bucket := mem.New()
-	if _, err := identity.Open(t.Context(), bucket, 3); err != nil {
-		t.Fatal(err)
-	}
-	first := startNode(t, bucket, "first")
-	first.says(t, "ready")
-	second := startNode(t, bucket, "second")
-	second.says(t, "ready")
+	bucket := bucketOf(t, 3)
+	first, second := startPair(t, bucket)
 	second.take(t, 2, first)
 
 	topic, err := first.broker.CreateTopic(t.Context(), "a", 2, nil)

@@ -230,8 +230,8 @@ func differs(log machine.WaitingLog, t Topic) bool {
 
 // opened returns a partition's topic as the log of its shard has it. If the log has not
 // opened it yet, or does not have all of its partitions, opened begins that: what is passed
-// to the log afterwards finds it. behind, which may
-// be nil, is true when the log has not opened it because this node knows more by now.
+// to the log afterwards finds it. behind, which may be nil, is true when the log has not
+// opened it because this node knows more by now.
 func (b *Broker) opened(s *shard.Shard, id weir.TopicID, partition int32) (t Topic, ok bool, behind *atomic.Bool) {
 	t, ok = s.Log.TopicByID(id)
 	if ok && partition < t.Partitions || s.Part != shard.Data {
