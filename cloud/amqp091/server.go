@@ -132,9 +132,10 @@ type Server struct {
 
 	ctx  context.Context // ends when the server closes
 	stop context.CancelFunc
-	wg   sync.WaitGroup // counts police and tunnels
+	wg   sync.WaitGroup // counts police
 
 	tunnelled *listener.Listener // of connections whose clients have logged in at other nodes
+	serving   sync.WaitGroup     // counts those
 
 	mu      sync.Mutex
 	conns   map[*conn]struct{} // guarded by mu
@@ -215,6 +216,7 @@ func (s *Server) Close() error {
 	s.mu.Unlock()
 	defer time.AfterFunc(shutdownTime, s.stop).Stop()
 	err := s.acceptor.Close()
+	s.serving.Wait() // their clients are told, too
 	s.stop()
 	s.wg.Wait()
 	return err

@@ -204,7 +204,7 @@ func (s *Server) ServeTunnel(t Tunnel, stream io.ReadWriteCloser) error {
 		return errFull
 	}
 	s.tunnels++
-	s.wg.Add(1)
+	s.serving.Add(1)
 	s.conns[c] = struct{}{}
 	s.mu.Unlock()
 	c.serve()
@@ -212,7 +212,7 @@ func (s *Server) ServeTunnel(t Tunnel, stream io.ReadWriteCloser) error {
 	s.tunnels--
 	delete(s.conns, c)
 	s.mu.Unlock()
-	s.wg.Done()
+	s.serving.Done()
 	return nil
 }
 

@@ -196,8 +196,15 @@ func sequenced(t testing.TB, id int64, epoch int16, sequence int32) []byte {
 type slow struct {
 	storage.Bucket
 	mu      sync.Mutex
-	gate    chan struct{}
-	creates int
+	gate    chan struct{} // guarded by mu
+	creates int           // guarded by mu
+}
+
+// created returns how many objects were created since hold.
+func (s *slow) created() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.creates
 }
 
 func (s *slow) Create(ctx context.Context, key string, body []byte) error {
