@@ -25,6 +25,7 @@
 //     Then that process is gone: its directory is locked by this one.
 //  9. A node that ends in good order deletes its member object. Its shards are taken at
 //     once.
+//  10. A node takes only shards that its roles are for (roles.go).
 //
 // An owner whose own doors do not answer it stops leading (doors.go).
 package cluster

@@ -27,14 +27,14 @@ func (m *Manager) balance() {
 	most := 1
 	if m.draining {
 		most = maxMoves
-	} else if m.single() || time.Since(m.viewAt) < m.settled() || !m.uneven() {
+	} else if m.single() || time.Since(m.viewAt) < m.settled() {
 		return
 	}
 	for _, s := range m.shards {
 		if m.moving >= most {
 			return
 		}
-		if s.give == nil || len(order[s.shard]) == 0 {
+		if s.give == nil || len(order[s.shard]) == 0 || !m.draining && !m.uneven(s.shard) {
 			continue
 		}
 		if state, _ := m.o.Progress(s.shard); state != Owning {
@@ -97,12 +97,12 @@ func (m *Manager) load() int {
 	return n
 }
 
-// uneven reports whether a node has two shards more than another one that can take one.
-// m.mu is held.
-func (m *Manager) uneven() bool {
+// uneven reports whether, of the nodes with the roles for a shard of this one, a node has
+// two shards more than another one that can take one. m.mu is held.
+func (m *Manager) uneven(shard uint32) bool {
 	least, most := m.load(), m.load()
 	for _, other := range m.members {
-		if other.takes(m.o.Takeover) {
+		if other.Roles.Has(needed(shard, m.o.Shards())) && other.takes(m.o.Takeover) {
 			least, most = min(least, other.load()), max(most, other.load())
 		}
 	}
@@ -197,7 +197,7 @@ func (m *Manager) shun(name string) {
 
 // accept takes the shard that its owner, of that epoch, hands over. Manager.mu is held.
 func (s *supervisor) accept(epoch uint64) {
-	if s.m.draining || s.unfit || s.state != "" || s.known > epoch || time.Now().Before(s.m.able) {
+	if !s.m.may(s.shard) || s.m.draining || s.unfit || s.state != "" || s.known > epoch || time.Now().Before(s.m.able) {
 		return
 	}
 	s.offered, s.state, s.epoch = epoch, Recovering, epoch+1
@@ -223,15 +223,18 @@ func (m *Manager) drains() bool {
 	if m.moving > 0 {
 		return true
 	}
-	serves, able := false, false
 	for _, s := range m.shards {
-		if s.give != nil { // it leads, or is about to
-			state, _ := m.o.Progress(s.shard)
-			serves = serves || state == Owning
+		if s.give == nil {
+			continue
+		}
+		if state, _ := m.o.Progress(s.shard); state != Owning { // it is only about to lead
+			continue
+		}
+		for _, other := range m.members {
+			if other.Roles.Has(needed(s.shard, m.o.Shards())) && other.able(m.o.Takeover) {
+				return true
+			}
 		}
 	}
-	for _, other := range m.members {
-		able = able || other.able(m.o.Takeover)
-	}
-	return serves && able
+	return false
 }

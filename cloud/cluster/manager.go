@@ -63,6 +63,7 @@ type Manager struct {
 	o        ManagerOptions
 	counters *Counters
 	fitness  fitness
+	missing  Roles // of the supervising goroutine: that it was last logged no node has
 
 	ctx context.Context // of Run; pingers and supervisors end with it
 	wg  sync.WaitGroup
@@ -78,7 +79,7 @@ type Manager struct {
 	moving   int           // shards that are being handed over
 	able     time.Time     // until when this node takes no shard that is handed over, because it could not lead several
 	retry    time.Duration // the time until then, the next time
-	view     string        // names of those who can have shards, this node included
+	view     string        // those who can have shards, and their roles, this node included
 	viewAt   time.Time     // when it last changed
 	order    [][]string
 }
@@ -153,6 +154,7 @@ func (m *Manager) supervise(ctx context.Context) error {
 		m.grow(ctx)
 		if !first {
 			m.balance()
+			m.watchRoles()
 		}
 		if time.Since(listed) >= relist {
 			listed = time.Now()
@@ -193,21 +195,26 @@ func (m *Manager) single() bool { return m.o.Shards() == 1 }
 // candidates returns, for each shard, those who can have it in their order. m.mu is
 // held.
 func (m *Manager) candidates() [][]string {
-	var names []string
+	var nodes []candidate
 	if !m.draining {
-		names = append(names, m.self.Name)
+		nodes = append(nodes, candidate{m.self.Name, m.self.Roles})
 	}
 	for name, other := range m.members {
 		if other.lives(m.o.Takeover) && !other.drains() {
-			names = append(names, name)
+			nodes = append(nodes, candidate{name, other.Roles})
 		}
 	}
-	slices.Sort(names)
-	if view := strings.Join(names, "\n"); view != m.view || m.viewAt.IsZero() {
-		m.view, m.viewAt, m.order = view, time.Now(), nil
+	slices.SortFunc(nodes, func(a, b candidate) int { return strings.Compare(a.name, b.name) })
+	var view strings.Builder
+	for _, n := range nodes {
+		view.WriteString(n.name)
+		view.Write([]byte{'\n', byte(n.roles), '\n'})
+	}
+	if view.String() != m.view || m.viewAt.IsZero() {
+		m.view, m.viewAt, m.order = view.String(), time.Now(), nil
 	}
 	if m.order == nil {
-		m.order = want(uint32(len(m.shards)), names)
+		m.order = want(uint32(len(m.shards)), nodes)
 	}
 	return m.order
 }
@@ -220,6 +227,11 @@ func (m *Manager) rank(shard uint32) int {
 		return 0
 	}
 	return max(slices.Index(m.candidates()[shard], m.self.Name), 0)
+}
+
+// may reports whether this node has the roles that the owner of a shard needs.
+func (m *Manager) may(shard uint32) bool {
+	return m.self.Roles.Has(needed(shard, m.o.Shards())) || roleless(m.o.mutations)
 }
 
 // seen returns for how long the same nodes have been there.

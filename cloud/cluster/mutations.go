@@ -17,3 +17,4 @@ func muteDenies(mutations) bool        { return false }
 func ownNameOnly(mutations) bool       { return false }
 func closedUnseen(mutations) bool      { return false }
 func trustObject(mutations) bool       { return false }
+func roleless(mutations) bool          { return false }

@@ -23,6 +23,7 @@ func TestRulesOfPlacement(t *testing.T) {
 		"7 says so":            {mutations{MuteDenies: true}, "pair, one starts again"},
 		"8 my own former life": {mutations{OwnNameOnly: true}, "unable"},
 		"9 a closed house":     {mutations{ClosedUnseen: true}, "all stop, others start"},
+		"10 roles":             {mutations{Roleless: true}, "roles, start"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := all[c.scenario]

@@ -14,6 +14,7 @@ type mutations struct {
 	MuteDenies        bool // a member that has not said anything yet does not have the shard
 	OwnNameOnly       bool // any claim of this node's name is of a former life
 	ClosedUnseen      bool // an owner that has ended in good order is waited for
+	Roleless          bool // a node takes shards without having the roles for them
 	TrustObject       bool // one unanswered question is enough to believe that an owner without a member object has ended
 }
 
@@ -27,3 +28,4 @@ func muteDenies(m mutations) bool        { return m.MuteDenies }
 func ownNameOnly(m mutations) bool       { return m.OwnNameOnly }
 func closedUnseen(m mutations) bool      { return m.ClosedUnseen }
 func trustObject(m mutations) bool       { return m.TrustObject }
+func roleless(m mutations) bool          { return m.Roleless }

@@ -25,6 +25,7 @@ type Node struct {
 	Boot string // drawn when the process started; "": a version that does not answer through the bucket
 	Host string // name of the machine; a loopback address reaches this node only from there
 
+	Roles     Roles
 	Member    uint64 // number of its member object; 0: a version that has none
 	Handed    bool   // in a claim: the owner before has handed the shard over
 	Addresses Addresses
@@ -95,6 +96,7 @@ type claimed struct {
 	Addresses Addresses         `json:"addresses,omitempty"`
 	Member    uint64            `json:"member,omitempty"`
 	Handed    bool              `json:"handed,omitempty"`
+	Roles     Roles             `json:"roles,omitempty"`
 }
 
 // Info encodes a node for its claim in a bucket of a format level. Below
@@ -144,12 +146,16 @@ func ReadInfo(info []byte) (Node, error) {
 
 // claimed returns what AddressesLevel has of a node.
 func (n Node) claimed() claimed {
-	return claimed{ID: n.ID, Name: n.Name, Boot: n.Boot, Host: n.Host, Member: n.Member, Handed: n.Handed, Takeovers: n.Takeovers, Addresses: n.Addresses}
+	c := claimed{ID: n.ID, Name: n.Name, Boot: n.Boot, Host: n.Host, Member: n.Member, Handed: n.Handed, Takeovers: n.Takeovers, Addresses: n.Addresses, Roles: n.Roles}
+	if n.Roles.Has(allRoles) {
+		c.Roles = 0 // as versions without roles write it
+	}
+	return c
 }
 
 // node is the node of a claim of any format level.
 func (c claimed) node() Node {
-	n := Node{ID: c.ID, Name: c.Name, Boot: c.Boot, Host: c.Host, Member: c.Member, Handed: c.Handed, Takeovers: c.Takeovers, Addresses: c.Addresses}
+	n := Node{ID: c.ID, Name: c.Name, Boot: c.Boot, Host: c.Host, Member: c.Member, Handed: c.Handed, Takeovers: c.Takeovers, Addresses: c.Addresses, Roles: c.Roles}
 	if n.Addresses == nil {
 		n.Addresses = make(Addresses)
 	}

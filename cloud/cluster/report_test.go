@@ -68,7 +68,7 @@ func FuzzReport(f *testing.F) {
 // TestWant: no node should have more than its part, all nodes agree, and a node that
 // comes or goes moves few shards.
 func TestWant(t *testing.T) {
-	nodes := []string{"a", "b", "c", "d", "e"}
+	nodes := []candidate{{name: "a"}, {name: "b"}, {name: "c"}, {name: "d"}, {name: "e"}}
 	var before [][]string
 	for n := 1; n <= len(nodes); n++ {
 		all := want(16, nodes[:n])

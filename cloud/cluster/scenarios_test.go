@@ -24,6 +24,7 @@ type scenario struct {
 	uneven  bool                // the loads need not be even at the end
 	lost    int                 // claims that another node was faster with; 0: any number
 	nodes   int                 // default: that of the test
+	roles   []Roles             // of the nodes
 	before  func(w *world)
 	mutated mutations
 }
@@ -58,6 +59,10 @@ func (s scenario) run(t *testing.T, nodes int, shards uint32, seed uint64) (faul
 		w := cluster(t, shards, seed)
 		w.mutations = s.mutated
 		defer w.end()
+		w.roles = make(map[string]Roles)
+		for i, r := range s.roles {
+			w.roles[fmt.Sprint("n", i)] = r
+		}
 		if s.before != nil {
 			s.before(w)
 		}
@@ -86,12 +91,12 @@ func (s scenario) run(t *testing.T, nodes int, shards uint32, seed uint64) (faul
 			f = w.figures()
 		}
 		t.Logf("%+v", f)
-		faults = append(faults, s.judge(f, had)...)
+		faults = append(faults, s.judge(w, f, had)...)
 	})
 	return faults
 }
 
-func (s scenario) judge(f figures, had []int) (faults []string) {
+func (s scenario) judge(w *world, f figures, had []int) (faults []string) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	if most := s.claims(had); f.claims > most {
 		fault("%d takeovers, want %d at most", f.claims, most)
@@ -111,9 +116,14 @@ func (s scenario) judge(f figures, had []int) (faults []string) {
 	if s.asks >= 0 && f.asks > s.asks {
 		fault("%d questions in the bucket, want %d at most", f.asks, s.asks)
 	}
+	if f.wrong > 0 {
+		fault("%d shards are owned by nodes without the roles for them", f.wrong)
+	}
 	least, highest := 1<<30, 0
-	for _, n := range f.loads {
-		least, highest = min(least, n), max(highest, n)
+	for name, n := range f.loads {
+		if w.roles[name].Has(RoleLog) {
+			least, highest = min(least, n), max(highest, n)
+		}
 	}
 	if highest-least > 1 && !s.uneven {
 		fault("the shards are not even: %v", f.loads)
@@ -255,11 +265,40 @@ func further() map[string]scenario {
 			w.loss = 0.1
 			w.mu.Unlock()
 		}},
+		"roles, start":              {nodes: 5, roles: tiers(), claims: of(0), moves: 8},
+		"roles, a log node crashes": {nodes: 5, roles: tiers(), asks: -1, claims: of(2), moves: 4, gap: 6 * second, play: func(w *world, n []*host) { within(w, second); n[2].kill() }},
+		"roles, a log node drains":  {nodes: 5, roles: tiers(), asks: 6, claims: none, moves: 12, gap: 3 * second, play: func(w *world, n []*host) { n[2].stop() }},
+		// n4 can have the catalogue, too.
+		"roles, the catalogue's node crashes": {nodes: 5, roles: tiers(), asks: -1, claims: of(1), moves: 4, gap: 6 * second, play: func(w *world, n []*host) { within(w, second); n[1].kill() }},
+		// Doors are left alone for a while, and a log node comes.
+		"roles, all but doors stop": {nodes: 3, roles: []Roles{RoleDoor, RoleDoor, RoleMeta | RoleLog}, asks: -1, claims: of(2), moves: 0, play: func(w *world, n []*host) {
+			n[2].stop()
+			time.Sleep(30 * second)
+			if f := w.figures(); f.none != int(w.shards) {
+				w.t.Errorf("%d of %d shards have no owner", f.none, w.shards)
+			}
+			for _, door := range n[:2] {
+				if missing := door.life.manager.Missing(); missing != RoleMeta|RoleLog {
+					w.t.Errorf("%s misses the roles %v", door.name, missing)
+				}
+			}
+			n[2].boot()
+			time.Sleep(10 * second)
+			if missing := n[0].life.manager.Missing(); missing != 0 {
+				w.t.Errorf("%s misses the roles %v", n[0].name, missing)
+			}
+		}},
 		// A node that answers the others and does not reach the bucket.
 		"no bucket": {asks: -1, uneven: true, claims: of(1), moves: 2, gap: 10 * second, play: func(w *world, n []*host) {
 			w.separate("n1", "bucket", errLost)
 		}},
 	}
+}
+
+// tiers are the roles of a door, a node for the catalogue, and three log nodes, of which
+// the last can have the catalogue, too.
+func tiers() []Roles {
+	return []Roles{RoleDoor, RoleMeta, RoleLog, RoleLog | RoleDoor, RoleLog | RoleMeta}
 }
 
 // TestScenarios plays what may happen to a cluster of 4 nodes and 16 shards, with the

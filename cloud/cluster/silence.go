@@ -80,6 +80,11 @@ func (w *watch) await(ctx context.Context) bool {
 		case w.newer && time.Since(w.read) >= m.period():
 			w.read = time.Now()
 			return false
+		case !m.may(w.s.shard): // whether the owner lives is for others to find out
+			if w.s.wait(ctx, 2*m.period()); time.Since(began) >= 15*m.o.Takeover {
+				return false
+			}
+			continue
 		case w.own && time.Since(w.heard) >= 2*m.o.Takeover:
 			return true
 		case w.own: // it is for others to take it: this process could not keep it

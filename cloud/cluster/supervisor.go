@@ -201,8 +201,12 @@ func (s *supervisor) standBy(ctx context.Context) (self Node, epoch uint64, err 
 }
 
 // resting returns how long this node is not to lead. It is asked again and again while
-// this node drains.
+// this node drains. One without the roles for the shard never leads it: it hears from the
+// others of a new claim, and reads the bucket once in a while.
 func (s *supervisor) resting() time.Duration {
+	if !s.m.may(s.shard) {
+		return 15 * s.m.o.Takeover
+	}
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
 	if s.m.draining {

@@ -31,6 +31,7 @@ type world struct {
 	recovery  time.Duration           // that the log of a shard takes, besides what the bucket takes
 	unable    string                  // a node that claims and then fails
 	damaged   func(shard uint32) bool // that nobody can lead; nil: none
+	roles     map[string]Roles        // of nodes that do not have all
 
 	mu      sync.Mutex
 	latency time.Duration       // of the bucket: between half of that and one and a half
@@ -232,7 +233,7 @@ func (l *life) options() ManagerOptions {
 	w.mu.Lock()
 	boot := fmt.Sprint(w.r.Uint64())
 	w.mu.Unlock()
-	self := Node{ID: NodeID(h.name), Name: h.name, Addresses: Addresses{Peer: {"": h.name + ".example:7401"}}, Boot: boot}
+	self := Node{ID: NodeID(h.name), Name: h.name, Addresses: Addresses{Peer: {"": h.name + ".example:7401"}}, Boot: boot, Roles: w.roles[h.name]}
 	return ManagerOptions{
 		Bucket: l, Self: self, Log: slog.New(slog.DiscardHandler), Shards: func() uint32 { return w.shards }, Takeover: w.takeover,
 		Ask:      func(ctx context.Context, to Node, mine Report) (Report, error) { return l.ask(ctx, to.Name, mine) },
@@ -502,6 +503,7 @@ type figures struct {
 	gap    time.Duration
 	loads  map[string]int // shards of each node that runs
 	none   int            // shards that nobody serves
+	wrong  int            // shards whose owner does not have the roles for them
 }
 
 func (w *world) figures() figures {
@@ -509,6 +511,9 @@ func (w *world) figures() figures {
 	for shard := range w.shards {
 		if name := w.owner(shard); name != "" {
 			f.loads[name]++
+			if !w.roles[name].Has(needed(shard, w.shards)) {
+				f.wrong++
+			}
 		} else {
 			f.none++
 		}
