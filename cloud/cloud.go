@@ -58,6 +58,7 @@ type Options struct {
 	Bucket     storage.Bucket
 	Data       string              // directory of this node's own files: its lock, the join token
 	Node       string              // name, unique in the cluster
+	Roles      cluster.Roles       // what the node does; 0: everything
 	Advertise  string              // host under which others reach this node's listeners that are not on loopback; default: that of each listener, else the host's name
 	Sync       string              // UDP listener for gateways, or Off
 	Kafka      []listener.Settings // none: no Kafka door
@@ -173,7 +174,7 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	if err := n.openCluster(ctx); err != nil {
 		return nil, err
 	}
-	n.self = broker.Node{ID: cluster.NodeID(o.Node), Name: o.Node, Addresses: make(cluster.Addresses)}
+	n.self = broker.Node{ID: cluster.NodeID(o.Node), Name: o.Node, Roles: o.Roles, Addresses: make(cluster.Addresses)}
 	if n.self.Host, err = os.Hostname(); err != nil {
 		return nil, fmt.Errorf("ask for the host's name: %w", err)
 	}
@@ -209,6 +210,7 @@ func (n *Node) openCluster(ctx context.Context) error {
 	if n.shards.count > 1 && (len(n.o.AMQP) > 0 || len(n.o.Management) > 0) {
 		return fmt.Errorf("%w: --amqp and --management need a cluster that was created without --shards: work queues cannot be in several shards yet", ErrShards)
 	}
+	n.sayRoles()
 	if n.shards.count > 1 && n.o.Peer == Off {
 		return fmt.Errorf("%w: --peer off needs a cluster that was created without --shards: the nodes of several shards need each other", ErrShards)
 	}
@@ -291,7 +293,7 @@ func (n *Node) advertised(addr net.Addr) string {
 
 // open makes the doors. Those that are off are nil.
 func (n *Node) open(l listeners) error {
-	if len(l.kafka) > 0 {
+	if len(l.kafka) > 0 || n.shards.count > 1 { // a node without listeners performs requests for clients of the others
 		if err := n.openDoor(l.kafka); err != nil {
 			return err
 		}

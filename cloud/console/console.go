@@ -45,6 +45,9 @@ type Options struct {
 	State   func() State  // nil: no state is known
 	Recent  *recent.Lines // nil: none are kept
 
+	// Missing returns the roles that the cluster needs and no live node has. nil: none.
+	Missing func() cluster.Roles
+
 	// Forward passes a request on to the owner and copies its answer. It reports
 	// whether it did; if not, the request is unchanged.
 	Forward func(http.ResponseWriter, *http.Request) bool
@@ -171,8 +174,15 @@ func (c *console) healthz(w http.ResponseWriter, _ *http.Request) {
 	admin.Reply(w, http.StatusOK, Alive{c.Broker.Self().Name, c.Role()})
 }
 
-// readyz: a node is ready if its doors can answer or can name the owner.
+// readyz: a node is ready if its doors can answer or can name the owner, and nodes with
+// all roles are there.
 func (c *console) readyz(w http.ResponseWriter, _ *http.Request) {
+	if c.Missing != nil {
+		if roles := c.Missing(); roles != 0 {
+			admin.Reply(w, http.StatusServiceUnavailable, Error{Error: "no live node has the roles that the cluster needs: " + roles.String()})
+			return
+		}
+	}
 	if _, known := c.Broker.Controller(); !known {
 		admin.Reply(w, http.StatusServiceUnavailable, Error{Error: "no owner is known yet"})
 		return

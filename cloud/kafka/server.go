@@ -23,10 +23,10 @@ import (
 	"github.com/weirmq/weir/storage/freelist"
 )
 
-// Options of a Server. Listeners, Broker and Access are required; the zero value of any
-// other field means its default.
+// Options of a Server. Broker and Access are required; the zero value of any other field
+// means its default.
 type Options struct {
-	Listeners []listener.Listener
+	Listeners []listener.Listener // none: it performs requests for clients of other nodes only
 	Broker    *broker.Broker
 	Access    *access.Access // what clients may do; required
 
@@ -56,8 +56,8 @@ type Options struct {
 }
 
 func (o Options) withDefaults() (Options, error) {
-	if len(o.Listeners) == 0 || o.Broker == nil || o.Access == nil {
-		return o, errors.New("kafka door needs a listener, a broker, and to know what clients may do")
+	if o.Broker == nil || o.Access == nil {
+		return o, errors.New("kafka door needs a broker, and to know what clients may do")
 	}
 	for _, l := range o.Listeners {
 		for _, m := range l.SASL {

@@ -24,6 +24,7 @@ import (
 	"github.com/weirmq/weir/cloud"
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/auth/bearer"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/configs"
 	"github.com/weirmq/weir/configs/systemd"
 	"github.com/weirmq/weir/storage"
@@ -39,6 +40,8 @@ func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
 
 type settings struct {
 	data, bucket, node, advertise, secretFile string
+	roleNames                                 []string
+	roles                                     cluster.Roles
 	sync, peer                                string
 	http                                      cloud.HTTP
 	kafka, superUsers, amqp, management       []string
@@ -60,6 +63,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.StringVar(&s.data, "data", "./data/cloud", "`directory` for what belongs to this node alone: its lock, the join token, its admin token, and the bucket unless --bucket is set")
 	fs.StringVar(&s.bucket, "bucket", "", "`URL` of the bucket that holds everything: file:///path, s3://bucket/prefix?endpoint=…, mysql://user@host:port/database, redis://host:port/db, hdfs://namenode:9870/folder, mem: (default file:<data>/bucket)")
 	fs.StringVar(&s.node, "node-id", "", "`name` of this node, unique in the cluster (default: a random one, kept in <data>/node-id)")
+	fs.StringSliceVar(&s.roleNames, "roles", cluster.RoleNames(), "`roles` of this node: door, it takes clients and gateways; meta, it may own the catalogue; log, it may own the other shards. Set it to scale these apart, in a cluster of several shards. Without door --kafka, --amqp, --management and --sync are off")
 	fs.StringVar(&s.advertise, "advertise", "", "`host` under which clients, gateways and other nodes reach the listeners that are not on loopback. Set it if they do not know this machine by its host name (default: the host of each listener, or the host name)")
 	fs.StringVar(&s.sync, "sync", ":7400", "UDP `address` for gateways, or off. Only gateways with a certificate of the cluster are let in")
 	fs.StringArrayVar(&s.kafka, "kafka", []string{"127.0.0.1:9092"}, "TCP `listener` for Kafka clients: an address, or name=…,listen=…,advertise=…,tls-cert=…,tls-key=…,client-ca=…,sasl=…,reauth=…, or off. Repeat it for several listeners")
@@ -95,6 +99,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	addLimits(fs, &s.limits)
 	fs.Lookup("shards").DefValue = "1"
 	fs.Lookup("kafka").DefValue = "127.0.0.1:9092"
+	fs.Lookup("roles").DefValue = strings.Join(cluster.RoleNames(), ",")
 	fs.Lookup("amqp").DefValue = cloud.Off
 	fs.Lookup("management").DefValue = cloud.Off
 	fs.Lookup("linger").DefValue = "0" // it depends on the bucket
@@ -120,6 +125,9 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	}
 	if s.bucket == "" {
 		s.bucket = "file:" + filepath.Join(s.data, "bucket")
+	}
+	if err := s.readRoles(fs); err != nil {
+		return s, err
 	}
 	if s.peer == "" {
 		s.peer = ":7401"
@@ -281,7 +289,7 @@ func (s settings) serve(ctx context.Context, environ []string, stdout, stderr io
 		return err
 	}
 	node, err := cloud.Open(ctx, cloud.Options{
-		Bucket: bucket, Data: s.data, Node: name, Advertise: s.advertise,
+		Bucket: bucket, Data: s.data, Node: name, Roles: s.roles, Advertise: s.advertise,
 		Sync: s.sync, Kafka: listeners, AMQP: amqp, AMQPTopics: s.amqpTopics, Management: management, HTTP: s.http, Peer: s.peer,
 		Authorize: s.authorize, SuperUsers: principals(s.superUsers), Tokens: s.tokens,
 		Secret: secret, Shards: s.shards, Partitions: int32(s.partitions), AutoCreate: s.autoCreate,
