@@ -35,7 +35,7 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ctx, cancel := context.WithCancel(r.Context())
-	d := &doorStream{of: s.o.Attachments, ctx: ctx, out: newOutgoing(), room: newWindow(2 * attachWindow),
+	d := &doorStream{of: s.o.Attachments, ctx: ctx, out: newOutgoing(), room: uplink.NewWindow(2*attachWindow, true),
 		links: make(map[uint32]*doorLink), queues: make(map[uint32][]func())}
 	var reading sync.WaitGroup
 	reading.Go(func() {
@@ -60,7 +60,7 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	cancel()
-	d.room.close()
+	d.room.Close()
 	r.Body.Close()
 	reading.Wait()
 	d.close()
@@ -71,7 +71,7 @@ type doorStream struct {
 	of   Attachments
 	ctx  context.Context // of the stream
 	out  *outgoing
-	room *window        // bounds the bytes of queues; a door that keeps to its own window never fills it
+	room *uplink.Window // bounds the bytes of queues; a door that keeps to its own window never fills it
 	wg   sync.WaitGroup // requests that wait for something
 
 	mu     sync.Mutex
@@ -149,7 +149,7 @@ func (d *doorStream) take(m message) error {
 // queue runs f behind all that was queued for the shard before. After the end of the
 // stream it does not run f.
 func (d *doorStream) queue(shard uint32, size int, f func()) {
-	cost := d.room.take(shard, int64(size)+batchCost)
+	cost, _ := d.room.Take(shard, int64(size)+batchCost)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	waiting, runs := d.queues[shard]
@@ -157,7 +157,7 @@ func (d *doorStream) queue(shard uint32, size int, f func()) {
 		if d.ctx.Err() == nil {
 			f()
 		}
-		d.room.give(shard, cost)
+		d.room.Give(shard, cost)
 	})
 	if !runs {
 		d.wg.Go(func() { d.work(shard) })

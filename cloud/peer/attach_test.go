@@ -9,7 +9,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirmq/weir/cloud/budget"
@@ -414,35 +413,4 @@ func TestAttachFullShard(t *testing.T) {
 			t.Errorf("batch %d: %v, %v", i, order, err)
 		}
 	}
-}
-
-// TestWindow: one shard leaves room for the others.
-func TestWindow(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWindow(8)
-		taken := 0
-		go func() {
-			for range 8 {
-				w.take(7, 1)
-				taken++
-			}
-		}()
-		synctest.Wait()
-		if taken != 4 {
-			t.Errorf("one shard takes %d of 8", taken)
-		}
-		w.take(8, 2)
-		w.give(7, 1)
-		if synctest.Wait(); taken != 4 {
-			t.Errorf("it takes %d when 3 are left", taken)
-		}
-		w.give(8, 2)
-		if synctest.Wait(); taken != 5 {
-			t.Errorf("it takes %d when 5 are left", taken)
-		}
-		w.close()
-		if synctest.Wait(); taken != 8 || w.take(9, 1) != 0 {
-			t.Error("close does not end waiting")
-		}
-	})
 }

@@ -22,6 +22,9 @@ const (
 	batchCost = 512
 )
 
+// errSilent is of batches that would be too many for a shard that does not answer.
+var errSilent = fmt.Errorf("%w: the owner of the shard does not answer", uplink.ErrBusy)
+
 // Number asks a node, by its name and host:port, for a number for a session of a gateway
 // that lies in that shard. The errors are those of an uplink.Attachment.
 func (c *Client) Number(ctx context.Context, node, address string, shard uint32) (uplink.Number, error) {
@@ -58,7 +61,7 @@ func (c *Client) attachStream(node, address string) *ownerStream {
 	if s := c.streams[key]; s != nil && !s.over() {
 		return s
 	}
-	s := &ownerStream{done: make(chan struct{}), out: newOutgoing(), window: newWindow(attachWindow), links: make(map[uint32]*ownerLink)}
+	s := &ownerStream{done: make(chan struct{}), out: newOutgoing(), window: uplink.NewWindow(attachWindow, false), links: make(map[uint32]*ownerLink)}
 	c.streams[key] = s
 	l := newLink(address, c.identity.ClientTLS(node))
 	if c.Dial != nil {
@@ -82,7 +85,7 @@ func (c *Client) attachStream(node, address string) *ownerStream {
 // ownerStream is a stream of attach at the door.
 type ownerStream struct {
 	out    *outgoing
-	window *window
+	window *uplink.Window
 	close  func()        // ends the connection
 	done   chan struct{} // closed when nothing of the stream runs any more
 
@@ -156,7 +159,7 @@ func (s *ownerStream) fail(err error) {
 	s.links = nil
 	s.mu.Unlock()
 	s.out.Close()
-	s.window.close()
+	s.window.Close()
 	for _, l := range links {
 		l.end(uplink.ErrDetached)
 		l.drop(s.err)
@@ -247,7 +250,7 @@ func (l *ownerLink) answered(m message) error {
 	if err != nil {
 		a = answer{err: fmt.Errorf("%w: %w", uplink.ErrDetached, err)}
 	}
-	l.s.window.give(l.shard, c.cost)
+	l.s.window.Give(l.shard, c.cost)
 	c.done(a)
 	return err
 }
@@ -259,18 +262,23 @@ func (l *ownerLink) drop(err error) {
 	l.calls, l.over = nil, err
 	l.s.mu.Unlock()
 	for _, c := range calls {
-		l.s.window.give(l.shard, c.cost)
+		l.s.window.Give(l.shard, c.cost)
 		c.done(answer{err: err})
 	}
 }
 
 // Append implements uplink.Attachment. It waits while the owner has too many bytes of this
-// node that it has not answered, or the shard has as many as are left for the others.
+// node that it has not answered, or the shard has as many as are left for the others. If
+// the shard is silent it is uplink.ErrBusy.
 func (l *ownerLink) Append(a uplink.Append, done func(error)) {
-	cost := l.s.window.take(l.shard, int64(len(a.Batch))+batchCost)
+	cost, ok := l.s.window.Take(l.shard, int64(len(a.Batch))+batchCost)
+	if !ok {
+		done(errSilent)
+		return
+	}
 	err := l.send(kindAppend, cost, func(b []byte) []byte { return encodeAppend(b, a) }, func(a answer) { done(a.err) })
 	if err != nil {
-		l.s.window.give(l.shard, cost)
+		l.s.window.Give(l.shard, cost)
 		done(err)
 	}
 }

@@ -39,9 +39,9 @@ func (s *session) next() error {
 	case *wire.Offer:
 		return s.offer(f)
 	case *wire.Resolve:
-		return s.resolve(f)
+		return s.later(&s.resolves, func() error { return s.resolve(f) })
 	case *wire.Retire:
-		return s.retire(f)
+		return s.later(&s.retires, func() error { return s.retire(f) })
 	case *wire.Ping:
 		s.depth.Store(f)
 		return s.send(&wire.Pong{Time: time.Now().UnixMilli()})
@@ -54,6 +54,14 @@ func (s *session) next() error {
 		}
 	}
 	return fmt.Errorf("frame type %#02x on the control stream: %w", f.Type(), wire.ErrMalformed)
+}
+
+// later answers a request beside the reading of the control stream.
+func (s *session) later(e *errands, answer func() error) error {
+	if inTurn(s.r.o.Mutations) {
+		return answer()
+	}
+	return e.put(s, answer)
 }
 
 func (s *session) offer(f *wire.Offer) error {

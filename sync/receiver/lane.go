@@ -82,6 +82,14 @@ func (r reservation) releaseMemory() {
 	}
 }
 
+// shrink gives back what the frame's bytes held: they are dropped, and its outcome remains.
+func (r *reservation) shrink() {
+	if r.own > minCost {
+		r.s.own.give(r.own - minCost)
+		r.own = minCost
+	}
+}
+
 func (r reservation) release() {
 	r.releaseMemory()
 	r.s.own.give(r.own)

@@ -10,3 +10,5 @@ type Mutations struct{}
 func ackEarly(Mutations) bool   { return false }
 func keepOlder(Mutations) bool  { return false }
 func markAtOnce(Mutations) bool { return false }
+func inTurn(Mutations) bool     { return false }
+func keepWhole(Mutations) bool  { return false }

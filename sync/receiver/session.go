@@ -50,6 +50,8 @@ type session struct {
 	status   atomic.Pointer[wire.Status]
 	control  wire.Channel  // written with writing held, read by run
 	writing  chan struct{} // capacity 1: a lock that may be held as long as a write takes
+	retires  errands       // Retire
+	resolves errands       // Resolve
 
 	ctx    context.Context // its cause is why the session ends
 	cancel context.CancelCauseFunc
@@ -112,6 +114,11 @@ func (s *session) run() {
 	for err == nil {
 		err = s.next()
 	}
+	s.fail(err)
+}
+
+// fail ends the session with an error of its control stream.
+func (s *session) fail(err error) {
 	if owner, ok := errors.AsType[*uplink.NotOwnerError](err); ok {
 		s.r.Handover(owner.Addr) // what this session found out holds for all
 	}

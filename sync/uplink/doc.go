@@ -20,9 +20,11 @@
 //   - An owner hears only the newest session of a gateway.
 //   - Sessions are numbered, and an older one cannot attach after a newer one.
 //   - When a shard moves, the session goes on: it attaches to the new owner, and each batch
-//     that was not answered is refused with ErrMoved. Other batches of the same partition
+//     that was not answered is refused with ErrMoved. The mark is told when it is attached. Other batches of the same partition
 //     and round are refused, too: the gateway takes back the round as a whole.
 //   - A buffer that is retired in one shard is retired in all.
+//   - No shard has more batches in flight than leave room for the others (Window). What is
+//     beyond that is refused if the shard has been silent for two seconds.
 //
 // If there is one shard only, a session ends when that moves, and the gateway dials again.
 package uplink

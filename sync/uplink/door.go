@@ -17,6 +17,11 @@ const (
 	// not known or does not answer.
 	firstPause   = 20 * time.Millisecond
 	longestPause = time.Second
+	// sessionWindow is how many bytes of batches a session has at all shards that are not
+	// answered, if there are several: those for one shard take half of it at most.
+	sessionWindow = 8 << 20
+	// batchCost is what a batch takes of it besides its bytes.
+	batchCost = 512
 )
 
 // Options configure a Door. All functions are required.
@@ -48,7 +53,8 @@ func NewDoor(o Options) *Door { return &Door{o: o, sessions: make(map[*session]b
 // than once. It must not block.
 func (d *Door) Attach(ctx context.Context, gateway string, buffers []weir.Buffer, end func(error)) (Attachment, Offered, error) {
 	shards := d.o.Shards()
-	s := &session{d: d, gateway: gateway, end: end, many: len(shards) > 1, refused: make(map[target]uint32), links: make(map[uint32]*link)}
+	s := &session{d: d, gateway: gateway, end: end, many: len(shards) > 1, refused: make(map[target]uint32), links: make(map[uint32]*link),
+		window: NewWindow(sessionWindow, false)}
 	s.home = d.o.ShardOf(weir.SliceOfGateway(gateway))
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	s.remember(buffers)

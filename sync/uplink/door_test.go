@@ -102,8 +102,8 @@ func TestRetiredInOneShard(t *testing.T) {
 	})
 }
 
-// TestShardMoves: the session goes on. What was not answered is refused when the new owner
-// can tell the mark, and so is the rest of the round; other partitions notice nothing.
+// TestShardMoves: the session goes on. What was not answered is refused, and so is the rest
+// of the round; the mark is told when there is a new owner. Other partitions notice nothing.
 func TestShardMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newShards(t, 2)
@@ -122,22 +122,30 @@ func TestShardMoves(t *testing.T) {
 		w.logs[1].answer(1, nil)
 		w.lose(1)
 		late := send(1, 4)
-		if flying.answered() || late.answered() || !idle.is(nil) || v.cause() != nil {
-			t.Fatalf("in flight %v, late %v, answered before %v, session %v", flying.answered(), late.answered(), idle.err, v.cause())
+		if flying.answered() || !late.is(uplink.ErrMoved) || !idle.is(nil) || v.cause() != nil {
+			t.Fatalf("in flight %v, late %v, answered before %v, session %v", flying.answered(), late.err, idle.err, v.cause())
 		}
+		told := make(chan uint64, 1)
+		go func() {
+			mark, err := v.Mark(t.Context(), stream, topic, 1)
+			if err != nil {
+				t.Error(err)
+			}
+			told <- mark
+		}()
 		time.Sleep(3 * time.Second)
+		if len(told) > 0 {
+			t.Error("a mark is told without an owner")
+		}
 		w.logs[1].mark = 9
 		w.lead(1)
 		time.Sleep(2 * time.Second)
-		if !late.is(uplink.ErrMoved) || w.logs[1].count() != 2 {
-			t.Errorf("late %v, the log has %d", late.err, w.logs[1].count())
+		if mark := <-told; mark != 9 || w.logs[1].count() != 2 {
+			t.Errorf("mark %d, the log has %d", mark, w.logs[1].count())
 		}
 		w.logs[1].answer(0, &uplink.NotOwnerError{}) // by the former owner
 		if !flying.is(uplink.ErrMoved) {
 			t.Errorf("in flight %v", flying.err)
-		}
-		if mark, err := v.Mark(t.Context(), stream, topic, 1); err != nil || mark != 9 {
-			t.Errorf("mark %d, %v", mark, err)
 		}
 		if o := send(1, 4); !o.is(uplink.ErrMoved) || w.logs[1].count() != 2 {
 			t.Errorf("another batch of the round: %v", o.err)

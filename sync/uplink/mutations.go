@@ -14,3 +14,4 @@ func notTold(Mutations) bool    { return false }
 func oneRetired(Mutations) bool { return false }
 func firstMarks(Mutations) bool { return false }
 func anyRound(Mutations) bool   { return false }
+func noShares(Mutations) bool   { return false }

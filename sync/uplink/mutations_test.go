@@ -26,6 +26,7 @@ func TestMutations(t *testing.T) {
 		{"AnyRound", uplink.Mutations{AnyRound: true}, roundIsRefused},
 		{"OneRetired", uplink.Mutations{OneRetired: true}, retiredEverywhere},
 		{"FirstMarks", uplink.Mutations{FirstMarks: true}, allShardsTell},
+		{"NoShares", uplink.Mutations{NoShares: true}, silentLeavesRoom},
 	} {
 		t.Run(rule.name, func(t *testing.T) {
 			for _, m := range []uplink.Mutations{{}, rule.without} {

@@ -12,6 +12,7 @@ type Mutations struct {
 	OneRetired bool // a buffer is retired when the shard of its gateway says so
 	FirstMarks bool // a session begins when one shard has told its marks
 	AnyRound   bool // batches of a round that a move has refused in part are handed over
+	NoShares   bool // a shard that does not answer may have all that a session has room for
 }
 
 func keepOlder(m Mutations) bool  { return m.KeepOlder }
@@ -21,3 +22,4 @@ func notTold(m Mutations) bool    { return m.NotTold }
 func oneRetired(m Mutations) bool { return m.OneRetired }
 func firstMarks(m Mutations) bool { return m.FirstMarks }
 func anyRound(m Mutations) bool   { return m.AnyRound }
+func noShares(m Mutations) bool   { return m.NoShares }

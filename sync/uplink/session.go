@@ -19,6 +19,7 @@ type session struct {
 	end     func(error)
 	number  Number           // set by begin
 	links   map[uint32]*link // by shard; not changed
+	window  *Window          // of batches that were handed over
 
 	ctx    context.Context // of the session
 	cancel context.CancelFunc
@@ -47,7 +48,6 @@ type link struct {
 	ready   chan struct{} // closed when attached
 	tries   uint64
 	flying  map[target]flight      // batches that were handed over and not answered, to older attachments included
-	waiting []func(error)          // of batches that are refused when the session is attached again
 	known   map[weir.BufferID]bool // buffers that have marks there, or of which something was sent
 }
 
@@ -89,13 +89,9 @@ func (s *session) attach(ctx context.Context, l *link, buffers []weir.Buffer) (O
 			l.known[b.ID] = true
 		}
 	}
-	waiting := l.waiting
-	l.at, l.waiting = at, nil
+	l.at = at
 	close(l.ready)
 	s.mu.Unlock()
-	for _, done := range waiting {
-		done(ErrMoved)
-	}
 	return known, nil
 }
 
@@ -144,7 +140,7 @@ func (s *session) moved(shard uint32) {
 }
 
 // leave ends an attempt. If it had attached the link, that is attached anew, and what was
-// not answered will be refused. It returns the attachment that is to be ended, nil if
+// not answered is refused. It returns the attachment that is to be ended, nil if
 // there is none. Called with mu held.
 func (s *session) leave(l *link, try *attempt) Attachment {
 	if try.over {
@@ -194,7 +190,9 @@ func (s *session) remember(buffers []weir.Buffer) {
 	}
 }
 
-// Append implements Attachment.
+// Append implements Attachment. It waits while the shard, or all together, have too many
+// bytes that are not answered. A batch for a shard to which the session is not attached is
+// refused at once: Mark then waits until a new owner can tell the mark.
 func (s *session) Append(a Append, done func(error)) {
 	l := s.links[s.d.o.ShardOf(weir.SliceOf(a.Topic, a.Partition))]
 	if l == nil {
@@ -202,17 +200,42 @@ func (s *session) Append(a Append, done func(error)) {
 		return
 	}
 	t := target{a.Stream.Buffer, a.Stream.Lane, a.Topic, a.Partition}
+	var cost int64
+	if s.many && s.attached(l) && !noShares(s.d.o.Mutations) {
+		var ok bool
+		if cost, ok = s.window.Take(l.shard, int64(len(a.Batch))+batchCost); !ok {
+			done(fmt.Errorf("%w: shard %d does not answer", ErrBusy, l.shard))
+			return
+		}
+	}
+	err := s.handOver(l, t, cost, a, done)
+	if err == nil {
+		return
+	}
+	s.window.Give(l.shard, cost)
+	if !notTold(s.d.o.Mutations) {
+		done(err)
+	}
+}
+
+func (s *session) attached(l *link) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return l.at != nil
+}
+
+// handOver hands a batch to the shard, unless that is refused.
+func (s *session) handOver(l *link, t target, cost int64, a Append, done func(error)) error {
 	s.mu.Lock()
 	last, again := s.refused[t]
 	switch {
 	case l.at == nil:
 		s.refuse(t, a.Round)
-		s.hold(l, done)
-		return
+		s.mu.Unlock()
+		return ErrMoved
 	case again && a.Round <= last && !anyRound(s.d.o.Mutations):
 		s.mu.Unlock()
-		done(ErrMoved)
-		return
+		return ErrMoved
 	case again:
 		delete(s.refused, t)
 	}
@@ -221,20 +244,11 @@ func (s *session) Append(a Append, done func(error)) {
 	l.known[t.buffer] = true
 	at, try := l.at, l.attempt
 	s.mu.Unlock()
-	at.Append(a, func(err error) { s.answered(l, try, t, a.Round, err, done) })
-}
-
-// hold keeps a batch that was not handed over, or not answered, until the link is attached.
-// Called with mu held, which it releases.
-func (s *session) hold(l *link, done func(error)) {
-	over, lost := s.over, notTold(s.d.o.Mutations)
-	if !over && !lost {
-		l.waiting = append(l.waiting, done)
-	}
-	s.mu.Unlock()
-	if over {
-		done(ErrMoved)
-	}
+	at.Append(a, func(err error) {
+		s.window.Give(l.shard, cost)
+		s.answered(l, try, t, a.Round, err, done)
+	})
+	return nil
 }
 
 // answered passes on what became of a batch.
@@ -256,17 +270,15 @@ func (s *session) answered(l *link, try *attempt, t target, round uint32, err er
 	}
 	s.refuse(t, round)
 	at := s.leave(l, try)
-	if l.at == nil {
-		s.hold(l, done)
-	} else {
-		s.mu.Unlock()
-		done(ErrMoved)
-	}
+	s.mu.Unlock()
 	if at != nil {
 		at.Detach()
 	}
 	if superseded {
 		s.end(err)
+	}
+	if !notTold(s.d.o.Mutations) {
+		done(ErrMoved)
 	}
 }
 
@@ -367,26 +379,21 @@ func (s *session) retire(ctx context.Context, buffer weir.BufferID, shards []uin
 // Detach implements Attachment.
 func (s *session) Detach() {
 	s.cancel()
+	s.window.Close()
 	s.d.mu.Lock()
 	delete(s.d.sessions, s)
 	s.d.mu.Unlock()
 	var ats []Attachment
-	var waiting []func(error)
 	s.mu.Lock()
 	s.over = true
 	for _, l := range s.links {
 		if l.at != nil {
 			ats = append(ats, l.at)
 		}
-		waiting = append(waiting, l.waiting...)
-		l.waiting = nil
 	}
 	s.mu.Unlock()
 	for _, at := range ats {
 		at.Detach()
-	}
-	for _, done := range waiting {
-		done(ErrMoved)
 	}
 	s.wg.Wait()
 }
