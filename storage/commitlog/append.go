@@ -23,8 +23,8 @@ import (
 //
 // Errors: *RefusedError for a batch with a Source; ErrUnknownTopic, ErrCorrupt,
 // ErrTooLarge, ErrUnsupported; ErrOutOfOrderSequence, ErrProducerFenced,
-// ErrUnknownProducer, ErrTransactionOpen for one with a producer id; ErrClosed: the
-// batch never becomes durable; ErrFenced: it may become durable.
+// ErrUnknownProducer, ErrTransactionOpen for one with a producer id; ErrMoving, ErrMoved;
+// ErrClosed: the batch never becomes durable; ErrFenced: it may become durable.
 //
 // A transactional batch becomes durable and readable like any other; whether it is
 // committed is known when its transaction has ended (Submit). The first one in a
@@ -103,7 +103,12 @@ func (l *Log) checkAppend(a Append) error {
 // calls it in the order of the appends.
 func (b *builder) append(a Append, done func(int64, error)) {
 	key := state.Place{Topic: a.Topic, Partition: a.Partition}
-	_, err := b.spec.place(key)
+	err := b.spec.barred(key)
+	if err != nil {
+		b.answer(done, -1, err)
+		return
+	}
+	_, err = b.spec.place(key)
 	switch {
 	case err != nil && a.Source != nil:
 		b.refuse(a, ReasonTopic, done)
@@ -213,4 +218,9 @@ const overtaking = 2 * time.Minute
 // first one that a producer sends here. Such a producer gets ErrUnknownProducer, and
 // sends everything again. Without this rule nothing is lost or duplicated, but a
 // producer's first batches could change their order.
-func (l *Log) succeeded() bool { return l.epoch > 1 && l.now().Sub(l.opened) < overtaking }
+//
+// Slices that came from another shard had another owner, too.
+func (l *Log) succeeded() bool {
+	now := l.now()
+	return l.epoch > 1 && now.Sub(l.opened) < overtaking || l.arrived.Load() > 0 && now.UnixMilli()-l.arrived.Load() < overtaking.Milliseconds()
+}

@@ -48,6 +48,15 @@ func (l *Log) apply(pos journal.Position, entries []journal.Entry) error {
 			entries = entries[1:]
 			continue
 		}
+		if kind := entries[0].Kind; kind == state.KindMovedOut || kind == state.KindImported {
+			if err := l.applyMove(pos, entries[0]); err != nil && l.lost != nil && errors.Is(err, state.ErrCorrupt) {
+				l.lost(fmt.Sprintf("%s: entry about a move of slices: %v", journal.SlotKey(l.shard, pos), err))
+			} else if err != nil {
+				return fmt.Errorf("apply entry about a move of slices: %w", err)
+			}
+			entries = entries[1:]
+			continue
+		}
 		n, err := l.applyOwn(pos, entries)
 		if err != nil {
 			return err
@@ -57,11 +66,32 @@ func (l *Log) apply(pos journal.Position, entries []journal.Entry) error {
 	return nil
 }
 
-// applyOwn applies entries up to the first one of a Machine.
+// applyMove applies an entry about a move of slices, which may also change the Machines.
+func (l *Log) applyMove(pos journal.Position, e journal.Entry) error {
+	l.mu.Lock()
+	effect, err := l.state.ApplyMove(pos, e)
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := l.machines.Take(effect); err != nil {
+		return err
+	}
+	l.changes.Add(1)
+	if e.Kind == state.KindImported {
+		l.arrived.Store(l.now().UnixMilli())
+	}
+	if id, ends := state.EndsMove(e); ends && l.outgoing.end(id) {
+		l.upkeep.Release()
+	}
+	return nil
+}
+
+// applyOwn applies entries up to the first one of a Machine, or about a move of slices.
 func (l *Log) applyOwn(pos journal.Position, entries []journal.Entry) (n int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for n < len(entries) && l.machines[entries[n].Kind] == nil {
+	for n < len(entries) && l.machines[entries[n].Kind] == nil && entries[n].Kind != state.KindMovedOut && entries[n].Kind != state.KindImported {
 		if err := l.state.Apply(pos, entries[n]); err != nil && l.lost != nil && errors.Is(err, state.ErrCorrupt) {
 			l.lost(fmt.Sprintf("%s: entry %d: %v", journal.SlotKey(l.shard, pos), n, err))
 		} else if err != nil {

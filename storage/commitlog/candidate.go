@@ -11,6 +11,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Candidate is a node on its way to own a shard. It applies the log to its Machines as it
@@ -57,8 +58,8 @@ func newCandidate(ctx context.Context, o Options, lost func(what string)) (*Cand
 		l.log.Warn("another node has created the cluster meanwhile, with another number of shards, which holds", "shards", l.cluster.Shards, "wanted", o.Shards)
 	}
 	storage.SetLevel(o.Bucket, l.cluster.Format)
-	if int64(o.Shard) >= int64(l.cluster.Shards) {
-		return nil, fmt.Errorf("shard %d of %d", o.Shard, l.cluster.Shards)
+	if o.Shard >= weir.MaxShards { // there may be more than at creation: see Log.Map
+		return nil, fmt.Errorf("shard %d of %d at most", o.Shard, weir.MaxShards)
 	}
 	c := &Candidate{log: l, sums: &sums{bucket: o.Bucket}}
 	c.journal, err = journal.NewCandidate(l.journalOptions(o, c.verify), applier{l})

@@ -129,12 +129,15 @@ func checkConfigs(configs map[string]string) (size int, err error) {
 // and the producers in it. It is durable on return. With more than one shard it ends
 // what DeletingTopic began: the other shards must have dropped the topic.
 //
-// Errors: ErrUnknownTopic.
+// Errors: ErrUnknownTopic; ErrMoving while slices of the topic are moved away.
 func (l *Log) DeleteTopic(ctx context.Context, id weir.TopicID) error {
 	_, err := ask(ctx, l, 0, func(b *builder) (struct{}, error) {
 		t := b.spec.topic(id)
 		if t == nil {
 			return struct{}{}, fmt.Errorf("%w: %v", ErrUnknownTopic, id)
+		}
+		if err := b.spec.barredTopic(t); err != nil {
+			return struct{}{}, err
 		}
 		b.spec.topics.set(b.spec.slot, id, nil)
 		b.spec.names.set(b.spec.slot, t.Name, weir.TopicID{})

@@ -111,7 +111,7 @@ func (w *catalogueWorld) view(node int) *Mirror {
 	if m := w.views[node]; m != nil {
 		return m
 	}
-	m, err := NewMirror(CatalogueUpdate{Snapshot: state.Machines{}.Checkpoint(state.Listing{}.Append)})
+	m, err := NewMirror(CatalogueUpdate{Snapshot: state.Machines{}.Checkpoint(state.Empty().AppendCatalogue)})
 	must(err)
 	if n := w.known[node]; n > 0 {
 		must(m.Apply(CatalogueUpdate{At: w.slots[n-1].At, Slots: w.slots[:n]}))

@@ -2,7 +2,6 @@ package commitlog
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -22,8 +21,8 @@ func (l *Log) Bounds(topic weir.TopicID, partition int32) (start, end int64, err
 func (l *Log) Watch(topic weir.TopicID, partition int32) <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := l.state.Partition(state.Place{Topic: topic, Partition: partition})
-	if p == nil || l.Err() != nil {
+	p, err := l.partition(state.Place{Topic: topic, Partition: partition})
+	if err != nil || l.Err() != nil {
 		gone := make(chan struct{})
 		close(gone)
 		return gone
@@ -58,9 +57,9 @@ func (l *Log) EpochEnd(topic weir.TopicID, partition int32, epoch int32) (found 
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	p := l.state.Partition(state.Place{Topic: topic, Partition: partition})
-	if p == nil {
-		return -1, -1, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, partition, topic)
+	p, err := l.partition(state.Place{Topic: topic, Partition: partition})
+	if err != nil {
+		return -1, -1, err
 	}
 	found, end = p.Epochs.End(epoch, p.End)
 	return found, end, nil
@@ -72,9 +71,9 @@ func (l *Log) EpochEnd(topic weir.TopicID, partition int32, epoch int32) (found 
 func (l *Log) Size(id weir.TopicID, partition int32) (int64, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	p := l.state.Partition(state.Place{Topic: id, Partition: partition})
-	if p == nil {
-		return 0, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, partition, id)
+	p, err := l.partition(state.Place{Topic: id, Partition: partition})
+	if err != nil {
+		return 0, err
 	}
 	return p.Size(), nil
 }
@@ -89,9 +88,9 @@ func (l *Log) Producers(topic weir.TopicID, partition int32) ([]state.ProducerSt
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	p := l.state.Partition(state.Place{Topic: topic, Partition: partition})
-	if p == nil {
-		return nil, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, partition, topic)
+	p, err := l.partition(state.Place{Topic: topic, Partition: partition})
+	if err != nil {
+		return nil, err
 	}
 	var all []state.ProducerState
 	for _, some := range []map[int64]*state.Producer{p.Producers.Young, p.Producers.Old, p.Producers.Open} {

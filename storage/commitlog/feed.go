@@ -48,7 +48,9 @@ func newFeed(mirrored []state.Machine) (*feed, error) {
 }
 
 // follows reports whether entries of a kind change the catalogue.
-func (f *feed) follows(kind uint16) bool { return state.Lists(kind) || f.mirrored[kind] != nil }
+func (f *feed) follows(kind uint16) bool {
+	return state.Lists(kind) || state.IsLayout(kind) || f.mirrored[kind] != nil
+}
 
 // applied notes a slot that was applied.
 func (f *feed) applied(pos journal.Position, entries []journal.Entry) {
@@ -110,7 +112,7 @@ func (l *Log) CatalogueSnapshot() (u CatalogueUpdate) {
 		u = CatalogueUpdate{At: at, Snapshot: l.feed.mirrored.Checkpoint(func(p []byte) []byte {
 			l.mu.RLock()
 			defer l.mu.RUnlock()
-			return l.state.Listing().Append(p)
+			return l.state.AppendCatalogue(p)
 		})}
 	})
 	return u

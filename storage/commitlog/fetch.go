@@ -121,9 +121,9 @@ func (l *Log) look(key state.Place) (view, error) {
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	p := l.state.Partition(key)
-	if p == nil {
-		return view{}, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, key.Partition, key.Topic)
+	p, err := l.partition(key)
+	if err != nil {
+		return view{}, err
 	}
 	return view{p.Start, p.End, p.Stable(p.End), p.Pieces, p.Index, p.Aborted, p.Bias}, nil
 }
@@ -195,7 +195,7 @@ func (l *Log) collectPieces(ctx context.Context, key state.Place, v view, i int,
 		}
 		row := make([]reader.Place, end-i)
 		for j := range row {
-			row[j] = v.place(key, &v.pieces[i+j])
+			row[j] = v.place(l.shard, key, &v.pieces[i+j])
 		}
 		if got, err = l.blocks.Read(ctx, row, offset, maxBytes); err != nil {
 			return nil, 0, err
@@ -209,9 +209,9 @@ func (l *Log) collectPieces(ctx context.Context, key state.Place, v view, i int,
 }
 
 // place says where a piece lies, for the reader.
-func (v *view) place(key state.Place, x *state.Piece) reader.Place {
+func (v *view) place(shard uint32, key state.Place, x *state.Piece) reader.Place {
 	return reader.Place{
-		Object: reader.Object{Epoch: x.Segment.Epoch, Number: x.Segment.Number, Slot: x.Segment.Slot, Leader: v.leader(x)},
+		Object: reader.Object{Epoch: x.Segment.Epoch, Number: x.Segment.Number, Shard: x.Segment.Shard(shard), Slot: x.Segment.Slot, Leader: v.leader(x)},
 		Piece:  x.Ref(key),
 	}
 }
@@ -224,11 +224,9 @@ func (v *view) leader(x *state.Piece) int32 {
 	return int32(x.Segment.Epoch) + v.bias
 }
 
-// objectKey names the objects of a shard that pieces lie in.
-func objectKey(shard uint32) func(reader.Object) string {
-	return func(o reader.Object) string {
-		return state.SegmentID{Epoch: o.Epoch, Number: o.Number, Slot: o.Slot}.Key(shard)
-	}
+// objectKey names the objects that pieces lie in.
+func objectKey(o reader.Object) string {
+	return state.SegmentID{Epoch: o.Epoch, Number: o.Number, Slot: o.Slot}.Key(o.Shard)
 }
 
 // holding finds the extent that holds an offset, which is not beyond the end.

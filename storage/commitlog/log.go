@@ -55,6 +55,8 @@ type Log struct {
 	flight   *flight
 	acked    atomic.Uint64  // number of the last slot that was applied
 	changes  atomic.Uint64  // see Changes
+	arrived  atomic.Int64   // when the last entry about a move of slices was applied, ms since 1970; 0: none was
+	outgoing outgoing       // slices that are being moved away
 	tail     *cache         // runs as they are appended
 	cold     *cache         // runs as they were read again
 	slots    *freelist.List // memory for slots to come
@@ -158,7 +160,7 @@ func prepare(o Options) (*Log, error) {
 	// A slow reader fills a cache of its own, so that it cannot evict what the others
 	// are about to read.
 	l.tail, l.cold = newCache(tail-tail/4), newCache(tail/4)
-	l.blocks = reader.New(o.Bucket, objectKey(o.Shard), cmp.Or(o.BlockBytes, 32<<20))
+	l.blocks = reader.New(o.Bucket, objectKey, cmp.Or(o.BlockBytes, 32<<20))
 	if err := o.Upkeep.Check(); err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ var ErrBehind = errors.New("catalogue is from before what is known")
 // as at the owner. It is not safe for concurrent use; the Machines are.
 type Mirror struct {
 	topics   state.Listing
+	layout   *state.Layout // nil: as at creation
 	machines state.Machines
 	at       journal.Position
 	changes  int // of topics
@@ -35,7 +36,7 @@ func NewMirror(u CatalogueUpdate, machines ...state.Machine) (*Mirror, error) {
 	if err != nil {
 		return nil, err
 	}
-	topics, sections, err := state.DecodeListing(u.Snapshot)
+	topics, layout, sections, err := state.DecodeCatalogue(u.Snapshot)
 	if err == nil {
 		err = m.machines.Check(sections)
 	}
@@ -45,7 +46,7 @@ func NewMirror(u CatalogueUpdate, machines ...state.Machine) (*Mirror, error) {
 	if err != nil {
 		return nil, fmt.Errorf("restore a snapshot of the catalogue at %v: %w", u.At, err)
 	}
-	m.topics, m.at = topics, u.At
+	m.topics, m.layout, m.at = topics, layout, u.At
 	return m, nil
 }
 
@@ -100,6 +101,9 @@ func (m *Mirror) apply(pos journal.Position, entries []journal.Entry) error {
 		var err error
 		if machine := m.machines[e.Kind]; machine != nil {
 			err = machine.Apply(e.Kind, e.Body)
+		} else if state.IsLayout(e.Kind) {
+			m.layout, err = m.layout.With(e)
+			m.changes++
 		} else if state.Lists(e.Kind) {
 			err = m.topics.Apply(pos, e)
 			m.changes++
@@ -128,7 +132,16 @@ func (m *Mirror) Deleting() (ids []weir.TopicID) {
 	return ids
 }
 
-// Changes counts the changes of topics since the Mirror was made.
+// Map returns which shard has which slice, and how many shards there are; 0 shards if that
+// is as it was at creation, which the object `cluster` says.
+func (m *Mirror) Map() (weir.Map, uint32) {
+	if m.layout == nil {
+		return weir.Map{}, 0
+	}
+	return m.layout.Map, m.layout.Shards
+}
+
+// Changes counts the changes of topics, and of the map of slices, since the Mirror was made.
 func (m *Mirror) Changes() int { return m.changes }
 
 // replayed is a Mirror as the journal fills it.
@@ -146,6 +159,6 @@ func (r replayed) Restore(pos journal.Position, body []byte) error {
 	if err != nil {
 		return err
 	}
-	m.topics, m.at = s.Listing(), before(pos)
+	m.topics, m.layout, m.at = s.Listing(), s.Layout, before(pos)
 	return m.machines.Restore(sections) // and of none but these
 }

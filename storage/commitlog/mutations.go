@@ -17,6 +17,8 @@ func durableMarks(Mutations) bool { return false }
 func ackFlying(Mutations) bool    { return false }
 func ackDuplicate(Mutations) bool { return false }
 func promiseMarks(Mutations) bool { return false }
+func stopAtOnce(Mutations) bool   { return false }
+func voidUnsaid(Mutations) bool   { return false }
 
 func (Mutations) any() bool { return false }
 

@@ -18,6 +18,9 @@ type Mutations struct {
 	AckDuplicate bool // ack a duplicate at once, while the slot that set the mark may be in flight
 	PromiseMarks bool // tell gateways the marks of slots that are in flight
 
+	StopAtOnce bool // stop slices without waiting for what is in flight
+	VoidUnsaid bool // say that slices did not move out, and may decide otherwise later
+
 	State state.Mutations // of the rules that the state keeps
 }
 
@@ -26,6 +29,8 @@ func durableMarks(m Mutations) bool { return m.DurableMarks }
 func ackFlying(m Mutations) bool    { return m.AckFlying }
 func ackDuplicate(m Mutations) bool { return m.AckDuplicate }
 func promiseMarks(m Mutations) bool { return m.PromiseMarks }
+func stopAtOnce(m Mutations) bool   { return m.StopAtOnce }
+func voidUnsaid(m Mutations) bool   { return m.VoidUnsaid }
 
 // any reports whether a rule is broken.
 func (m Mutations) any() bool { return m != (Mutations{}) }

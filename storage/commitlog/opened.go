@@ -173,7 +173,7 @@ func (s *speculation) opens(t state.Topic, at journal.Position) (changes bool, e
 // DropTopic removes a topic, with everything that DeleteTopic removes, and from then on
 // refuses to open it. at is the position of the catalogue at which it is being deleted.
 // The topic need not be open. It is durable on return. If the topic was dropped before,
-// nothing changes.
+// nothing changes. Errors: ErrMoving while slices of the topic are moved away.
 func (l *Log) DropTopic(ctx context.Context, id weir.TopicID, at journal.Position) error {
 	if err := l.checkLevel(); err != nil {
 		return err
@@ -186,6 +186,9 @@ func (l *Log) DropTopic(ctx context.Context, id weir.TopicID, at journal.Positio
 			return struct{}{}, nil
 		}
 		if t := b.spec.topic(id); t != nil {
+			if err := b.spec.barredTopic(t); err != nil {
+				return struct{}{}, err
+			}
 			b.spec.topics.set(b.spec.slot, id, nil)
 			b.spec.names.set(b.spec.slot, t.Name, weir.TopicID{})
 		}

@@ -194,6 +194,9 @@ func (b *builder) judge(p *Proposal) (bases []int64, based []Command, ended []st
 	if bases, err = b.bases(p.Appends); err != nil {
 		return nil, nil, nil, err
 	}
+	if err := b.barredCommands(p.Commands); err != nil {
+		return nil, nil, nil, err
+	}
 	if p.End != nil {
 		if ended, err = b.endable(p.End); err != nil {
 			return nil, nil, nil, err
@@ -204,6 +207,9 @@ func (b *builder) judge(p *Proposal) (bases []int64, based []Command, ended []st
 	}
 	based = p.Based(slices.Clone(bases))
 	size, err := b.log.checkCommands(based)
+	if err == nil {
+		err = b.barredCommands(based)
+	}
 	if err == nil && size > p.BasedBytes {
 		err = fmt.Errorf("%w: commands of %d bytes for the offsets of a proposal, %d were announced", ErrTooLarge, size, p.BasedBytes)
 	}
@@ -218,7 +224,11 @@ func (b *builder) bases(appends []Append) ([]int64, error) {
 		key := state.Place{Topic: a.Topic, Partition: a.Partition}
 		end, again := ends[key]
 		if !again {
-			if _, err := b.spec.place(key); err != nil {
+			err := b.spec.barred(key)
+			if err == nil {
+				_, err = b.spec.place(key)
+			}
+			if err != nil {
 				return nil, err
 			}
 			end = b.spec.end(key)
@@ -234,6 +244,9 @@ func (b *builder) endable(end *TransactionEnd) ([]state.Place, error) {
 	ended := make([]state.Place, 0, len(end.Partitions))
 	for _, place := range end.Partitions {
 		key := state.Place{Topic: place.Topic, Partition: place.Partition}
+		if err := b.spec.barred(key); err != nil {
+			return nil, err
+		}
 		if _, err := b.spec.place(key); err != nil {
 			continue
 		}

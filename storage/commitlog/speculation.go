@@ -29,6 +29,8 @@ type speculation struct {
 	// forgotten is the highest position of the catalogue at which dropped topics may have
 	// been forgotten. What a caller knows from before it may be one of these topics.
 	forgotten journal.Position
+
+	moving // slices
 }
 
 // forgetUpTo forgets the differences of all slots up to and including slot.
@@ -41,6 +43,7 @@ func (s *speculation) forgetUpTo(slot uint64) {
 	s.buffers.forgetUpTo(slot)
 	s.ids.forgetUpTo(slot)
 	s.standings.forgetUpTo(slot)
+	s.moving.forgetUpTo(slot)
 }
 
 // topic returns the topic of that id, nil if there is none.

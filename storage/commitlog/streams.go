@@ -94,16 +94,25 @@ func (l *Log) Adopt(gateway string, buffer weir.BufferID) {
 
 // Retire replaces the marks of a fully delivered buffer by a tombstone: nothing
 // of it is ever appended again. Durable on return; no error if it was retired
-// before.
+// before. While slices are moved away, it waits.
 func (l *Log) Retire(ctx context.Context, gateway string, buffer weir.BufferID) error {
 	if err := checkGateway(gateway); err != nil {
 		return err
 	}
 	key := state.BufferKey{Gateway: gateway, Buffer: buffer}
-	_, err := ask(ctx, l, len(gateway), func(b *builder) (struct{}, error) {
+	return l.outgoing.after(ctx, l, func() error { return l.retire(ctx, key) })
+}
+
+// retire is Retire. While slices are moved away, it returns ErrMoving: the other shard
+// would not learn of it.
+func (l *Log) retire(ctx context.Context, key state.BufferKey) error {
+	_, err := ask(ctx, l, len(key.Gateway), func(b *builder) (struct{}, error) {
+		if b.spec.leaving != nil {
+			return struct{}{}, ErrMoving
+		}
 		if b.spec.bufferState(key) != weir.BufferRetired {
 			b.spec.buffers.set(b.spec.slot, key, weir.BufferRetired)
-			b.put(state.KindBufferRetired, state.EncodeBufferRetired(gateway, buffer))
+			b.put(state.KindBufferRetired, state.EncodeBufferRetired(key.Gateway, key.Buffer))
 		}
 		return struct{}{}, nil
 	})

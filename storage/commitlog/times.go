@@ -42,7 +42,7 @@ func (l *Log) since(ctx context.Context, key state.Place, v view, ts int64) (off
 	defer lease.Release()
 	for i := range v.pieces {
 		if x := &v.pieces[i]; x.Time >= ts {
-			if offset, timestamp, err = l.sinceInPiece(ctx, v.place(key, x), max(v.start, x.Base), ts); offset >= 0 || err != nil {
+			if offset, timestamp, err = l.sinceInPiece(ctx, v.place(l.shard, key, x), max(v.start, x.Base), ts); offset >= 0 || err != nil {
 				return offset, timestamp, err
 			}
 		}

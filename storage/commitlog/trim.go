@@ -17,6 +17,9 @@ import (
 func (l *Log) DeleteRecords(ctx context.Context, id weir.TopicID, partition int32, offset int64) (start int64, err error) {
 	key := state.Place{Topic: id, Partition: partition}
 	return ask(ctx, l, 0, func(b *builder) (int64, error) {
+		if err := b.spec.barred(key); err != nil {
+			return -1, err
+		}
 		if _, err := b.spec.place(key); err != nil {
 			return -1, err
 		}

@@ -105,11 +105,18 @@ func (x *Listing) Verify(ctx context.Context, s *state.State, r journal.Recovere
 	if x.Wait(); x.Err != nil {
 		return x.Err
 	}
+	others := make(map[uint32]bool)
 	for id, pieces := range s.Segments {
+		if id.Other != 0 && !x.IDs[id] && !others[id.Other] {
+			others[id.Other] = true
+			if err := x.listOther(ctx, id.Other-1); err != nil {
+				return err
+			}
+		}
 		if x.IDs[id] {
 			continue
 		}
-		key := segment.Key(x.shard, id.Epoch, id.Number)
+		key := id.Key(x.shard)
 		if missing, err := gone(ctx, x.bucket, key); err != nil {
 			return err
 		} else if missing {
@@ -118,6 +125,9 @@ func (x *Listing) Verify(ctx context.Context, s *state.State, r journal.Recovere
 		x.IDs[id] = true
 	}
 	for id := range x.IDs {
+		if id.Other != 0 {
+			continue // the log of its own shard knows
+		}
 		// This node has not stored any in its epoch yet, and a later owner may have.
 		if err := unknownEpoch(s, id, x.shard, r, r.End.Epoch+1); err != nil {
 			return err
@@ -131,6 +141,17 @@ func (x *Listing) Verify(ctx context.Context, s *state.State, r journal.Recovere
 	}
 	x.slots = &r.Checkpoint
 	return nil
+}
+
+// listOther lists the segments of another shard, to which a log refers whose slices came
+// from there.
+func (x *Listing) listOther(ctx context.Context, shard uint32) error {
+	list, err := ListSegments(ctx, x.bucket, shard)
+	for id := range list.IDs {
+		id.Other = shard + 1
+		x.IDs[id] = true
+	}
+	return err
 }
 
 // unknownEpoch returns an error for a segment of an epoch, lower than before, that the

@@ -5,7 +5,6 @@ import (
 
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
-	"github.com/weirmq/weir/storage/weir"
 )
 
 // catalogue is what shard 0 has said, as far as it was read. The other shards are read
@@ -22,10 +21,8 @@ func (c *catalogue) knows(at journal.Position) bool {
 	return c.state != nil && (!c.last.Before(at) || at.Before(c.began))
 }
 
-// across compares the topics of a shard with the catalogue, and where their records are
-// with the map of slices.
+// across compares the topics of a shard with the catalogue.
 func (a *auditor) across() {
-	where := weir.FirstMap(a.cluster.Shards)
 	for _, t := range a.state.Topics {
 		if t.Opened.IsZero() {
 			continue
@@ -33,11 +30,6 @@ func (a *auditor) across() {
 		a.where = fmt.Sprintf("shard %d: topic %q (%v), opened at %v", a.shard, t.Name, t.ID, t.Opened)
 		if a.catalogue.knows(t.Opened) {
 			a.compareTopic(&t.Topic)
-		}
-		for _, p := range t.Parts {
-			if shard := where[weir.SliceOf(t.ID, p.Key.Partition)]; p.End > 0 && shard != a.shard {
-				a.problem(fmt.Errorf("%w: partition %d has records and belongs to shard %d", state.ErrCorrupt, p.Key.Partition, shard))
-			}
 		}
 	}
 	for id, at := range a.state.Dropped {

@@ -55,30 +55,52 @@ func Check(ctx context.Context, b storage.Bucket, w io.Writer) (Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	b = &impatient{Bucket: b, giveUp: cancel}
-	a := &auditor{bucket: b, where: "bucket", topics: make(map[weir.TopicID]int)}
+	a := newAuditor(b)
 	if err := a.readCluster(ctx, b); err != nil {
 		return Report{}, fmt.Errorf("check: %w", err)
 	}
 	a.sound = a.report
-	for shard := range uint32(max(a.cluster.Shards, 1)) {
+	err := a.all(ctx, b, w)
+	if err == nil {
+		err = a.agreed(ctx, b, w)
+	}
+	if err != nil {
+		return a.report, fmt.Errorf("check %w", cmp.Or(context.Cause(ctx), err))
+	}
+	a.report.Took = time.Since(began)
+	return a.report, nil
+}
+
+func newAuditor(b storage.Bucket) *auditor {
+	return &auditor{bucket: b, where: "bucket", topics: make(map[weir.TopicID]int)}
+}
+
+// all audits all shards.
+func (a *auditor) all(ctx context.Context, b storage.Bucket, w io.Writer) error {
+	for shard := uint32(0); shard < a.count(); shard++ {
 		if err := a.settled(ctx, b, shard); err != nil {
-			return a.report, fmt.Errorf("check shard %d: %w", shard, cmp.Or(context.Cause(ctx), err))
+			return fmt.Errorf("shard %d: %w", shard, err)
 		}
 		if shard > 0 {
 			a.across()
 		} else if a.whole {
 			a.catalogue = catalogue{a.state, a.last, a.began}
 		}
+		a.note()
 		a.sound = a.report
-		if w != nil {
-			for _, problem := range a.report.Problems[a.told:] {
-				fmt.Fprintln(w, problem)
-			}
-		}
-		a.told = len(a.report.Problems)
+		a.tell(w)
 	}
-	a.report.Took = time.Since(began)
-	return a.report, nil
+	return nil
+}
+
+// tell writes the problems that were found since the last call.
+func (a *auditor) tell(w io.Writer) {
+	if w != nil {
+		for _, problem := range a.report.Problems[a.told:] {
+			fmt.Fprintln(w, problem)
+		}
+	}
+	a.told = len(a.report.Problems)
 }
 
 // Known is what a bucket says of itself, and what the log of a shard says of it.
@@ -90,7 +112,7 @@ type Known struct {
 
 // Know reads a log to its end, for a repair: what is missing or damaged is passed over.
 func Know(ctx context.Context, b storage.Bucket, shard uint32) (Known, error) {
-	a := &auditor{bucket: b, where: "bucket", topics: make(map[weir.TopicID]int)}
+	a := newAuditor(b)
 	if err := a.readCluster(ctx, b); err != nil {
 		return Known{}, err
 	}
@@ -168,6 +190,9 @@ type auditor struct {
 
 	catalogue catalogue
 	topics    map[weir.TopicID]int // partitions, in any shard
+
+	here   *found   // of the shard that is being read
+	shards []*found // of those before it
 
 	expected expected // batches of transactions that were not found yet
 	gone     bool     // an object that the state refers to is missing
@@ -272,6 +297,7 @@ func (a *auditor) besides(ctx context.Context) error {
 func (a *auditor) begin(s *state.State, pos journal.Position) {
 	a.report = a.sound
 	a.report.Problems = slices.Clone(a.sound.Problems)
+	a.here = &found{borrowed: make(map[state.SegmentID]bool)}
 	a.state, a.last, a.began = s, journal.Position{}, pos
 	a.state.Tolerate = func(err error) { a.problem(err) }
 	if !pos.IsZero() {

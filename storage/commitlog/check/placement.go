@@ -133,7 +133,7 @@ func (a *auditor) segment(ctx context.Context, id state.SegmentID, all []state.P
 		return err
 	}
 	a.report.Bytes += int64(len(object))
-	there, err := segment.Open(object, a.shard, id.Epoch, id.Number)
+	there, err := segment.Open(object, id.Shard(a.shard), id.Epoch, id.Number)
 	if err != nil {
 		a.problem(state.Translate(err))
 		return nil
@@ -154,7 +154,8 @@ func (a *auditor) segment(ctx context.Context, id state.SegmentID, all []state.P
 	return nil
 }
 
-// orphans counts the segments that nothing refers to and that are not garbage.
+// orphans finds the segments that the log does not refer to and that are not garbage. Of
+// these, others may refer to some.
 func (a *auditor) orphans(ctx context.Context, known map[state.SegmentID][]state.Placed) error {
 	garbage := make(map[state.SegmentID]bool, len(a.state.Garbage))
 	for _, id := range a.state.Garbage {
@@ -177,7 +178,9 @@ func (a *auditor) orphans(ctx context.Context, known map[state.SegmentID][]state
 		if known[id] != nil || garbage[id] {
 			continue
 		}
-		a.report.Orphans++
+		foreign := id
+		foreign.Other = a.shard + 1
+		a.here.unknown = append(a.here.unknown, foreign)
 		a.where = id.Key(a.shard)
 		if err := unknownEpoch(a.state, id, a.shard, a.known, before); err != nil {
 			a.gone = true
@@ -187,6 +190,6 @@ func (a *auditor) orphans(ctx context.Context, known map[state.SegmentID][]state
 	strays, err := journal.Strays(ctx, a.bucket, a.shard, 0, a.state.Truncated(), func(pos journal.Position) bool {
 		return a.state.Slots.Has(pos) || garbage[state.SlotID(pos)]
 	})
-	a.report.Orphans += len(strays)
+	a.here.strays = len(strays)
 	return a.found(fmt.Sprintf("shard %d", a.shard), err)
 }

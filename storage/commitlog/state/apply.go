@@ -25,6 +25,9 @@ type State struct {
 	Dropped   map[weir.TopicID]journal.Position // topics that must not be opened again, and the position of the catalogue that says so
 	Catalogue journal.Position                  // the highest position of the catalogue that the log of another shard than 0 has
 
+	Moves  *Moves  // nil: no slices came or went
+	Layout *Layout // of shard 0; nil: the map of slices is the one at creation
+
 	// Appended, if set, is given the batches of each run as they come. It is not set
 	// in recovery and in Check.
 	Appended func(key Place, base int64, data []byte)
@@ -151,6 +154,11 @@ func (s *State) applyOpened(pos journal.Position, e journal.Entry) error {
 			return err
 		}
 		return s.forgetDropped(ids, at)
+	case KindSliceMap, KindShardCount:
+		return s.setLayout(e)
+	case KindMovedOut, KindImported:
+		_, err := s.ApplyMove(pos, e)
+		return err
 	}
 	return s.applyUpkeep(pos, e)
 }

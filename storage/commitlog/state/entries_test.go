@@ -151,6 +151,9 @@ func FuzzDecodeEntry(f *testing.F) {
 	f.Add(KindInstalled, EncodeInstalled(flaggedPieces(), 2))
 	f.Add(KindTrimmed, EncodeTrimmed(Place{weir.TopicID{1}, 3}, 1<<40))
 	f.Add(KindSwept, EncodeSwept(3, journal.Position{Epoch: 2, Slot: 9}, []SegmentID{{Epoch: 1, Number: 300}, {Epoch: 2, Number: 1}}, 1))
+	for _, e := range moveEntries() {
+		f.Add(e.Kind, e.Body)
+	}
 	f.Fuzz(func(t *testing.T, kind uint16, body []byte) {
 		if kind == KindRun {
 			// No fuzzer guesses a checksum: help it past that.
@@ -225,6 +228,20 @@ func recode(kind uint16, body []byte) ([]byte, error) {
 			return nil, err
 		}
 		return EncodeSwept(cleaned, truncated, ids, int(body[0])), nil
+	case KindMovedOut, KindImported:
+		return recodeMove(kind, body)
+	case KindSliceMap:
+		l, err := (*Layout)(nil).With(journal.Entry{Kind: kind, Body: body})
+		if err != nil {
+			return nil, err
+		}
+		return EncodeSliceMap(&l.Map), nil
+	case KindShardCount:
+		l, err := (*Layout)(nil).With(journal.Entry{Kind: kind, Body: body})
+		if err != nil {
+			return nil, err
+		}
+		return EncodeShardCount(l.Shards), nil
 	}
 	return nil, ErrFormat
 }

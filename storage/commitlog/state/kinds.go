@@ -17,10 +17,14 @@ const (
 	KindSwept         uint16 = 9
 	KindTopicAltered  uint16 = 10
 
-	// Of level 2. 14 to 18 are reserved: see reserved.
+	// Of level 2. 18 is reserved: see reserved.
 	KindTopicDeleting    uint16 = 11
 	KindTopicOpened      uint16 = 12
 	KindTopicDropped     uint16 = 13
+	KindSliceMap         uint16 = 14
+	KindShardCount       uint16 = 15
+	KindMovedOut         uint16 = 16
+	KindImported         uint16 = 17
 	KindDroppedForgotten uint16 = 19
 	KindIdentity         uint16 = 20
 
@@ -35,8 +39,8 @@ const (
 // reserved names a kind that level 2 has and this program cannot apply, "" for others.
 func reserved(kind uint16) string {
 	switch {
-	case kind >= 14 && kind <= 18:
-		return [...]string{"slice map", "shard added", "slices moved out", "slices imported", "pieces paged"}[kind-14]
+	case kind == 18:
+		return "pieces paged"
 	case kind >= 170 && kind <= 173:
 		return "participant of a transaction"
 	case kind >= 180 && kind <= 199:

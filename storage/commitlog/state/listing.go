@@ -3,6 +3,7 @@ package state
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/weirmq/weir/storage/coding"
@@ -32,7 +33,7 @@ func (s *State) Listing() Listing {
 // Lists reports whether entries of a kind change a Listing.
 func Lists(kind uint16) bool {
 	switch kind {
-	case KindTopicCreated, KindTopicDeleted, KindTopicGrown, KindTopicAltered, KindTopicDeleting:
+	case KindTopicCreated, KindTopicDeleted, KindTopicGrown, KindTopicAltered, KindTopicDeleting, KindMovedOut:
 		return true
 	}
 	return false
@@ -76,6 +77,14 @@ func (l Listing) Apply(pos journal.Position, e journal.Entry) error {
 			return err
 		}
 		return l.change(id, func(t *Listed) { t.Deleting = pos; l[id] = *t })
+	case KindMovedOut:
+		x, err := decodeMove(e.Kind, e.Body)
+		if err != nil {
+			return err
+		}
+		maps.DeleteFunc(l, func(id weir.TopicID, t Listed) bool {
+			return weir.Hidden(t.Name) && x.move.Slices.Has(weir.SliceOf(id, 0))
+		})
 	default:
 		return errKind("entry of a catalogue", e.Kind)
 	}
@@ -104,10 +113,20 @@ func (l Listing) Topics() []Topic {
 	return topics
 }
 
-// Append encodes the topics: their number, and for each, ids ascending, the body of the
-// entry that would create it, with its length, and where its deletion began.
-func (l Listing) Append(p []byte) []byte {
-	e := &encoder{p: append(p, bodyVersion)}
+// layoutVersion is the version of a catalogue that has a map of slices.
+const layoutVersion = 2
+
+// AppendCatalogue encodes what a node keeps that does not own the log: the number of
+// topics, and for each, ids ascending, the body of the entry that would create it, with its
+// length, and where its deletion began; then the map of slices, if it is not the one at
+// creation.
+func (s *State) AppendCatalogue(p []byte) []byte {
+	version := byte(bodyVersion)
+	if s.Layout != nil {
+		version = layoutVersion
+	}
+	l := s.Listing()
+	e := &encoder{p: append(p, version)}
 	e.number(len(l))
 	for _, id := range sortedTopics(l) {
 		head := EncodeTopicCreated(l[id].Topic)
@@ -115,33 +134,41 @@ func (l Listing) Append(p []byte) []byte {
 		e.p = append(e.p, head...)
 		e.position(l[id].Deleting)
 	}
+	if s.Layout != nil {
+		e.layout(s.Layout)
+	}
 	return e.p
 }
 
-// DecodeListing decodes what Machines.Checkpoint has made with Listing.Append. Like
+// DecodeCatalogue decodes what Machines.Checkpoint has made with AppendCatalogue. Like
 // DecodeCheckpoint it returns the Machines' part undecoded.
 //
 // Errors: ErrCorrupt, ErrFormat.
-func DecodeListing(body []byte) (Listing, sections, error) {
+func DecodeCatalogue(body []byte) (Listing, *Layout, sections, error) {
 	own, all, err := splitBody(body)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	d := &restorer{decoder: decoder{Decoder: coding.NewDecoder(own), what: "listing"}}
-	if version := d.Byte(); !d.Bad() && version != bodyVersion {
-		return nil, nil, fmt.Errorf("%w: listing of version %d, this program knows %d", ErrFormat, version, bodyVersion)
+	version := d.Byte()
+	if !d.Bad() && version != bodyVersion && version != layoutVersion {
+		return nil, nil, nil, fmt.Errorf("%w: listing of version %d, this program knows %d and %d", ErrFormat, version, bodyVersion, layoutVersion)
 	}
 	l := make(Listing)
 	last := weir.TopicID{}
 	for i := range d.Count(minTopic) {
 		t, err := decodeTopicCreated(d.Bytes())
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		if t.Partitions < 1 || t.Partitions > MaxPartitions || CheckTopicName(t.Name) != nil || i > 0 && compareTopics(last, t.ID) >= 0 {
-			return nil, nil, fmt.Errorf("%w: listing: topic %q (%v) with %d partitions after %v", ErrCorrupt, t.Name, t.ID, t.Partitions, last)
+			return nil, nil, nil, fmt.Errorf("%w: listing: topic %q (%v) with %d partitions after %v", ErrCorrupt, t.Name, t.ID, t.Partitions, last)
 		}
 		l[t.ID], last = Listed{t, d.pos()}, t.ID
 	}
-	return l, all, d.end()
+	var layout *Layout
+	if version == layoutVersion {
+		layout = d.layout()
+	}
+	return l, layout, all, d.end()
 }

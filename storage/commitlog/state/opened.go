@@ -83,7 +83,7 @@ func (s *State) openTopic(t Topic, at journal.Position) error {
 		delete(s.Names, old.Name)
 		old.Name, s.Names[t.Name] = t.Name, old
 	}
-	old.grow(t.Partitions)
+	s.grow(old, t.Partitions)
 	old.Configs, old.Created, old.Opened = t.Configs, t.Created, at // the old map may be shared, so it is not changed
 	return nil
 }
@@ -97,6 +97,11 @@ func (s *State) dropTopic(id weir.TopicID, at journal.Position) error {
 	s.Catalogue = later(s.Catalogue, at)
 	if !keepNoDropped(s.Mutations) {
 		s.Dropped[id] = later(s.Dropped[id], at)
+	}
+	if s.Moves != nil {
+		for _, a := range s.Moves.In {
+			a.dropped[id] = true
+		}
 	}
 	if s.Topics[id] == nil {
 		return nil
@@ -272,7 +277,7 @@ func (d *restorer) opened() {
 		}
 		s.Dropped[id], last = at, id
 	}
-	d.must(s.hasOpened())
+	d.must(d.version > openedVersion || s.hasOpened())
 }
 
 // each takes positions of topics, which it calls set with.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/weirmq/weir/storage/journal"
@@ -72,8 +73,8 @@ func (s *State) install(pos journal.Position, all []Placed) error {
 			continue
 		}
 		made[all[i].Segment] = true
-		if err := all[i].Segment.readable(); err != nil {
-			return err
+		if all[i].Segment.Other != 0 {
+			return s.broken("segment %d/%d of shard %d is installed in the log of another one", all[i].Segment.Epoch, all[i].Segment.Number, all[i].Segment.Other-1)
 		}
 		if all[i].Segment.Slot {
 			if !all[i].Segment.Position().Before(pos) {
@@ -278,6 +279,9 @@ func (s *State) trim(key Place, start int64) error {
 // segments.
 func (s *State) sweep(cleaned uint64, truncated journal.Position, ids []SegmentID) error {
 	s.Cleaned = max(s.Cleaned, cleaned)
+	if s.Moves != nil {
+		maps.DeleteFunc(s.Moves.Lent, func(id SegmentID, _ bool) bool { return id.Epoch <= s.Cleaned })
+	}
 	if s.truncated.Before(truncated) {
 		s.truncated = truncated
 	}

@@ -33,7 +33,7 @@ func (s *State) recreate(key Place, base int64) *Partition {
 		_ = s.broken("topic %v is not known any more: its records are in topic %s%v; its name, settings and marks are lost", key.Topic, recreatedName, key.Topic)
 		_ = s.createTopic(Topic{ID: key.Topic, Name: recreatedName + key.Topic.String(), Partitions: key.Partition + 1}) // it reports its errors itself
 	} else if s.Recreated[key.Topic] && key.Partition >= t.Partitions && key.Partition < MaxPartitions {
-		t.grow(key.Partition + 1)
+		s.grow(t, key.Partition+1)
 	}
 	p := s.Partition(key)
 	if p != nil && p.End == 0 {

@@ -46,8 +46,8 @@ func decodeState(body []byte) (*State, error) {
 }
 
 func (d *restorer) state() (*State, error) {
-	if d.version = d.Byte(); !d.Bad() && (d.version < 1 || d.version > openedVersion || d.version == 3) {
-		return nil, fmt.Errorf("%w: state of version %d, this program knows 1, %d, %d and %d", ErrFormat, d.version, stateVersion, closedVersion, openedVersion)
+	if d.version = d.Byte(); !d.Bad() && (d.version < 1 || d.version > movesVersion || d.version == 3) {
+		return nil, fmt.Errorf("%w: state of version %d, this program knows 1, %d, %d, %d and %d", ErrFormat, d.version, stateVersion, closedVersion, openedVersion, movesVersion)
 	}
 	s := d.s
 	s.ProducerIDs, s.Cleaned = d.Uvarint(), d.Uvarint()
@@ -69,12 +69,15 @@ func (d *restorer) state() (*State, error) {
 		s.Gateways[name], last = g, name
 	}
 	d.garbage()
-	if d.version == closedVersion || d.version == openedVersion && d.flag() {
+	if d.version == closedVersion || d.version >= openedVersion && d.flag() {
 		s.Identity = d.identity()
 		d.must(!s.Identity.Anew)
 	}
-	if d.version == openedVersion {
+	if d.version >= openedVersion {
 		d.opened()
+	}
+	if d.version >= movesVersion {
+		d.moves()
 	}
 	if d.err != nil {
 		return nil, fmt.Errorf("state: %w", d.err)
@@ -237,10 +240,6 @@ func (d *restorer) segment(before SegmentID) SegmentID {
 	id, clean := d.segmentFlags()
 	id.Epoch = before.Epoch + uint64(d.Varint())
 	d.number(&id, before.number()+uint64(d.Varint()), clean)
-	if err := id.readable(); err != nil && !d.Bad() {
-		d.Fail()
-		d.err = err
-	}
 	return id
 }
 

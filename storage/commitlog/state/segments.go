@@ -3,7 +3,6 @@ package state
 import (
 	"cmp"
 	"encoding/binary"
-	"fmt"
 
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/segment"
@@ -36,20 +35,20 @@ const CleanNumbers = 10_000_000_000_000_000_000
 // before the end of any of them, no two in one partition have the same key.
 func (id SegmentID) Clean() bool { return id.Number > CleanNumbers }
 
-// Key returns the key of the object.
-func (id SegmentID) Key(shard uint32) string {
-	if id.Slot {
-		return journal.SlotKey(shard, id.Position())
+// Shard returns the shard that the object belongs to, for the log of a shard.
+func (id SegmentID) Shard(own uint32) uint32 {
+	if id.Other != 0 {
+		return id.Other - 1
 	}
-	return segment.Key(shard, id.Epoch, id.Number)
+	return own
 }
 
-// readable returns ErrFormat for an object that this program can name but not read.
-func (id SegmentID) readable() error {
-	if id.Other != 0 {
-		return fmt.Errorf("%w: segment %d/%d of shard %d in the log of another one, which needs a later version of weir", ErrFormat, id.Epoch, id.Number, id.Other-1)
+// Key returns the key of the object, for the log of a shard.
+func (id SegmentID) Key(own uint32) string {
+	if id.Slot {
+		return journal.SlotKey(id.Shard(own), id.Position())
 	}
-	return nil
+	return segment.Key(id.Shard(own), id.Epoch, id.Number)
 }
 
 // flaggedIDs is the version of bodies in which ids of segments have flags. In version 1
@@ -133,7 +132,9 @@ func (d *decoder) segmentFlags() (id SegmentID, clean bool) {
 			d.Fail()
 		}
 	}
-	id.Slot = flags&flagSlot != 0
+	if id.Slot = flags&flagSlot != 0; id.Slot && id.Other != 0 {
+		d.Fail() // only segments move
+	}
 	return id, flags&flagClean != 0
 }
 

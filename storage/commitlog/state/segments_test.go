@@ -2,6 +2,7 @@ package state
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -61,21 +62,27 @@ func TestFlaggedIDs(t *testing.T) {
 	}
 }
 
-// What this program can name and not read is not taken for something else, neither from
-// an entry nor from a checkpoint.
-func TestUnreadableSegments(t *testing.T) {
+// A segment of another shard is in a checkpoint, and is not installed: it comes by an
+// import. A slot of another shard is nowhere.
+func TestForeignSegments(t *testing.T) {
 	for _, x := range flaggedPieces()[3:] {
 		s := goldenState()
 		err := s.Apply(journal.Position{Epoch: 2, Slot: 1}, journal.Entry{Kind: KindInstalled, Body: EncodeInstalled([]Placed{x}, 2)})
-		if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "later version") {
+		if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "of another one") {
 			t.Errorf("%+v is installed: %v", x.Segment, err)
 		}
 		s.Identity = &Identity{Level: 2, Cluster: "c"}
 		p := s.Partition(Place{Topic: x.Key.Topic})
 		p.Pieces[0].Segment = x.Segment
 		s.Segments = map[SegmentID]int{x.Segment: 1}
-		if _, err := decodeState(s.encode()); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "later version") {
-			t.Errorf("%+v is restored: %v", x.Segment, err)
+		decoded(t, s)
+		if key, own := x.Segment.Key(1), x.Segment.Other; !strings.HasPrefix(key, fmt.Sprintf("%04d/", own-1)) {
+			t.Errorf("%+v is %s", x.Segment, key)
+		}
+		slot := SegmentID{Epoch: 2, Number: 3, Other: 5, Slot: true}
+		p.Pieces[0].Segment, p.Pieces[0].Index = slot, p.Pieces[0].Size
+		if _, err := decodeState(s.encode()); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("a slot of another shard is restored: %v", err)
 		}
 	}
 }
@@ -83,7 +90,7 @@ func TestUnreadableSegments(t *testing.T) {
 // An entry that a later version has written is refused by name.
 func TestReservedKinds(t *testing.T) {
 	for kind, name := range map[uint16]string{
-		14: "slice map", 15: "shard added", 16: "moved out", 17: "imported", 18: "paged",
+		18:  "paged",
 		170: "participant", 173: "participant", 180: "queues", 199: "queues", 21: "kind 21", 174: "kind 174", 200: "kind 200",
 	} {
 		err := Empty().Apply(journal.Position{Epoch: 1, Slot: 1}, journal.Entry{Kind: kind})

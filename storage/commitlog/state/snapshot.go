@@ -18,12 +18,14 @@ import (
 // stateVersion is the first byte of a state of format level 1, closedVersion that of
 // one of level 2, which has the identity of the objects beside the log. openedVersion is
 // that of a state which also has topics opened from the catalogue of another shard, or
-// being deleted. Version 1, the oldest, had no transactions and no epochs; 3 was in no
+// being deleted, movesVersion that of one which also says that slices moved, or has a map
+// of them. Version 1, the oldest, had no transactions and no epochs; 3 was in no
 // release.
 const (
 	stateVersion  = 2
 	closedVersion = 4
 	openedVersion = 5
+	movesVersion  = 6
 )
 
 // Become replaces what the log says by what other holds. other must not be used
@@ -37,6 +39,7 @@ func (s *State) Become(other *State) {
 	s.Topics, s.Names, s.Gateways, s.ProducerIDs = other.Topics, other.Names, other.Gateways, other.ProducerIDs
 	s.Segments, s.Slots, s.Garbage, s.Cleaned, s.truncated = other.Segments, other.Slots, other.Garbage, other.Cleaned, other.truncated
 	s.Identity, s.Dropped, s.Catalogue = other.Identity, other.Dropped, other.Catalogue
+	s.Moves, s.Layout = other.Moves, other.Layout
 }
 
 // Before reports whether everything that the state refers to was made before pos.
@@ -67,6 +70,8 @@ func (s *State) Before(pos journal.Position) bool {
 func (s *State) Append(p []byte) []byte {
 	version := byte(stateVersion)
 	switch {
+	case s.Moves != nil || s.Layout != nil:
+		version = movesVersion
 	case s.hasOpened():
 		version = openedVersion
 	case s.Identity != nil:
@@ -111,6 +116,9 @@ func (s *State) Append(p []byte) []byte {
 		e.p = s.Identity.append(append(e.p, 1))
 	}
 	e.opened(s, order)
+	if e.version >= movesVersion {
+		e.moves(s)
+	}
 	return e.p
 }
 

@@ -31,6 +31,14 @@ func tidied(s *State) *State {
 			c.Slots.all = append(c.Slots.all, adoptedSlot{x.epoch, x.slot, 0, x.live})
 		}
 	}
+	if m := s.Moves; m != nil { // what is empty is nil
+		c.Moves = &Moves{Out: append([]weir.Move(nil), m.Out...), Ended: append([]EndedMove(nil), m.Ended...), Away: m.Away, Lent: m.Lent, Biases: m.Biases}
+		for _, a := range m.In {
+			b := *a
+			b.Body = append([]byte{}, a.Body...)
+			c.Moves.In = append(c.Moves.In, &b)
+		}
+	}
 	c.Topics, c.Names = make(map[weir.TopicID]*TopicData), make(map[string]*TopicData)
 	for id, t := range s.Topics {
 		copied := &TopicData{Topic: t.Topic, Opened: t.Opened, Deleting: t.Deleting}
@@ -89,6 +97,9 @@ func TestStateRoundTrip(t *testing.T) {
 		}
 		if !same(fork, w.s) || !bytes.Equal(fork.encode(), w.s.encode()) {
 			t.Fatalf("seed %d: the same entries made another state", seed)
+		}
+		if m := w.s.Moves; w.sharded && (m == nil || len(m.Ended) < 3) {
+			t.Errorf("seed %d: hardly any slices moved", seed)
 		}
 		if seed%4 == 3 && len(w.s.Dropped) == 0 || seed%4 == 1 && w.s.hasOpened() {
 			t.Errorf("seed %d: %d topics were dropped", seed, len(w.s.Dropped))

@@ -37,6 +37,15 @@ func (t *TopicData) grow(partitions int32) {
 	t.Partitions = partitions
 }
 
+// grow adds partitions to a topic.
+func (s *State) grow(t *TopicData, partitions int32) {
+	n := len(t.Parts)
+	t.grow(partitions)
+	for _, p := range t.Parts[n:] {
+		p.Bias = s.bias(p.Key)
+	}
+}
+
 func (s *State) createTopic(t Topic) error {
 	if s.Names[t.Name] != nil || s.Topics[t.ID] != nil {
 		return s.broken("topic %q (%v) is created twice", t.Name, t.ID)
@@ -45,7 +54,7 @@ func (s *State) createTopic(t Topic) error {
 		return s.broken("topic %q is created with %d partitions", t.Name, t.Partitions)
 	}
 	added := &TopicData{Topic: t}
-	added.grow(t.Partitions)
+	s.grow(added, t.Partitions)
 	s.Topics[t.ID], s.Names[t.Name] = added, added
 	return nil
 }
@@ -75,7 +84,7 @@ func (s *State) growTopic(id weir.TopicID, partitions int32) error {
 	case partitions <= t.Partitions || partitions > MaxPartitions:
 		return s.broken("topic %q grows from %d to %d partitions", t.Name, t.Partitions, partitions)
 	}
-	t.grow(partitions)
+	s.grow(t, partitions)
 	return nil
 }
 

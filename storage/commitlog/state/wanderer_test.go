@@ -27,6 +27,8 @@ type wanderer struct {
 	level   int // of the format
 	sharded bool
 	seen    journal.Position // of the catalogue
+	away    []weir.Move      // slices that moved out and have not come back
+	bodies  [][]byte         // what the other shard exports of them
 }
 
 func newWanderer(seed uint64) *wanderer {
@@ -68,6 +70,8 @@ func (w *wanderer) entry(n int) (uint16, []byte) {
 	switch {
 	case w.level > 1 && w.s.Identity == nil:
 		return KindIdentity, EncodeIdentity(&Identity{Level: w.level, Cluster: "c", Sums: []Sum{{Key: "cluster", CRC: 7}}})
+	case w.sharded && w.rng.IntN(6) == 0:
+		return w.moving()
 	case w.sharded && w.rng.IntN(10) == 0:
 		return w.opened(t)
 	case t == nil || n < 4:
@@ -97,7 +101,11 @@ func (w *wanderer) entry(n int) (uint16, []byte) {
 		}
 		return KindSwept, EncodeSwept(w.pos.Epoch-1, w.oldest(), ids, w.level)
 	}
-	return KindRun, w.run(t.Parts[w.rng.IntN(len(t.Parts))])
+	p := t.Parts[w.rng.IntN(len(t.Parts))]
+	if w.s.IsAway(p.Key) {
+		return 0, nil // its owner refuses it
+	}
+	return KindRun, w.run(p)
 }
 
 // opened is an entry of a cluster with several shards. The shard is both the one of the
@@ -151,7 +159,7 @@ func (w *wanderer) topic() *TopicData {
 }
 
 func (w *wanderer) run(p *Partition) []byte {
-	r := Run{Topic: p.Key.Topic, Partition: p.Key.Partition, Base: p.End, Epoch: int32(w.pos.Epoch), Batches: 1}
+	r := Run{Topic: p.Key.Topic, Partition: p.Key.Partition, Base: p.End, Epoch: p.LeaderEpoch(int32(w.pos.Epoch)), Batches: 1}
 	var b record.Batch
 	switch w.rng.IntN(4) {
 	case 0:

@@ -71,9 +71,12 @@ func (m *Maintainer) forgets() bool {
 // compact compacts topics, drops what is not needed, and joins small pieces. A pass that becomes due meanwhile
 // does not wait for it: see passIfDue.
 func (m *Maintainer) compact(*pass) error {
-	m.reading = true
+	m.reading, m.compacting = true, true
 	err := m.cleanAll()
-	m.reading = false
+	if errors.Is(err, errInterrupted) {
+		err = nil
+	}
+	m.reading, m.compacting = false, false
 	m.deductOwn()
 	return err
 }
@@ -84,6 +87,9 @@ func (m *Maintainer) cleanAll() error {
 	for _, c := range m.cleanable(now) {
 		c.w = w
 		horizon, err := c.all()
+		if errors.Is(err, errInterrupted) {
+			return errors.Join(err, w.finish())
+		}
 		if err := m.unreadable(c.key, err); err != nil {
 			return err
 		}

@@ -77,7 +77,7 @@ func (m *Maintainer) scanAll(pieces []state.Placed) error {
 
 // OpenSegment reads a whole segment.
 func (m *Maintainer) OpenSegment(id state.SegmentID) ([]segment.Piece, error) {
-	key := segment.Key(m.log.Shard, id.Epoch, id.Number)
+	key := id.Key(m.log.Shard)
 	var object []byte
 	err := storage.Until(m.ctx, func() (err error) {
 		object, err = m.log.Bucket.Get(m.ctx, key, 0, -1)
@@ -86,7 +86,7 @@ func (m *Maintainer) OpenSegment(id state.SegmentID) ([]segment.Piece, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", key, err)
 	}
-	pieces, err := segment.Open(object, m.log.Shard, id.Epoch, id.Number)
+	pieces, err := segment.Open(object, id.Shard(m.log.Shard), id.Epoch, id.Number)
 	return pieces, state.Translate(err)
 }
 

@@ -32,6 +32,9 @@ func (m *Maintainer) expired(now time.Time) (all []trimmed) {
 				continue
 			}
 			for _, p := range t.Parts {
+				if m.apart.held && m.apart.has(p.Key) {
+					continue
+				}
 				if start := expires(p, keep, age, now.UnixMilli()); start > p.Start {
 					all = append(all, trimmed{p.Key, start})
 				}
@@ -217,7 +220,7 @@ func (m *Maintainer) unknown(epoch uint64, prefix string, keys []string) (dead [
 		for _, key := range keys {
 			number, err := strconv.ParseUint(strings.TrimPrefix(key, prefix), 10, 64)
 			id := state.SegmentID{Epoch: epoch, Number: number}
-			if err == nil && s.Segments[id] == 0 && !garbage[id] {
+			if err == nil && s.Segments[id] == 0 && !garbage[id] && !s.IsLent(id) {
 				dead = append(dead, key)
 			}
 		}

@@ -102,6 +102,7 @@ func (m *Maintainer) jobs(limit tally) (jobs []job, left tally) {
 	slices.SortFunc(jobs, func(a, b job) int {
 		return cmp.Or(cmp.Compare(b.bytes, a.bytes), bytes.Compare(a.key.Topic[:], b.key.Topic[:]))
 	})
+	m.lastApart(jobs)
 	return jobs, left
 }
 
@@ -116,6 +117,9 @@ func (m *Maintainer) jobOf(p *state.Partition, last journal.Position, loads load
 		j.extents, j.next = p.Index[:i+1:i+1], p.NextOf(i)
 		j.bytes += int64(p.Index[i].Size)
 		slot := loads.adopts(&p.Index[i])
+		if m.apart.has(p.Key) {
+			slot = 0
+		}
 		if slot > 0 {
 			large += int64(p.Index[i].Size)
 			if j.stays == nil {
@@ -174,10 +178,15 @@ func (w *rewriter) all(jobs []job) error {
 }
 
 // each writes large partitions first, which get objects of their own; small ones
-// share.
+// share, but not with those that are kept apart.
 func (w *rewriter) each(jobs []job) error {
 	for i := range jobs {
 		j := &jobs[i]
+		if i > 0 && w.m.apart.has(j.key) != w.m.apart.has(jobs[i-1].key) {
+			if err := w.store(); err != nil {
+				return err
+			}
+		}
 		err := w.job(j)
 		w.left -= j.bytes
 		switch {

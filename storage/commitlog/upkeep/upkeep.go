@@ -73,6 +73,10 @@ type Maintainer struct {
 
 	memory segmentMemory
 
+	ordered  chan order   // see do
+	orders   atomic.Int32 // that wait or are under way
+	released atomic.Bool  // by Release
+
 	wanted   atomic.Bool     // the next slot applied is followed by a snapshot
 	snapshot chan checkpoint // capacity 1
 
@@ -87,7 +91,9 @@ type Maintainer struct {
 	garbage []state.SegmentID // segments that were garbage when the last pass ended
 	mine    tally             // what the upkeep has proposed since it rewrote slots
 	more    bool              // the last pass has left something for the next
-	reading bool              // compaction is under way: the segments that it reads must stay
+	reading bool              // pieces are being read to be written anew: their segments must stay
+
+	compacting bool // the same for compaction, which ends early for an order
 
 	stuck    map[state.Place]bool  // has a run that cannot be read: not rewritten until tried again
 	tried    time.Time             // when all partitions were tried last
@@ -95,6 +101,7 @@ type Maintainer struct {
 	skipped  map[state.Place]bool  // has a piece that cannot be read: this owner does not compact it again
 	later    time.Time             // when to try compaction again after it failed
 	neededAt time.Time             // when it was asked last what is needed
+	apart    apart
 }
 
 // checkpoint is a snapshot of the state before a position.
@@ -131,7 +138,7 @@ type Host struct {
 func New(ctx context.Context, l Host, u Options) *Maintainer {
 	m := &Maintainer{
 		log: l, o: u.withDefaults(l.Bucket), ended: make(chan struct{}),
-		wake: make(chan struct{}, 1), calls: make(chan chan error), snapshot: make(chan checkpoint, 1),
+		wake: make(chan struct{}, 1), calls: make(chan chan error), ordered: make(chan order), snapshot: make(chan checkpoint, 1),
 		memory: newSegmentMemory(),
 		stuck:  make(map[state.Place]bool), horizons: make(map[state.Place]int64), skipped: make(map[state.Place]bool),
 	}
@@ -268,12 +275,21 @@ func (m *Maintainer) run() {
 	defer tick.Stop()
 	for wait := time.Duration(0); ; {
 		var answer chan error
+		var o order
 		select {
 		case <-m.wake:
 		case <-tick.C:
 		case answer = <-m.calls:
+		case o = <-m.ordered:
 		case <-m.ctx.Done():
 			return
+		}
+		if m.released.Swap(false) || m.apart.ends(m.log.Now()) {
+			m.apart = apart{}
+		}
+		if o.run != nil {
+			m.obey(o)
+			continue
 		}
 		if answer == nil && (m.log.Now().Sub(m.last) < wait || !m.due()) {
 			if m.log.Now().Sub(m.last) >= look {
@@ -292,7 +308,7 @@ func (m *Maintainer) run() {
 		}
 		if wait = 0; err != nil {
 			m.last, wait = m.log.Now(), m.o.retry()
-		} else if answer != nil || !m.log.Now().Before(m.later) {
+		} else if m.apart.slices.Len() == 0 && (answer != nil || !m.log.Now().Before(m.later)) {
 			if err = m.pass(&pass{}, true); err != nil {
 				m.later = m.log.Now().Add(m.o.retry())
 			}
@@ -388,8 +404,14 @@ func (m *Maintainer) deductOwn() {
 // passIfDue makes the pass that has become due while compaction is at work, which
 // may be so for hours.
 func (m *Maintainer) passIfDue() error {
-	if m.ctx.Err() != nil || !m.pressing() {
+	if m.ctx.Err() != nil {
 		return m.ctx.Err()
+	}
+	if m.orders.Load() > 0 && m.compacting {
+		return errInterrupted
+	}
+	if !m.pressing() {
+		return nil
 	}
 	if err := m.keep(false); err != nil {
 		return passError{err}

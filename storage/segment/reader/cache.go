@@ -10,8 +10,9 @@ import (
 // Object names the object that a piece lies in.
 type Object struct {
 	Epoch, Number uint64
-	Slot          bool  // it is a slot of the journal; its pieces have no index
-	Leader        int32 // of a slot: leader epoch of all batches of the piece
+	Shard         uint32 // that it belongs to
+	Slot          bool   // it is a slot of the journal; its pieces have no index
+	Leader        int32  // of a slot: leader epoch of all batches of the piece
 }
 
 // Place is a piece and the object that it lies in.
