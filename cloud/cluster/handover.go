@@ -133,7 +133,7 @@ func (s *supervisor) lead(ctx context.Context, self Node, epoch uint64) error {
 		s.m.shun(to.Name)
 		s.log.Warn("the node that was offered the shard has not taken it: this one goes on", "offered_to", to.Name)
 		self, epoch = s.past.claimant(s.m.node()), epoch+1
-		self.Handed = true
+		self.Handed, self.Move = true, Move{Kept, self.Name}
 	}
 }
 

@@ -82,6 +82,8 @@ type Manager struct {
 	view     string        // those who can have shards, and their roles, this node included
 	viewAt   time.Time     // when it last changed
 	order    [][]string
+	namesake string    // host of another process that used this node's name
+	sameAt   time.Time // when it was heard last
 }
 
 const (

@@ -30,6 +30,8 @@ type Node struct {
 	Handed    bool   // in a claim: the owner before has handed the shard over
 	Addresses Addresses
 	Takeovers []Takeover // of the shard, in the ten minutes before the claim
+
+	Move Move // passed to ManagerOptions.Lead: how the shard came to this node. It is not stored
 }
 
 // Addresses holds the addresses (host:port) for clients of a node's doors, by the

@@ -122,6 +122,7 @@ func (m *Manager) Heard(r Report) Report {
 	m.mu.Lock()
 	if r.Node.Name == m.self.Name {
 		if r.Node.Boot != m.self.Boot {
+			m.namesake, m.sameAt = r.Node.Host, time.Now()
 			m.o.Log.Warn("another node has the name of this one: give each its own --node-id", "node", r.Node.Name, "its_host", r.Node.Host)
 		}
 	} else if m.running {

@@ -180,7 +180,9 @@ func (s *supervisor) standBy(ctx context.Context) (self Node, epoch uint64, err 
 				s.wait(ctx, left)
 				continue
 			}
-			return s.m.node(), 1, nil
+			self = s.m.node()
+			self.Move.Reason = First
+			return self, 1, nil
 		}
 		if w == nil || claim.Epoch != w.epoch {
 			if w, err = s.follow(ctx, w, claim); err != nil {
@@ -218,13 +220,13 @@ func (s *supervisor) resting() time.Duration {
 // taken returns what to claim with if the shard is handed to this node.
 func (s *supervisor) taken() (self Node, epoch uint64, ok bool) {
 	s.m.mu.Lock()
-	offered := s.offered
+	offered, owner := s.offered, s.owner
 	s.m.mu.Unlock()
 	if offered == 0 {
 		return Node{}, 0, false
 	}
 	self = s.past.claimant(s.m.node())
-	self.Handed = true
+	self.Handed, self.Move = true, Move{HandedOver, owner}
 	return self, offered + 1, true
 }
 
@@ -239,7 +241,9 @@ func (s *supervisor) claimant(w *watch) Node {
 	if w.left {
 		s.log.Info("the owner has ended: taking over", "owner", w.owner.Name, "epoch", w.epoch)
 	}
-	return s.past.claimant(s.m.node())
+	self := s.past.claimant(s.m.node())
+	self.Move = w.moved()
+	return self
 }
 
 // firstClaim returns how long to wait before the shard is claimed for the first time. A

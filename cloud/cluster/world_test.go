@@ -75,6 +75,7 @@ type life struct {
 	mu   sync.Mutex
 	up   bool
 	owns map[uint32]State
+	came map[uint32]Move // of the shards that it has led
 }
 
 var (
@@ -132,7 +133,7 @@ func (h *host) boot() {
 
 // begin starts a process.
 func (h *host) begin(killed chan struct{}) *life {
-	l := &life{h: h, killed: killed, up: true, owns: make(map[uint32]State)}
+	l := &life{h: h, killed: killed, up: true, owns: make(map[uint32]State), came: make(map[uint32]Move)}
 	l.manager = New(l.options())
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -241,6 +242,9 @@ func (l *life) options() ManagerOptions {
 		Progress: func(shard uint32) (State, journal.Position) { return l.state(shard), journal.Position{} },
 		Lead: func(ctx context.Context, shard uint32, self Node, epoch uint64) error {
 			l.set(shard, Recovering)
+			l.mu.Lock()
+			l.came[shard] = self.Move
+			l.mu.Unlock()
 			defer l.set(shard, "")
 			return l.lead(ctx, shard, self, epoch)
 		},
