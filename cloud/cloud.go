@@ -22,6 +22,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/weirmq/weir/cloud/access"
 	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/amqp091"
@@ -96,43 +98,46 @@ type HTTP struct {
 
 // Node is a running weir-cloud.
 type Node struct {
-	o         Options
-	self      broker.Node
-	bucket    storage.Bucket
-	clusterID string // "" while the bucket is empty
-	ca        *join.CA
-	broker    *broker.Broker
-	topics    *streamqueue.Topics // of stream queues
-	kafka     *kafka.Server
-	amqp      *amqp091.Server // nil: --amqp off
-	receiver  *receiver.Receiver
-	ingest    *ingest // from gateways to the shards
-	http      *http.Server
-	adminPort *admin.Listener // nil: --http off
-	guard     *admin.Guard    // of the admin port
-	unjudged  chan struct{}   // a token for each request that is forwarded without a checked credential
-	conns     *budget.Conns   // of all listeners
-	access    *access.Access  // what clients of all doors may do
-	logins    *login.Sessions // of clients of all doors
-	peers     peers           // the other nodes
-	manager   *cluster.Manager
-	races     races          // with them, for names in the bucket
-	mirrors   mirrors        // of the catalogue, on other nodes
-	copies    *copies        // of the catalogue
-	decoy     []byte         // see auth.Options
-	own       []cluster.Door // this node's doors, which it checks itself
-	pulse     pulse
-	metrics   *measure.Registry // of what this node counts and knows
-	shards    shards
-	watching  chan struct{} // a token: held by what watches the doors
-	recent    *recent.Lines // of the log
-	ready     sync.Once
-	standing  sync.Once               // standReady was called
-	waiting   sync.WaitGroup          // of standReady
-	fail      context.CancelCauseFunc // ends the node; set by Run
-	lock      *os.File
-	doors     []door
-	closers   []func() error // in the order of opening
+	o          Options
+	self       broker.Node
+	bucket     storage.Bucket
+	clusterID  string // "" while the bucket is empty
+	ca         *join.CA
+	broker     *broker.Broker
+	topics     *streamqueue.Topics // of stream queues
+	kafka      *kafka.Server
+	amqp       *amqp091.Server // nil: --amqp off
+	receiver   *receiver.Receiver
+	ingest     *ingest // from gateways to the shards
+	http       *http.Server
+	adminPort  *admin.Listener // nil: --http off
+	guard      *admin.Guard    // of the admin port
+	unjudged   chan struct{}   // a token for each request that is forwarded without a checked credential
+	conns      *budget.Conns   // of all listeners
+	access     *access.Access  // what clients of all doors may do
+	logins     *login.Sessions // of clients of all doors
+	peers      peers           // the other nodes
+	manager    *cluster.Manager
+	races      races          // with them, for names in the bucket
+	mirrors    mirrors        // of the catalogue, on other nodes
+	copies     *copies        // of the catalogue
+	decoy      []byte         // see auth.Options
+	own        []cluster.Door // this node's doors, which it checks itself
+	pulse      pulse
+	metrics    *measure.Registry // of what this node counts and knows
+	started    time.Time
+	moves      moves
+	recoveries *metrics.PrometheusHistogram // seconds that recovering a shard took
+	shards     shards
+	watching   chan struct{} // a token: held by what watches the doors
+	recent     *recent.Lines // of the log
+	ready      sync.Once
+	standing   sync.Once               // standReady was called
+	waiting    sync.WaitGroup          // of standReady
+	fail       context.CancelCauseFunc // ends the node; set by Run
+	lock       *os.File
+	doors      []door
+	closers    []func() error // in the order of opening
 
 	certificates []*listener.Certificates // of the listeners; not changed after Open
 }
@@ -148,7 +153,7 @@ type door struct {
 func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	lines := new(recent.Lines)
 	o.Log = slog.New(lines.Handler(o.Log.Handler()))
-	n := &Node{o: o, recent: lines, metrics: measure.New(), unjudged: make(chan struct{}, maxUnjudged), watching: make(chan struct{}, 1), logins: login.NewSessions(), conns: budget.NewConns(budget.ConnsOptions{Total: o.Limits.Connections, Log: o.Log})}
+	n := &Node{o: o, started: time.Now(), recent: lines, metrics: measure.New(), unjudged: make(chan struct{}, maxUnjudged), watching: make(chan struct{}, 1), logins: login.NewSessions(), conns: budget.NewConns(budget.ConnsOptions{Total: o.Limits.Connections, Log: o.Log})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -414,6 +419,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	leading, stop := context.WithCancel(context.WithoutCancel(ctx)) // it goes on while shards are handed over
 	wg.Go(func() { n.metrics.Meter.Run(leading, n.broker) })
+	wg.Go(func() { n.metrics.Loads.Run(leading, n.metrics) })
 	wg.Go(func() { n.keepCopy(leading) })
 	err := n.manage(ctx, leading, stop)
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {

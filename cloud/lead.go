@@ -173,7 +173,7 @@ func (n *Node) lead(ctx context.Context, id uint32, self cluster.Node, epoch uin
 	case err != nil:
 		return fmt.Errorf("recover the log: %w", err)
 	}
-	own.since = time.Now()
+	n.got(own, began)
 	n.shards.set(id, own) // before the broker leads: nothing is served without users
 	if own.Part != shard.Data {
 		n.begin(ctx, own, began)

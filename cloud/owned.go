@@ -37,8 +37,10 @@ type owned struct {
 	*shard.Shard
 	bridge *bridge.Bridge // from topics to its queues; nil if it has none
 	claim  cluster.Node   // this node as it is in the claim
-	since  time.Time      // when it was recovered
 	doubt  atomic.Bool    // the bucket does not confirm that this node still owns it
+
+	since    time.Time // when it was recovered
+	recovery time.Duration
 }
 
 // Close ends the bridge, and all that shard.Shard.Close ends.

@@ -16,6 +16,7 @@ import (
 	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/exposition"
 	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/cloud/peer"
 	"github.com/weirmq/weir/storage/commitlog"
@@ -39,6 +40,7 @@ const (
 type peers struct {
 	listener net.Listener // nil: --peer off
 	client   *peer.Client
+	identity *join.NodeIdentity
 	http     *http.Client // asks nodes without a peer port, directly
 	nodes    heardNodes
 	heard    atomic.Int64 // when another node last asked this one, in Unix nanoseconds; 0: never
@@ -69,7 +71,14 @@ func (n *Node) listenPeer() error {
 	if err != nil {
 		return err
 	}
-	n.peers.client = peer.NewClient(identity)
+	n.peers.client, n.peers.identity = peer.NewClient(identity), identity
+	n.metrics.NewGauge("weir_node_certificate_expires_seconds", func() float64 {
+		expires, err := identity.Expires()
+		if err != nil {
+			return 0
+		}
+		return time.Until(expires).Seconds()
+	})
 	n.closers = append(n.closers, n.peers.client.Close)
 	if n.o.Peer == Off {
 		return nil
@@ -86,6 +95,7 @@ func (n *Node) listenPeer() error {
 			return n.broker.DropTopic(ctx, shard, topic, at)
 		},
 		Sessions:    func() ([]byte, error) { return json.Marshal(n.sessions()) },
+		Status:      n.statusFor,
 		Attachments: peer.Attachments{Number: n.numberFor, Attach: n.attachFor},
 		Membership:  peer.Membership{Join: n.joinHere, Renew: n.renewHere, Resolve: n.resolveFor},
 		Gate:        n.conns.Gate(peerGate())})
@@ -236,6 +246,9 @@ func (n *Node) measurePeers() {
 		n.metrics.NewGauge(name, func() float64 { return float64(value.Load()) })
 	}
 	n.metrics.NewGauge("weir_catalogue_age_seconds", n.copyAge)
+	n.metrics.RegisterMetricsWriter(n.writePeers)
+	n.moves = n.newMoves()
+	n.recoveries = n.metrics.NewPrometheusHistogramExt("weir_shard_recovery_seconds", exposition.Seconds())
 }
 
 // answerBucket answers nodes that cannot reach this owner, through the bucket, until

@@ -47,9 +47,17 @@ func (b *Broker) append(ctx context.Context, a Append, by func(Topic, Append, fu
 			return
 		}
 	}
+	records, size := int32(0), len(a.Batch)
+	if size >= record.HeaderSize {
+		records = max(a.Batch.Count(), 0)
+	}
 	landed := func(base int64, err error) {
 		if err == nil {
 			b.acks.UpdateDuration(began)
+			if base >= 0 {
+				s.Load.Records.Add(uint64(records))
+				s.Load.Bytes.Add(uint64(size))
+			}
 		} else if behind != nil && behind.Load() {
 			base, err = -1, fmt.Errorf("%w: partition %d of topic %v must be opened again: %w", ErrBehind, a.Partition, a.Topic, ErrUnknownTopic)
 		}

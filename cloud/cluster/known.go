@@ -56,6 +56,9 @@ func (m *Manager) Claims() []Claim {
 	return all
 }
 
+// Own lists the shards that this node owns, is about to own, or could not lead.
+func (m *Manager) Own() []ShardReport { return m.report().Shards }
+
 // Draining reports whether this node hands its shards over and takes none.
 func (m *Manager) Draining() bool {
 	m.mu.Lock()

@@ -48,6 +48,11 @@ type Options struct {
 	// Missing returns the roles that the cluster needs and no live node has. nil: none.
 	Missing func() cluster.Roles
 
+	// Nodes asks all nodes of the cluster what they say of themselves, and waits for each
+	// for a short while. Shards makes the list of shards from that.
+	Nodes  func(context.Context) []ClusterNode
+	Shards func([]ClusterNode) []ShardStatus
+
 	// Forward passes a request on to the owner and copies its answer. It reports
 	// whether it did; if not, the request is unchanged.
 	Forward func(http.ResponseWriter, *http.Request) bool
@@ -86,10 +91,12 @@ func New(o Options) http.Handler {
 	g.Handle(measures, "GET /metrics", c.metrics)
 	g.Handle(admin.Read, "GET /v1/node", c.node)
 	g.Handle(admin.Read, "GET /v1/errors", c.lines)
+	g.Handle(admin.Read, "GET /v1/status", c.status)
+	g.Handle(admin.Read, "GET /v1/nodes", c.nodes)
+	g.Handle(admin.Read, "GET /v1/shards", c.shards)
 	for need, calls := range map[admin.Role]map[string]call{
 		admin.Read: {
 			"GET " + admin.WhoPath:  c.credential,
-			"GET /v1/status":        c.status,
 			"GET /v1/topics":        c.topics,
 			"GET /v1/topics/{name}": c.topic,
 			"GET /v1/gateways":      c.gateways,
@@ -177,11 +184,9 @@ func (c *console) healthz(w http.ResponseWriter, _ *http.Request) {
 // readyz: a node is ready if its doors can answer or can name the owner, and nodes with
 // all roles are there.
 func (c *console) readyz(w http.ResponseWriter, _ *http.Request) {
-	if c.Missing != nil {
-		if roles := c.Missing(); roles != 0 {
-			admin.Reply(w, http.StatusServiceUnavailable, Error{Error: "no live node has the roles that the cluster needs: " + roles.String()})
-			return
-		}
+	if roles := c.missing(); roles != 0 {
+		admin.Reply(w, http.StatusServiceUnavailable, Error{Error: "no live node has the roles that the cluster needs: " + roles.String()})
+		return
 	}
 	if _, known := c.Broker.Controller(); !known {
 		admin.Reply(w, http.StatusServiceUnavailable, Error{Error: "no owner is known yet"})

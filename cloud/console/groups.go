@@ -26,11 +26,11 @@ func (c *console) groupsAll() ([]Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	return listGroups(known), nil
+	return ListGroups(known), nil
 }
 
-// listGroups lists all groups, with how far each is behind in all topics.
-func listGroups(known broker.Coordination) []Group {
+// ListGroups lists all groups, with how far each is behind in all topics.
+func ListGroups(known broker.Coordination) []Group {
 	lags := make(map[string]int64)
 	for _, l := range known.Lags {
 		lags[l.Group] += int64(l.Records)

@@ -30,7 +30,8 @@ type Member struct {
 	Kafka string    `json:"kafka,omitempty"`
 	Sync  string    `json:"sync,omitempty"`
 
-	Addresses []Address `json:"addresses,omitempty"` // of the node that answers
+	Shards    int       `json:"shards,omitempty"`    // that it has, in a cluster of several
+	Addresses []Address `json:"addresses,omitempty"` // of the node that answers; in a cluster of several shards, of each
 }
 
 // Address is where clients reach one listener of a door.
@@ -81,6 +82,15 @@ type Status struct {
 	Disk       Disk          `json:"disk"`
 
 	Doors []measure.Listener `json:"doors"` // of the node that answered
+
+	// Problems says in words what is wrong. The others are of a cluster of several shards,
+	// in which Role of a node is owner if it owns any.
+	Problems    []string          `json:"problems,omitempty"`
+	Shards      []ShardStatus     `json:"shards,omitempty"`
+	Moves       map[string]uint64 `json:"moves,omitempty"` // of shards to the nodes that run, since they started, by reason
+	Oldest      float64           `json:"oldest_catalogue_seconds,omitempty"`
+	ByteRate    float64           `json:"bytes_per_second,omitempty"`
+	Connections int               `json:"connections,omitempty"` // of clients and gateways, to all nodes
 }
 
 // GatewayCount summarizes the gateways.
@@ -99,7 +109,16 @@ type Lines struct {
 	Lines []recent.Line `json:"lines"`
 }
 
-func (c *console) status(r *http.Request) (any, error) {
+// status is answered by the owner of the only shard, else by any node.
+func (c *console) status(w http.ResponseWriter, r *http.Request) {
+	if c.Broker.Several() {
+		admin.Reply(w, http.StatusOK, c.clusterStatus(r))
+		return
+	}
+	c.answer(c.ownerStatus)(w, r)
+}
+
+func (c *console) ownerStatus(r *http.Request) (any, error) {
 	topics, err := c.topics(r)
 	if err != nil {
 		return nil, err
@@ -118,26 +137,59 @@ func (c *console) status(r *http.Request) (any, error) {
 		s.Bytes += t.Bytes
 		s.Rate += t.Rate
 	}
-	for _, g := range known.Gateways {
-		s.Gateways.Lost += g.Contact.Lost
-		switch g.State() {
-		case measure.StateRevoked:
-			s.Gateways.Revoked++
-			continue
-		case measure.StateConnected:
-			s.Gateways.Connected++
-		default:
-			s.Gateways.Away++
-		}
-		s.Gateways.Buffered += g.Contact.Records
-	}
-	for _, g := range listGroups(*known.Coordination) {
+	s.Gateways = CountGateways(known.Gateways)
+	for _, g := range ListGroups(*known.Coordination) {
 		s.Groups++
 		if g.Lag > 0 {
 			s.Lagging = append(s.Lagging, g)
 		}
 	}
 	return s, nil
+}
+
+// CountGateways summarizes gateways.
+func CountGateways(all []measure.Gateway) (count GatewayCount) {
+	for _, g := range all {
+		count.Lost += g.Contact.Lost
+		switch g.State() {
+		case measure.StateRevoked:
+			count.Revoked++
+			continue
+		case measure.StateConnected:
+			count.Connected++
+		default:
+			count.Away++
+		}
+		count.Buffered += g.Contact.Records
+	}
+	return count
+}
+
+// clusterStatus answers for a cluster of several shards, at any node.
+func (c *console) clusterStatus(r *http.Request) Status {
+	nodes := c.Nodes(r.Context())
+	s := Status{Node: c.Broker.Self().Name, Version: configs.Version(), Cluster: c.Broker.ClusterID(), Epoch: c.epoch(), Disk: c.state().Disk, Doors: c.Metrics.Listeners()}
+	all, err := c.Broker.Topics()
+	for _, t := range all {
+		s.Topics++
+		s.Partitions += int(t.Partitions)
+	}
+	s = gather(s, nodes, c.Shards(nodes))
+	if roles := c.missing(); roles != 0 {
+		s.Problems = append(s.Problems, "no live node has the role "+roles.String())
+	}
+	if err != nil {
+		s.Problems = append(s.Problems, "node "+s.Node+" does not know the topics of the cluster now: "+err.Error())
+	}
+	return s
+}
+
+// missing returns the roles that no live node has, 0 for none.
+func (c *console) missing() cluster.Roles {
+	if c.Missing == nil {
+		return 0
+	}
+	return c.Missing()
 }
 
 func (c *console) state() State {

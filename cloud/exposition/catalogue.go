@@ -88,20 +88,30 @@ func cloud() map[string]Family {
 		"weir_kafka_requests_total":             {Counter, "Requests of Kafka clients, by operation."},
 		"weir_kafka_throttled_seconds_total":    {Counter, "How long Kafka clients were made to wait by quotas."},
 
+		"weir_node_certificate_expires_seconds": {Gauge, "Seconds until the certificate of this node for --peer ends; it renews itself when half of its life is over."},
+
+		"weir_peer_up": {Gauge, "1 if another node of the cluster answers this one, 0 if it does not; by node. One that is gone is there for some minutes."},
+
 		"weir_segment_cache_bytes":        {Gauge, "Bytes of segments in memory."},
 		"weir_segment_cache_hits_total":   {Counter, "Blocks of segments that were found in memory."},
 		"weir_segment_cache_misses_total": {Counter, "Blocks of segments that were read from the bucket."},
 		"weir_segment_read_bytes_total":   {Counter, "Bytes of segments that were read from the bucket."},
 
 		"weir_shard_ack_seconds":             {Histogram, "From a record batch that arrived until it is durable in the bucket."},
+		"weir_shard_bytes_total":             {Counter, "Bytes of record batches that were appended to a shard since this node owns it."},
+		"weir_shard_records_total":           {Counter, "Records that were appended to a shard since this node owns it."},
 		"weir_shard_checkpoint_age_seconds":  {Gauge, "Seconds since the newest checkpoint."},
 		"weir_shard_damaged_pieces":          {Gauge, "Pieces of the log that are damaged or missing."},
 		"weir_shard_epoch":                   {Gauge, "Epoch of the ownership of the log: it grows with each takeover."},
 		"weir_shard_garbage_segments":        {Gauge, "Segments that nothing refers to and that are not deleted yet."},
 		"weir_shard_owned_seconds":           {Gauge, "For how long this node has owned the log."},
+		"weir_shard_moves_total":             {Counter, "Shards that this node got, by reason: first, handover, takeover, ended, restart, kept."},
+		"weir_shard_recovery_seconds":        {Histogram, "From the claim of a shard until its log is recovered."},
 		"weir_shard_segments":                {Gauge, "Segments of the log."},
 		"weir_shard_throttled_seconds_total": {Counter, "How long writers were held back because the upkeep of the log is behind."},
 		"weir_shard_unsegmented_bytes":       {Gauge, "Bytes of the log that are not yet in segments behind a checkpoint."},
+
+		"weir_shards": {Gauge, "Shards that this node has to do with, by state: owner, recovering, doubt (the bucket does not answer), handing (to another node), failing (it could not lead them)."},
 
 		"weir_stream_values_lost_total": {Counter, "Values of records and messages that stream queues could not pass on, by loss."},
 

@@ -22,6 +22,7 @@ import (
 type Registry struct {
 	*metrics.Set       // shows the doors, too
 	Meter        Meter // of the topics; the node runs it
+	Loads        Loads // of the shards; likewise
 
 	mu      sync.Mutex // guards doors and sources
 	doors   []Door     // by name

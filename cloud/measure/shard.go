@@ -17,6 +17,8 @@ type Shard struct {
 	Several bool // the cluster has several shards, and the metrics name this one
 	Epoch   int32
 	Since   time.Time // when this node became the owner
+	Records uint64    // that were appended since then
+	Bytes   uint64    // of those, in record batches
 	commitlog.Stats
 }
 
@@ -39,6 +41,8 @@ func writeShard(out *bytes.Buffer, s Shard, now time.Time) {
 	} {
 		metrics.WriteGaugeUint64(out, name+label, uint64(max(value, 0)))
 	}
+	metrics.WriteGaugeUint64(out, "weir_shard_records_total"+label, s.Records)
+	metrics.WriteGaugeUint64(out, "weir_shard_bytes_total"+label, s.Bytes)
 	metrics.WriteGaugeFloat64(out, "weir_shard_throttled_seconds_total"+label, s.Throttled.Seconds())
 	metrics.WriteGaugeFloat64(out, "weir_shard_checkpoint_age_seconds"+label, s.Age(now).Seconds())
 	metrics.WriteGaugeFloat64(out, "weir_shard_owned_seconds"+label, now.Sub(s.Since).Seconds())

@@ -21,7 +21,7 @@ func TestShard(t *testing.T) {
 		if !owns {
 			return nil, broker.ErrNotOwner
 		}
-		return []Shard{{Epoch: 9, Since: time.Now().Add(-time.Minute), Stats: commitlog.Stats{Segments: 1, Garbage: 2, Waiting: 3_000_000_000_000, Throttled: 4500 * time.Millisecond,
+		return []Shard{{Epoch: 9, Since: time.Now().Add(-time.Minute), Records: 11, Bytes: 12, Stats: commitlog.Stats{Segments: 1, Garbage: 2, Waiting: 3_000_000_000_000, Throttled: 4500 * time.Millisecond,
 			Checkpoint: time.Now().Add(-time.Hour), Damaged: 5, Reads: reader.Stats{Hits: 6, Misses: 7, BytesRead: 8, Cached: 10}}}}, nil
 	}}
 	got := shown(t, source, "weir_shard_", "weir_segment_")
@@ -45,7 +45,7 @@ func TestShard(t *testing.T) {
 	}
 	got = slices.Sorted(slices.Values(slices.Delete(got, at, at+1)))
 	want := []string{"weir_segment_cache_bytes 10", "weir_segment_cache_hits_total 6", "weir_segment_cache_misses_total 7", "weir_segment_read_bytes_total 8",
-		"weir_shard_damaged_pieces 5", "weir_shard_epoch 9", "weir_shard_garbage_segments 2", "weir_shard_segments 1",
+		"weir_shard_bytes_total 12", "weir_shard_damaged_pieces 5", "weir_shard_epoch 9", "weir_shard_garbage_segments 2", "weir_shard_records_total 11", "weir_shard_segments 1",
 		"weir_shard_throttled_seconds_total 4.5", "weir_shard_unsegmented_bytes 3000000000000"}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)

@@ -19,6 +19,7 @@
 //	verify   POST /peer/v1/txn/verify  is a partition or a group part of a transaction, and of which
 //	end      POST /peer/v1/txn/end     end a transaction in a shard
 //	sessions GET  /peer/v1/sessions  which gateways are connected to the node
+//	status   GET  /peer/v1/status    what the node says of itself
 //	join     POST /peer/v1/join      admit a gateway that has come to the node that asks
 //	renew    POST /peer/v1/renew     give such a gateway a new certificate
 //	resolve  POST /peer/v1/resolve   find or create a topic for such a gateway

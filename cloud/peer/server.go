@@ -93,6 +93,9 @@ type Options struct {
 	// Sessions, if set, returns the sessions of gateways at this node, in JSON.
 	Sessions func() ([]byte, error)
 
+	// Status, if set, returns what this node says of itself, in JSON.
+	Status func(context.Context) ([]byte, error)
+
 	// Attachments and Membership are for gateways that are connected to another node.
 	Attachments Attachments
 	Membership  Membership
@@ -141,6 +144,7 @@ func New(o Options) *Server {
 	mux.HandleFunc("POST "+dropPath, s.drop)
 	mux.HandleFunc("POST "+createPath, s.create)
 	mux.HandleFunc("GET "+sessionsPath, s.sessions)
+	mux.HandleFunc("GET "+statusPath, s.status)
 	mux.HandleFunc("POST "+joinPath, s.join)
 	mux.HandleFunc("POST "+renewPath, s.renew)
 	mux.HandleFunc("POST "+resolvePath, s.resolve)

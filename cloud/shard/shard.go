@@ -11,6 +11,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/fleet"
@@ -89,15 +90,22 @@ type Shard struct {
 	Quotas   *quota.Quotas
 	Queues   *queue.Engine
 	Settings *settings.Settings
+	Load     *Load // the broker counts
 
 	topics *machine.Topics // Options.Topics
+}
+
+// Load counts what was appended to the partitions of a shard since this node owns it. It
+// may be read at any time.
+type Load struct {
+	Records, Bytes atomic.Uint64 // bytes are those of record batches
 }
 
 // New makes the machines. Open does the rest.
 func New(o Options) *Shard {
 	o.Groups.Log, o.Txns.Log, o.Queues.Log = cmp.Or(o.Groups.Log, o.Log), cmp.Or(o.Txns.Log, o.Log), cmp.Or(o.Queues.Log, o.Log)
 	o.Shares.Log = cmp.Or(o.Shares.Log, o.Log)
-	s := &Shard{Part: o.Part}
+	s := &Shard{Part: o.Part, Load: new(Load)}
 	if o.Part != Data {
 		s.Fleet, s.Users, s.Quotas, s.Settings = fleet.New(o.Fleet), auth.New(o.Users), quota.New(o.Quotas), o.Settings
 		if s.Settings == nil {

@@ -340,7 +340,7 @@ func TestSeveralNodes(t *testing.T) {
 func TestComplete(t *testing.T) {
 	n := newFakeNode(t, 1)
 	for words, want := range map[string]string{
-		"":                         "acls admin check completion consume gateways groups help join-token login logout permissions produce queues quotas sessions status topics upgrade users version vhosts",
+		"":                         "acls admin check completion consume gateways groups help join-token login logout nodes permissions produce queues quotas sessions shards status topics upgrade users version vhosts",
 		"to":                       "topics",
 		"help gr":                  "groups",
 		"nosuch ":                  "",

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -16,7 +17,7 @@ import (
 func statusVerb() verb {
 	return verb{
 		name: "status", usage: "[flags]",
-		summary: "show the state of the cluster",
+		summary: "show the state of the cluster, and what is wrong with it",
 		notes: "It ends with exit code 1 if stored records are damaged: weirctl check says which.\n\n" +
 			"Example:\n  weirctl status --cloud https://a.example:8080,https://b.example:8080",
 		run: func(ctx context.Context, c *call) error {
@@ -45,6 +46,9 @@ func (c *call) status(ctx context.Context) error {
 
 // printStatus writes one line for each part of a cluster.
 func printStatus(w io.Writer, s console.Status, now time.Time) error {
+	if len(s.Shards) > 0 {
+		return errors.Join(printCluster(w, s, now), printProblems(w, s.Problems))
+	}
 	owner, standbys := "", []string(nil)
 	for _, n := range s.Nodes {
 		switch {
@@ -56,28 +60,10 @@ func printStatus(w io.Writer, s console.Status, now time.Time) error {
 			owner = fmt.Sprintf("%s (for %s)", n.Name, span(now, n.Since))
 		}
 	}
-	gateways := fmt.Sprintf("%d connected, %d away", s.Gateways.Connected, s.Gateways.Away)
-	if s.Gateways.Revoked > 0 {
-		gateways += fmt.Sprintf(", %d revoked", s.Gateways.Revoked)
-	}
-	if s.Gateways.Buffered > 0 {
-		gateways += fmt.Sprintf("; %d records wait on them", s.Gateways.Buffered)
-	}
-	if s.Gateways.Lost > 0 {
-		gateways += fmt.Sprintf("; %d records lost since they joined (topic weir.gaps)", s.Gateways.Lost)
-	}
-	var behind []string
-	for _, g := range s.Lagging {
-		behind = append(behind, fmt.Sprintf("%s by %d records", g.ID, g.Lag))
-	}
-	damage := "none"
-	if s.Damaged > 0 {
-		damage = fmt.Sprintf("%d pieces of the log cannot be read: weirctl check says which", s.Damaged)
-	}
 	_, err := fmt.Fprintf(w, "cluster    %s, epoch %d, version %s\nowner      %s\nstandbys   %s\ngateways   %s\n"+
 		"topics     %d with %d partitions: %d records, %s at rest, %s records/s\ngroups     %d, behind: %s\ndamage     %s\n",
-		s.Cluster, s.Epoch, s.Version, owner, cmp.Or(strings.Join(standbys, ", "), "none"), gateways,
-		s.Topics, s.Partitions, s.Records, configs.FormatBytes(s.Bytes), perSecond(s.Rate), s.Groups, cmp.Or(strings.Join(behind, ", "), "none"), damage)
+		s.Cluster, s.Epoch, s.Version, owner, cmp.Or(strings.Join(standbys, ", "), "none"), gatewaysLine(s.Gateways),
+		s.Topics, s.Partitions, s.Records, configs.FormatBytes(s.Bytes), perSecond(s.Rate), s.Groups, behindLine(s.Lagging), damageLine(s.Damaged))
 	if err == nil {
 		err = printDoors(w, s.Doors)
 	}
@@ -87,7 +73,50 @@ func printStatus(w io.Writer, s console.Status, now time.Time) error {
 	return err
 }
 
-// printDoors writes a line for each listener of the owner.
+func gatewaysLine(count console.GatewayCount) string {
+	line := fmt.Sprintf("%d connected, %d away", count.Connected, count.Away)
+	if count.Revoked > 0 {
+		line += fmt.Sprintf(", %d revoked", count.Revoked)
+	}
+	if count.Buffered > 0 {
+		line += fmt.Sprintf("; %d records wait on them", count.Buffered)
+	}
+	if count.Lost > 0 {
+		line += fmt.Sprintf("; %d records lost since they joined (topic weir.gaps)", count.Lost)
+	}
+	return line
+}
+
+func behindLine(lagging []console.Group) string {
+	var behind []string
+	for _, g := range lagging {
+		behind = append(behind, fmt.Sprintf("%s by %d records", g.ID, g.Lag))
+	}
+	return cmp.Or(strings.Join(behind, ", "), "none")
+}
+
+func damageLine(pieces int) string {
+	if pieces == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("%d pieces of the log cannot be read: weirctl check says which", pieces)
+}
+
+// printProblems writes what is wrong, if anything is.
+func printProblems(w io.Writer, problems []string) error {
+	for i, p := range problems {
+		label := "wrong"
+		if i > 0 {
+			label = ""
+		}
+		if _, err := fmt.Fprintf(w, "%-10s %s\n", label, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printDoors writes a line for each listener of the node that answers.
 func printDoors(w io.Writer, doors []measure.Listener) error {
 	for i, d := range doors {
 		label := "doors"

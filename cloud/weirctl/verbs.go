@@ -15,7 +15,7 @@ import (
 var errNoVerb = errors.New("what to do is missing: weirctl VERB, such as weirctl status (weirctl help lists the verbs)")
 
 func verbs() []verb {
-	return []verb{statusVerb(), topicsVerb(), gatewaysVerb(), groupsVerb(), queuesVerb(), consumeVerb(), produceVerb(), joinTokenVerb(), usersVerb(), aclsVerb(), permissionsVerb(), vhostsVerb(), quotasVerb(), adminVerb(),
+	return []verb{statusVerb(), nodesVerb(), shardsVerb(), topicsVerb(), gatewaysVerb(), groupsVerb(), queuesVerb(), consumeVerb(), produceVerb(), joinTokenVerb(), usersVerb(), aclsVerb(), permissionsVerb(), vhostsVerb(), quotasVerb(), adminVerb(),
 		sessionsVerb(), loginVerb(), logoutVerb(), checkVerb(), upgradeVerb(), completionVerb()}
 }
 

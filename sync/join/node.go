@@ -144,6 +144,16 @@ func (id *NodeIdentity) certificate() (*tls.Certificate, error) {
 	return id.current, nil
 }
 
+// Expires returns when the node's certificate ends. If it is due to be renewed, it is
+// renewed first.
+func (id *NodeIdentity) Expires() (time.Time, error) {
+	c, err := id.certificate()
+	if err != nil {
+		return time.Time{}, err
+	}
+	return c.Leaf.NotAfter, nil
+}
+
 // ServerTLS is the configuration of the node's own peer port: it accepts only nodes
 // with a certificate of the cluster's CA for this port.
 func (id *NodeIdentity) ServerTLS() *tls.Config {

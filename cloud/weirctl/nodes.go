@@ -1,0 +1,226 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+
+	"github.com/weirmq/weir/cloud/cluster"
+	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/configs"
+)
+
+func nodesVerb() verb {
+	actions := []string{"list"}
+	return verb{
+		actions: actions,
+		name:    "nodes", usage: "[flags]",
+		summary: "list the nodes of the cluster, those that are gone included",
+		notes: "Any node answers, also while there is no owner of the catalogue. A node that is gone is listed for some\n" +
+			"minutes. CATALOGUE is how old what the node knows of users, permissions and topics is; CLOCK how far its\n" +
+			"clock is from that of the node that answers. -o json has more: counts, moves and addresses.\n\n" +
+			"Example:\n  weirctl nodes --cloud https://a.example:8080,https://b.example:8080",
+		run: func(ctx context.Context, c *call) error {
+			if len(c.args) == 0 || len(c.args) == 1 && c.args[0] == "list" {
+				return c.listNodes(ctx)
+			}
+			return c.wrong("nodes takes no argument", actions)
+		},
+	}
+}
+
+func (c *call) listNodes(ctx context.Context) error {
+	var all console.Nodes
+	if err := c.get(ctx, "/v1/nodes", &all); err != nil {
+		return err
+	}
+	if done, err := c.print(all); done {
+		return err
+	}
+	now := time.Now()
+	var rows []table.Row
+	for _, n := range all.Nodes {
+		rows = append(rows, nodeRow(n, now))
+	}
+	printTable(c.stdout, table.Row{"node", "state", "since", "shards", "records/s", "catalogue", "clock", "version", "roles", "certificate until", "peer", "boot"}, rows)
+	for _, n := range all.Nodes {
+		if n.Error != "" {
+			fmt.Fprintf(c.stdout, "%s: %s\n", n.Name, n.Error)
+		}
+	}
+	return nil
+}
+
+func nodeRow(n console.ClusterNode, now time.Time) table.Row {
+	if n.State != console.NodeUp {
+		return table.Row{n.Name, n.State, "heard " + span(now, n.Heard) + " ago", "-", "-", "-", "-", orDash(n.Version), orDash(strings.Join(n.Roles, ",")), "-", orDash(n.Peer), orDash(n.Boot)}
+	}
+	state, served, rate := cmp.Or(n.Role, n.State), 0, 0.0
+	for _, s := range n.Shards {
+		if s.State == string(cluster.Owning) {
+			served++
+		}
+		rate += s.Rate
+	}
+	if n.Draining {
+		state += ", draining"
+	}
+	if n.Started.IsZero() { // it says nothing of itself
+		return table.Row{n.Name, state, "-", "-", "-", "-", "-", orDash(n.Version), orDash(strings.Join(n.Roles, ",")), "-", orDash(n.Peer), orDash(n.Boot)}
+	}
+	until := "-"
+	if !n.Certificate.IsZero() {
+		until = n.Certificate.Format("2006-01-02")
+	}
+	return table.Row{n.Name, state, span(now, n.Started), strconv.Itoa(served), perSecond(rate), age(n.Catalogue), clock(n.Ahead), orDash(n.Version), orDash(strings.Join(n.Roles, ",")), until, orDash(n.Peer), orDash(n.Boot)}
+}
+
+// age writes a number of seconds.
+func age(seconds float64) string {
+	return configs.FormatDuration(time.Duration(seconds * float64(time.Second)).Round(100 * time.Millisecond))
+}
+
+// clock writes how far a clock is ahead, if that is worth it.
+func clock(ahead time.Duration) string {
+	switch {
+	case ahead.Abs() < time.Second:
+		return "right"
+	case ahead < 0:
+		return configs.FormatDuration((-ahead).Round(time.Second)) + " slow"
+	}
+	return configs.FormatDuration(ahead.Round(time.Second)) + " fast"
+}
+
+func shardsVerb() verb {
+	actions := []string{"list"}
+	return verb{
+		actions: actions,
+		name:    "shards", usage: "[flags]",
+		summary: "list the shards of the cluster, and which node has each",
+		notes: "Any node answers, also while there is no owner of the catalogue (shard 0). STATE is owner if the shard is\n" +
+			"served, recovering while its log is read, handing while it goes to another node, doubt while the bucket does\n" +
+			"not answer its owner, and none if no node has it. CAME says why the shard came to its owner.",
+		run: func(ctx context.Context, c *call) error {
+			if len(c.args) == 0 || len(c.args) == 1 && c.args[0] == "list" {
+				return c.listShards(ctx)
+			}
+			return c.wrong("shards takes no argument", actions)
+		},
+	}
+}
+
+func (c *call) listShards(ctx context.Context) error {
+	var all console.Shards
+	if err := c.get(ctx, "/v1/shards", &all); err != nil {
+		return err
+	}
+	if done, err := c.print(all); done {
+		return err
+	}
+	now := time.Now()
+	var rows []table.Row
+	for _, s := range all.Shards {
+		since := "-"
+		if !s.Since.IsZero() {
+			since = span(now, s.Since)
+		}
+		rows = append(rows, table.Row{s.Shard, orDash(s.Owner), s.State, s.Epoch, since, s.Slices, s.Partitions, perSecond(s.Rate), configs.FormatBytes(int64(s.ByteRate)) + "/s", came(s.OwnedShard)})
+	}
+	printTable(c.stdout, table.Row{"shard", "owner", "state", "epoch", "since", "slices", "partitions", "records/s", "bytes/s", "came"}, rows)
+	return nil
+}
+
+// came says why a shard is where it is.
+func came(s console.OwnedShard) string {
+	switch cluster.Reason(s.Reason) {
+	case "":
+		return "-"
+	case cluster.First:
+		return "new"
+	case cluster.HandedOver:
+		return "handed over by " + orDash(s.From)
+	case cluster.Silent:
+		return s.From + " was silent"
+	case cluster.Ended:
+		return s.From + " had ended"
+	case cluster.Restarted:
+		return "had it before its restart"
+	case cluster.Kept:
+		return "no other node took it"
+	}
+	return s.Reason
+}
+
+// printCluster writes one line for each part of a cluster of several shards.
+func printCluster(w io.Writer, s console.Status, now time.Time) error {
+	var nodes []string
+	up := 0
+	for _, n := range s.Nodes {
+		switch {
+		case n.Role == console.NodeSilent:
+			nodes = append(nodes, fmt.Sprintf("%s (silent, heard %s ago)", n.Name, span(now, n.Heard)))
+			continue
+		case n.Since.IsZero():
+			nodes = append(nodes, fmt.Sprintf("%s (%s, %d shards)", n.Name, n.Role, n.Shards))
+		default:
+			nodes = append(nodes, fmt.Sprintf("%s (%s, %d shards, for %s)", n.Name, n.Role, n.Shards, span(now, n.Since)))
+		}
+		up++
+	}
+	_, err := fmt.Fprintf(w, "cluster    %s, version %s of node %s; %d shards, %d of %d nodes up\nnodes      %s\nshards     %s\nmoves      %s\ncatalogue  at most %s old\n"+
+		"gateways   %s\ntopics     %d with %d partitions: %d records, %s at rest, %s records/s, %s/s\ngroups     %d, behind: %s\ndamage     %s\n",
+		s.Cluster, s.Version, s.Node, len(s.Shards), up, len(s.Nodes), strings.Join(nodes, ", "), shardStates(s.Shards), movesOf(s, now), age(s.Oldest),
+		gatewaysLine(s.Gateways), s.Topics, s.Partitions, s.Records, configs.FormatBytes(s.Bytes), perSecond(s.Rate), configs.FormatBytes(int64(s.ByteRate)),
+		s.Groups, behindLine(s.Lagging), damageLine(s.Damaged))
+	if err == nil {
+		err = printDoors(w, s.Doors)
+	}
+	if err == nil && s.Disk.Size > 0 {
+		_, err = fmt.Fprintf(w, "disk       %s free of %s (%s of node %s)\n", configs.FormatBytes(int64(s.Disk.Free)), configs.FormatBytes(int64(s.Disk.Size)), s.Disk.Path, s.Node)
+	}
+	return err
+}
+
+// shardStates counts the shards by state, the served ones first.
+func shardStates(all []console.ShardStatus) string {
+	states := make(map[string]int)
+	for _, s := range all {
+		states[s.State]++
+	}
+	served := states[string(cluster.Owning)]
+	delete(states, string(cluster.Owning))
+	text := []string{fmt.Sprintf("%d served", served)}
+	for _, state := range slices.Sorted(maps.Keys(states)) {
+		text = append(text, fmt.Sprintf("%d %s", states[state], state))
+	}
+	return strings.Join(text, ", ")
+}
+
+// movesOf says how shards have moved, and the last move.
+func movesOf(s console.Status, now time.Time) string {
+	var text []string
+	for _, why := range cluster.Reasons() {
+		if n := s.Moves[string(why)]; n > 0 {
+			text = append(text, fmt.Sprintf("%d %s", n, why))
+		}
+	}
+	var last *console.ShardStatus
+	for i := range s.Shards {
+		if one := &s.Shards[i]; !one.Since.IsZero() && (last == nil || one.Since.After(last.Since)) {
+			last = one
+		}
+	}
+	line := cmp.Or(strings.Join(text, ", "), "none")
+	if last != nil {
+		line += fmt.Sprintf("; the last: shard %d to %s %s ago (%s)", last.Shard, last.Owner, span(now, last.Since), came(last.OwnedShard))
+	}
+	return line
+}
