@@ -47,10 +47,10 @@ func TestBrowser(t *testing.T) {
 		partition = partitionOf(t, c, "pumps", "pumps/7/pressure")
 		return partition >= 0
 	})
-	for _, page := range []string{"/", "/topics", "/topic?name=pumps", fmt.Sprintf("/records?topic=pumps&partition=%d", partition), "/gateways", "/gateway?id=gw-1", "/groups", "/errors"} {
+	for _, page := range []string{"/", "/topics", "/topic?name=pumps", fmt.Sprintf("/records?topic=pumps&partition=%d", partition), "/gateways", "/gateway?id=gw-1", "/groups", "/nodes", "/errors"} {
 		b.visit(t, page)
 	}
-	for _, page := range []string{"/", fmt.Sprintf("/records?topic=pumps&partition=%d", partition)} {
+	for _, page := range []string{"/", "/nodes", fmt.Sprintf("/records?topic=pumps&partition=%d", partition)} {
 		for name, size := range map[string][2]int{"phone": {390, 844}, "desk": {1280, 900}} {
 			b.picture(t, page, name, size)
 		}

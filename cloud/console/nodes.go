@@ -58,6 +58,26 @@ type OwnedShard struct {
 	Damaged  int           `json:"damaged_pieces,omitempty"`
 }
 
+// Came says why the shard came to its owner, "" if that is not known.
+func (s OwnedShard) Came() string {
+	from := cmp.Or(s.From, "another node")
+	switch cluster.Reason(s.Reason) {
+	case cluster.First:
+		return "new"
+	case cluster.HandedOver:
+		return "handed over by " + from
+	case cluster.Silent:
+		return from + " was silent"
+	case cluster.Ended:
+		return from + " had ended"
+	case cluster.Restarted:
+		return "had it before its restart"
+	case cluster.Kept:
+		return "no other node took it"
+	}
+	return s.Reason
+}
+
 // The states of a node, as another one sees it.
 const (
 	NodeUp     = "up"
@@ -78,6 +98,9 @@ type ClusterNode struct {
 type Nodes struct {
 	Node  string        `json:"node"` // that answered
 	Nodes []ClusterNode `json:"nodes"`
+
+	Shards   []ShardStatus `json:"shards"`
+	Problems []string      `json:"problems,omitempty"` // in words
 }
 
 // ShardStatus is one shard of GET /v1/shards.
@@ -99,7 +122,9 @@ type Shards struct {
 
 // nodes and shards are answered by any node, also while there is no owner of the catalogue.
 func (c *console) nodes(w http.ResponseWriter, r *http.Request) {
-	admin.Reply(w, http.StatusOK, Nodes{c.Broker.Self().Name, c.Nodes(r.Context())})
+	nodes := c.Nodes(r.Context())
+	shards := c.Shards(nodes)
+	admin.Reply(w, http.StatusOK, Nodes{c.Broker.Self().Name, nodes, shards, problems(nodes, shards)})
 }
 
 func (c *console) shards(w http.ResponseWriter, r *http.Request) {

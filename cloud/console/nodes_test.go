@@ -40,6 +40,19 @@ func TestAssemble(t *testing.T) {
 	}
 }
 
+// TestCame: the last move of a shard in words.
+func TestCame(t *testing.T) {
+	for reason, want := range map[cluster.Reason]string{"": "", cluster.First: "new", cluster.HandedOver: "handed over by b", cluster.Silent: "b was silent", cluster.Ended: "b had ended",
+		cluster.Restarted: "had it before its restart", cluster.Kept: "no other node took it"} {
+		if got := (OwnedShard{Reason: string(reason), From: "b"}).Came(); got != want {
+			t.Errorf("%q: %q, want %q", reason, got, want)
+		}
+	}
+	if got := (OwnedShard{Reason: string(cluster.HandedOver)}).Came(); got != "handed over by another node" {
+		t.Errorf("by a node that is not known: %q", got)
+	}
+}
+
 // TestProblems: what is wrong is said in words, once for each thing, and nothing else.
 func TestProblems(t *testing.T) {
 	served := []ShardStatus{{OwnedShard: OwnedShard{Shard: 0, State: string(cluster.Owning)}, Owner: "a"}}

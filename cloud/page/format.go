@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/measure"
 )
@@ -15,8 +16,10 @@ import (
 func (p *pages) functions() template.FuncMap {
 	return template.FuncMap{
 		"size": size, "count": count, "rate": rate, "when": when, "link": link, "state": stateOf, "many": many,
-		"ago": func(t time.Time) string { return ago(p.now(), t) },
-		"ms":  func(ms uint64) string { return duration(time.Duration(ms) * time.Millisecond) },
+		"nodeState": nodeState, "shardState": shardState, "load": load, "clock": clock,
+		"seconds": func(s float64) string { return duration(time.Duration(s * float64(time.Second))) },
+		"ago":     func(t time.Time) string { return ago(p.now(), t) },
+		"ms":      func(ms uint64) string { return duration(time.Duration(ms) * time.Millisecond) },
 	}
 }
 
@@ -132,6 +135,51 @@ func duration(d time.Duration) string {
 
 // tag is a word in a colour.
 type tag struct{ Class, Text string }
+
+// nodeState says how a node is.
+func nodeState(n console.ClusterNode) tag {
+	switch {
+	case n.State != console.NodeUp:
+		return tag{"bad", n.State}
+	case n.Error != "":
+		return tag{"warn", n.State}
+	case n.Role == console.RoleRecovering:
+		return tag{"warn", n.Role}
+	case n.Role == console.RoleOwner:
+		return tag{"good", n.Role}
+	}
+	return tag{"", n.Role}
+}
+
+// shardState says how a shard is.
+func shardState(s console.ShardStatus) tag {
+	switch s.State {
+	case string(cluster.Owning):
+		return tag{"good", s.State}
+	case string(cluster.Recovering), string(cluster.Handing):
+		return tag{"warn", s.State}
+	}
+	return tag{"bad", s.State}
+}
+
+// load is how many records a second a node gets into its shards.
+func load(n console.ClusterNode) (records float64) {
+	for _, s := range n.Shards {
+		records += s.Rate
+	}
+	return records
+}
+
+// clock writes how far a clock is ahead, if that is worth it.
+func clock(ahead time.Duration) string {
+	switch {
+	case ahead.Abs() < time.Second:
+		return "right"
+	case ahead < 0:
+		return duration(-ahead) + " slow"
+	}
+	return duration(ahead) + " fast"
+}
 
 // stateOf says how a gateway is.
 func stateOf(g console.Gateway) tag {

@@ -64,6 +64,7 @@ func Register(g *admin.Guard) {
 		{admin.Read, "gateway", "Gateway", p.gateway},
 		{admin.Read, "groups", "Groups", p.groups},
 		{admin.Read, "group", "Group", p.group},
+		{admin.Read, "nodes", "Nodes", p.nodes},
 		{admin.Read, "errors", "Errors", p.errors},
 	} {
 		g.HandlePage(one.need, "/"+one.path, p.page(one.path, one.title, one.view))

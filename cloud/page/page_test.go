@@ -14,6 +14,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/measure"
@@ -45,7 +46,7 @@ func newPort(t *testing.T, o admin.Options) *port {
 		return admin.Caller{}, admin.ErrUnknown
 	}
 	p.Guard = admin.New(o)
-	for path, role := range map[string]admin.Role{"/v1/node": admin.Read, "/v1/status": admin.Read, "/v1/topics": admin.Read, "/v1/topics/{name}": admin.Read,
+	for path, role := range map[string]admin.Role{"/v1/node": admin.Read, "/v1/nodes": admin.Read, "/v1/status": admin.Read, "/v1/topics": admin.Read, "/v1/topics/{name}": admin.Read,
 		"/v1/topics/{name}/records": admin.Operate, "/v1/gateways": admin.Read, "/v1/gateways/{id}": admin.Read, "/v1/groups": admin.Read, "/v1/errors": admin.Read} {
 		p.Handle(role, "GET "+path, func(w http.ResponseWriter, r *http.Request) {
 			p.queries[r.URL.Path] = r.URL.RawQuery
@@ -85,7 +86,13 @@ func sample() map[string]any {
 		{Offset: 31, Time: at, Value: []byte(`{"html":"<b>bold</b>"}`), Size: 22},
 		{Offset: 32, Time: at, Key: []byte{0, 1}, Value: []byte{0xff, 0}, Size: 70_000, Headers: []console.RecordHeader{{Name: "b", Value: []byte{9}}}},
 	}}
+	owned := console.OwnedShard{Shard: 1, Epoch: 4, State: string(cluster.Owning), Since: at, Rate: 12, ByteRate: 3000, Reason: string(cluster.Silent), From: hostile}
 	return map[string]any{
+		"/v1/nodes": console.Nodes{Node: "a", Problems: []string{"node " + hostile + " does not answer"},
+			Nodes: []console.ClusterNode{{State: console.NodeUp, Ahead: -90 * time.Second, NodeStatus: console.NodeStatus{Name: "a", Role: console.RoleOwner, Started: at, Version: hostile, Roles: []string{"meta", "log"},
+				Catalogue: 0.5, Certificate: at, Draining: true, Shards: []console.OwnedShard{owned}, Peer: "a:7401"}}, {State: console.NodeSilent, Heard: at, Error: hostile, NodeStatus: console.NodeStatus{Name: hostile}},
+				{State: console.NodeUp, Error: "it is of an earlier version", NodeStatus: console.NodeStatus{Name: "c"}}},
+			Shards: []console.ShardStatus{{OwnedShard: console.OwnedShard{State: console.ShardNone}}, {OwnedShard: owned, Owner: "a", Slices: 1024, Partitions: 8}}},
 		"/v1/node": console.Node{Name: "a", Role: console.RoleOwner, Owner: "a", HTTP: "a:8080"},
 		"/v1/status": console.Status{Node: "a", Version: "v1", Cluster: "c1", Nodes: []console.Member{{Name: "a", Role: console.RoleOwner, Since: at, Addresses: []console.Address{{Door: "amqp", Address: "a:5672"}, {Door: "kafka", Listener: "tls", Address: "a:9093"}}}, {Name: hostile, Role: console.RoleStandby, Since: at, Heard: at}},
 			Topics: 1, Records: 41234, Bytes: 7_340_000, Rate: 120.4, Gateways: console.GatewayCount{Connected: 1, Away: 1, Revoked: 1, Buffered: 120_000, Lost: 41}, Groups: 2, Lagging: []console.Group{group}, Damaged: 3, Disk: console.Disk{Path: "data", Free: 4e10, Size: 1e11},
@@ -100,7 +107,7 @@ func sample() map[string]any {
 
 // all are the pages with a query that shows something.
 func all() []string {
-	return []string{"/", "/topics", "/topic?name=sensors", "/records?topic=sensors&partition=0&offset=30", "/gateways", "/gateway?id=pump-house-3", "/groups",
+	return []string{"/", "/topics", "/nodes", "/topic?name=sensors", "/records?topic=sensors&partition=0&offset=30", "/gateways", "/gateway?id=pump-house-3", "/groups",
 		link("/group", "id", "g"+hostile), "/errors", "/topics?q=" + "%3Cscript%3E", "/gateways?q=" + `%22%3E%3Cscript%3E`}
 }
 
@@ -188,8 +195,10 @@ func textOf(t *testing.T, w *httptest.ResponseRecorder) string {
 func TestWhatIsShown(t *testing.T) {
 	p := newPort(t, admin.Options{})
 	for path, want := range map[string][]string{
-		"/":                               {"Cluster c1", "120/s records into 1 topic", "7.3 MB", "41\u202f234 records", "1 + 1 away", "120\u202f000 waiting on gateways", "1 of 2 groups behind", "3 damaged", "41 records lost by gateways", "40 GB free of 100 GB", "standby", "amqp a:5672 kafka tls a:9093", "amqp " + hostile + " 1\u202f234 0 5.6 MB 0 B 1\u202f023 57", hostile},
-		"/topics":                         {"sensors", "41\u202f234", "7.3 MB"},
+		"/":       {"Cluster c1", "120/s records into 1 topic", "7.3 MB", "41\u202f234 records", "1 + 1 away", "120\u202f000 waiting on gateways", "1 of 2 groups behind", "3 damaged", "41 records lost by gateways", "40 GB free of 100 GB", "standby", "amqp a:5672 kafka tls a:9093", "amqp " + hostile + " 1\u202f234 0 5.6 MB 0 B 1\u202f023 57", hostile},
+		"/topics": {"sensors", "41\u202f234", "7.3 MB"},
+		"/nodes": {"node " + hostile + " does not answer", "a owner draining", " 1 12/s 500 ms 90 s slow " + hostile + " meta log", "a:7401", hostile + " silent heard", "it is of an earlier version",
+			"0 — none", "1 a owner", "12/s 3.0 kB/s 8 1024 4 " + hostile + " was silent", "As node a sees them"},
 		"/topics?q=xyz":                   {"0 of 1", "There are none."},
 		"/topic?name=sensors":             {"120/s", "0 5 50", "retention.ms", hostile, "2026-01-31 12:00:00 UTC"},
 		"/gateways":                       {"away-1 away", "pump-house-3 connected", "gone revoked"},
@@ -209,6 +218,22 @@ func TestWhatIsShown(t *testing.T) {
 	}
 	if text := textOf(t, p.ask("/", p.own)); strings.Index(text, "away-1") > strings.Index(text, "pump-house-3") {
 		t.Errorf("the one that is away is not first:\n%s", text)
+	}
+}
+
+// TestOverviewOfSeveralShards: the front page says what is wrong, and how many shards each
+// node has.
+func TestOverviewOfSeveralShards(t *testing.T) {
+	p := newPort(t, admin.Options{})
+	s := p.answers["/v1/status"].(console.Status)
+	s.Shards, s.Problems = []console.ShardStatus{{}}, []string{"shard 0 has no owner", hostile}
+	s.Nodes = []console.Member{{Name: "a", Role: console.RoleOwner, Shards: 7}, {Name: "b", Role: console.NodeSilent}}
+	p.answers["/v1/status"] = s
+	text := textOf(t, p.ask("/", p.own))
+	for _, want := range []string{"shard 0 has no owner", hostile, "a owner 7", "b silent 0", "on the disk of a"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("without %q:\n%s", want, text)
+		}
 	}
 }
 
@@ -317,7 +342,7 @@ func TestStaticFiles(t *testing.T) {
 		t.Errorf("the script: %d %v", w.Code, w.Header())
 	}
 	names, err := filepath.Glob("*.html")
-	if err != nil || len(names) != 10 {
+	if err != nil || len(names) != 11 {
 		t.Fatalf("%v, %v", names, err)
 	}
 	for _, name := range names {

@@ -153,6 +153,22 @@ func (p *pages) group(r *http.Request) (any, error) {
 	return one[0], nil
 }
 
+// clusterView is what the page of nodes and shards shows.
+type clusterView struct {
+	Node     string // that answered
+	Nodes    []console.ClusterNode
+	Shards   []console.ShardStatus
+	Problems []string
+}
+
+func (p *pages) nodes(r *http.Request) (any, error) {
+	var nodes console.Nodes
+	if err := p.get(r, "/v1/nodes", &nodes); err != nil {
+		return nil, err
+	}
+	return clusterView{nodes.Node, nodes.Nodes, nodes.Shards, nodes.Problems}, nil
+}
+
 func (p *pages) errors(r *http.Request) (any, error) {
 	var lines console.Lines
 	err := p.get(r, "/v1/errors", &lines)

@@ -132,31 +132,10 @@ func (c *call) listShards(ctx context.Context) error {
 		if !s.Since.IsZero() {
 			since = span(now, s.Since)
 		}
-		rows = append(rows, table.Row{s.Shard, orDash(s.Owner), s.State, s.Epoch, since, s.Slices, s.Partitions, perSecond(s.Rate), configs.FormatBytes(int64(s.ByteRate)) + "/s", came(s.OwnedShard)})
+		rows = append(rows, table.Row{s.Shard, orDash(s.Owner), s.State, s.Epoch, since, s.Slices, s.Partitions, perSecond(s.Rate), configs.FormatBytes(int64(s.ByteRate)) + "/s", orDash(s.Came())})
 	}
 	printTable(c.stdout, table.Row{"shard", "owner", "state", "epoch", "since", "slices", "partitions", "records/s", "bytes/s", "came"}, rows)
 	return nil
-}
-
-// came says why a shard is where it is.
-func came(s console.OwnedShard) string {
-	switch cluster.Reason(s.Reason) {
-	case "":
-		return "-"
-	case cluster.First:
-		return "new"
-	case cluster.HandedOver:
-		return "handed over by " + orDash(s.From)
-	case cluster.Silent:
-		return s.From + " was silent"
-	case cluster.Ended:
-		return s.From + " had ended"
-	case cluster.Restarted:
-		return "had it before its restart"
-	case cluster.Kept:
-		return "no other node took it"
-	}
-	return s.Reason
 }
 
 // printCluster writes one line for each part of a cluster of several shards.
@@ -220,7 +199,7 @@ func movesOf(s console.Status, now time.Time) string {
 	}
 	line := cmp.Or(strings.Join(text, ", "), "none")
 	if last != nil {
-		line += fmt.Sprintf("; the last: shard %d to %s %s ago (%s)", last.Shard, last.Owner, span(now, last.Since), came(last.OwnedShard))
+		line += fmt.Sprintf("; the last: shard %d to %s %s ago (%s)", last.Shard, last.Owner, span(now, last.Since), last.Came())
 	}
 	return line
 }

@@ -61,11 +61,6 @@ func TestNodesAndShards(t *testing.T) {
 			t.Errorf("%s: %d %s", args, code, wrong)
 		}
 	}
-	for reason, want := range map[cluster.Reason]string{"": "-", cluster.First: "new", cluster.Silent: "b was silent", cluster.Ended: "b had ended", cluster.Restarted: "had it before its restart", cluster.Kept: "no other node took it"} {
-		if got := came(console.OwnedShard{Reason: string(reason), From: "b"}); got != want {
-			t.Errorf("%q: %q, want %q", reason, got, want)
-		}
-	}
 }
 
 // TestClusterStatus: the status of a cluster of several shards says who has what, what
