@@ -147,12 +147,13 @@ func NextSlot(ctx context.Context, b storage.Bucket, shard uint32, from Position
 	}
 }
 
-// HasSlot reports whether there is a slot at pos. It asks the bucket once.
+// HasSlot reports whether the owner has written a slot at pos. A SEAL is no sign of life: a
+// claimant has put it there, or an owner that has ended its epoch. It asks the bucket once.
 func HasSlot(ctx context.Context, b storage.Bucket, shard uint32, pos Position) (bool, error) {
 	storage.Sequences(b, logPrefix(shard))
-	_, err := b.Get(ctx, SlotKey(shard, pos), 0, 1)
+	raw, err := b.Get(ctx, SlotKey(shard, pos), 0, fixedSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	return err == nil, err
+	return err == nil && !isSeal(raw), err
 }

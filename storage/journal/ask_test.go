@@ -143,6 +143,13 @@ func TestNextSlot(t *testing.T) {
 			t.Errorf("slot %d is there: %v, %v", at, grown, err)
 		}
 	}
+	closeClean(t, open(t, b, &book{})) // it seals epoch 1
+	if raw, err := b.Get(t.Context(), SlotKey(0, Position{1, 4}), 0, fixedSize); err != nil || !isSeal(raw) {
+		t.Fatalf("no SEAL at 1/4: %v", err)
+	}
+	if grown, err := HasSlot(t.Context(), b, 0, Position{1, 4}); err != nil || grown {
+		t.Errorf("a SEAL is a sign of life: %v", err)
+	}
 	way := storagetest.NewFaults(b, 1)
 	way.Plan(func(storagetest.Call) storagetest.Outcome { return storagetest.Outcome{Fate: storagetest.Fail} })
 	if _, err := NextSlot(t.Context(), way, 0, from); !errors.Is(err, storagetest.ErrInjected) {
