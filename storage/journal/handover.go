@@ -71,6 +71,7 @@ func (j *Journal) confirmExpected(ctx context.Context) error {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
 			return fmt.Errorf("confirm epoch %d: %w", j.claim.Epoch, err)
+		case isSeal(raw) && sealedBy(raw) == j.claim.Epoch: // this owner yields
 		case isSeal(raw) || pos.Epoch > j.claim.Epoch:
 			return j.fenced(fmt.Errorf("%w: there is a SEAL at %v", ErrFenced, pos))
 		}

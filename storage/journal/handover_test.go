@@ -191,6 +191,59 @@ func stale(t *testing.T, m mutations) (stale bool) {
 	return stale
 }
 
+// TestConfirmMeetsHandOver: a Confirm that is under way when the successor claims, or when
+// the owner yields, does not fence the owner.
+func TestConfirmMeetsHandOver(t *testing.T) {
+	const ms = time.Millisecond
+	for name, c := range map[string]struct {
+		expects, claims, yields time.Duration // after Confirm began
+		want                    error
+	}{
+		"claim after the question":     {expects: 0, claims: 1500 * ms, yields: time.Hour},
+		"claim during the question":    {expects: 200 * ms, claims: 500 * ms, yields: time.Hour},
+		"claim that was not expected":  {expects: time.Hour, claims: 500 * ms, yields: time.Hour, want: ErrFenced},
+		"SEAL of its own in its epoch": {expects: 0, claims: 500 * ms, yields: 1500 * ms},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := mem.New()
+				way := storagetest.NewFaults(b, 1)
+				j := openAt(t, way, 2, &book{}, mutations{})
+				successor := prepare(t, b, &book{})
+				way.Plan(func(c storagetest.Call) storagetest.Outcome {
+					if c.Verb == storagetest.Get {
+						return storagetest.Outcome{Before: time.Second}
+					}
+					return storagetest.Outcome{}
+				})
+				confirmed := make(chan error, 1)
+				go func() { confirmed <- j.Confirm(t.Context()) }()
+				for at, step := range map[time.Duration]func(){
+					c.expects: func() { expect(t, j, handed) },
+					c.claims:  func() { claim(t, successor, 2, handed) },
+					c.yields: func() {
+						if _, err := j.Yield(t.Context()); err != nil {
+							t.Error(err)
+						}
+					},
+				} {
+					if at < time.Hour {
+						time.AfterFunc(at, step)
+					}
+				}
+				if err := <-confirmed; !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+					t.Errorf("confirmed: %v, want %v", err, c.want)
+				}
+				time.Sleep(time.Minute)
+				closed := j.Close()
+				if (closed == nil) != (c.want == nil) {
+					t.Errorf("closed: %v", closed)
+				}
+			})
+		})
+	}
+}
+
 // TestConfirmUnderExpectedClaim: an owner notices that its successor has taken over,
 // whatever the successor has deleted since.
 func TestConfirmUnderExpectedClaim(t *testing.T) {

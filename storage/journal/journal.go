@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -330,14 +331,15 @@ func (j *Journal) Confirm(ctx context.Context) error {
 	if err := j.Err(); err != nil {
 		return err
 	}
+	c, err := readClaim(ctx, j.store.bucket, j.store.shard, j.claim.Epoch+1)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	j.mu.Lock()
-	expected := j.expected
+	expected := j.expected // after the reading: what is there was expected before it was made
 	j.mu.Unlock()
-	if expected != [16]byte{} {
-		c, err := readClaim(ctx, j.store.bucket, j.store.shard, j.claim.Epoch+1)
-		if err == nil && c.Nonce == expected {
-			return j.confirmExpected(ctx)
-		}
+	if err == nil && expected != [16]byte{} && c.Nonce == expected {
+		return j.confirmExpected(ctx)
 	}
 	return j.confirmAbove(ctx, j.claim.Epoch+1)
 }

@@ -283,6 +283,14 @@ func decodeEntries(p []byte, count uint32) ([]Entry, error) {
 // isSeal reports whether an object that may be damaged says that it is a SEAL.
 func isSeal(p []byte) bool { return len(p) > offType && objectType(p[offType]) == typeSeal }
 
+// sealedBy returns the epoch whose owner or claimant has made a SEAL, by its fixed part.
+func sealedBy(p []byte) uint64 {
+	if len(p) < fixedSize {
+		return 0
+	}
+	return binary.BigEndian.Uint64(p[offAuthor:])
+}
+
 // check checks what must hold for an object at any position.
 func (o *object) check() error {
 	ok := o.pos.Epoch > 0 && o.author == o.pos.Epoch
