@@ -92,7 +92,7 @@ func TestFailedLead(t *testing.T) {
 	n.shards.become(0, console.RoleStandby)
 	n.shards.become(1, console.RoleStandby)
 	n.bucket = other // of a cluster that it does not fit
-	if err := n.lead(t.Context(), 2, n.self, 1); !errors.Is(err, identity.ErrShards) {
+	if err := n.lead(t.Context(), 2, n.self, 1, nil); !errors.Is(err, identity.ErrShards) {
 		t.Fatalf("it leads: %v", err)
 	}
 	if role := n.shards.roleOf(2); role != console.RoleStandby {

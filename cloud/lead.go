@@ -34,7 +34,8 @@ func flock(f *os.File) error {
 func (n *Node) newManager() *cluster.Manager {
 	return cluster.New(cluster.ManagerOptions{
 		Bucket: n.bucket, Self: n.self, Shards: func() uint32 { return uint32(n.shards.count) }, Takeover: n.takeover(),
-		Ask: n.ask, Follow: n.follow, Fit: n.fit, Lead: n.lead, Progress: n.progress, Counters: &n.peers.counters, Log: n.o.Log,
+		Ask: n.ask, Follow: n.follow, Fit: n.fit, Lead: n.lead, Progress: n.progress,
+		Prepare: n.prepare, HandOver: n.handOver, Succeed: n.succeed, Counters: &n.peers.counters, Log: n.o.Log,
 	})
 }
 
@@ -79,6 +80,7 @@ func (n *Node) manage(ctx, leading context.Context, stop context.CancelFunc) err
 // offered to this node at once, so follow does not wait for the owner.
 func (n *Node) follow(ctx context.Context, id uint32, owner cluster.Node, epoch uint64) {
 	n.raceOwner(ctx, owner)
+	n.shards.takeBack(id) // what this node had handed over is that one's for good
 	known, err := n.knownCluster(ctx)
 	if err != nil {
 		n.fail(err)
@@ -152,19 +154,14 @@ func (n *Node) sayReady() {
 	})
 }
 
-// lead claims a shard, recovers it and serves it until ctx ends or the shard is lost.
-// self goes into the claim.
-func (n *Node) lead(ctx context.Context, id uint32, self cluster.Node, epoch uint64) (err error) {
+// lead claims a shard, recovers it and serves it until ctx ends, the shard is lost, or it is
+// handed over. self goes into the claim. c is a candidate that has made the claim, or nil.
+func (n *Node) lead(ctx context.Context, id uint32, self cluster.Node, epoch uint64, c cluster.Candidate) (err error) {
 	n.shards.become(id, console.RoleRecovering)
 	defer func() { n.failed(ctx, id, err) }()
 	n.broker.Follow(id, broker.Node{}, "") // nobody is redirected to the former owner
 	began := time.Now()
-	info, err := self.Info(n.level(ctx))
-	if err != nil {
-		return err
-	}
-	own := n.newOwned(id, self)
-	err = own.Open(ctx, n.logOptions(own, info, epoch))
+	own, err := n.recoverShard(ctx, id, self, epoch, c)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil
@@ -187,6 +184,10 @@ func (n *Node) lead(ctx context.Context, id uint32, self cluster.Node, epoch uin
 	}
 	n.ingest.lose(id)
 	closed := own.Close()
+	if errors.Is(own.Log.Err(), commitlog.ErrHandedOver) {
+		n.shards.handedOver(own)
+		return nil // closed says that the log has ended
+	}
 	if lost != nil {
 		return lost // closing says the same once more
 	}
@@ -224,6 +225,7 @@ func (n *Node) begin(ctx context.Context, own *owned, began time.Time) {
 		n.broker.SetCopy(nil)
 	}
 	settled := n.shards.become(own.ID, console.RoleOwner)
+	n.manager.Serves()
 	n.o.Log.Info("leading", n.about(own.ID, "epoch", own.Log.Epoch(), "cluster", own.Log.ClusterID(), "recovered_in", time.Since(began).Round(time.Millisecond))...)
 	if own.Fleet != nil {
 		n.welcomeAdmins(ctx, own.Users, own.Log.Level())

@@ -61,10 +61,11 @@ type shards struct {
 	mu    sync.Mutex        // guards what follows
 	owned map[uint32]*owned // those that are recovered, and not lost
 	roles map[uint32]string // as the console names them; none: nothing is known of the shard yet
+	ended map[uint32]*owned // those that are handed over, until their new owner is known
 }
 
 func newShards(count int) shards {
-	return shards{count: count, owned: make(map[uint32]*owned), roles: make(map[uint32]string)}
+	return shards{count: count, owned: make(map[uint32]*owned), roles: make(map[uint32]string), ended: make(map[uint32]*owned)}
 }
 
 // get returns a shard, nil if this node does not own it.
@@ -90,6 +91,23 @@ func (s *shards) set(id uint32, own *owned) {
 		return
 	}
 	s.owned[id] = own
+}
+
+// handedOver keeps a shard that this node has handed over, and closed: if no other node
+// takes it, this one goes on with what it had.
+func (s *shards) handedOver(own *owned) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended[own.ID] = own
+}
+
+// takeBack returns what handedOver kept, nil if there is none, and keeps it no more.
+func (s *shards) takeBack(id uint32) *owned {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	own := s.ended[id]
+	delete(s.ended, id)
+	return own
 }
 
 // become sets what this node is for a shard. It reports whether it leads or stands by

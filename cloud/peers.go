@@ -87,7 +87,7 @@ func (n *Node) listenPeer() error {
 		return fmt.Errorf("listen on --peer: %w", err)
 	}
 	n.askPeer(n.peers.listener.Addr(), identity)
-	server := peer.New(peer.Options{Listener: n.peers.listener, Identity: identity, Self: n.answer, Report: n.reported, Heard: n.heardOf, Forwarded: n.forwarded, Race: n.joinRaces, Log: n.o.Log,
+	server := peer.New(peer.Options{Listener: n.peers.listener, Identity: identity, Self: n.answer, Report: n.reported, Succession: func(ctx context.Context, step []byte) ([]byte, error) { return n.manager.Succeeds(ctx, step) }, Heard: n.heardOf, Forwarded: n.forwarded, Race: n.joinRaces, Log: n.o.Log,
 		Catalogue: n.catalogueFor, Copy: n.copyFor, CreateTopic: n.createFor, NewProducerID: n.producerFor, Kafka: n.performFor, AMQP: n.tunnelled,
 		VerifyTransaction: n.verifyFor, EndTransaction: n.endFor,
 		Create: n.createHere,

@@ -88,7 +88,7 @@ func (s *scene) start(ctx context.Context) (stop func() error) {
 			Counters: &s.counters,
 			Follow:   func(_ context.Context, _ uint32, owner Node, _ uint64) { s.followed = append(s.followed, owner.Name) },
 			Progress: func(uint32) (State, journal.Position) { return Owning, journal.Position{} },
-			Lead: func(ctx context.Context, _ uint32, self Node, epoch uint64) error {
+			Lead: func(ctx context.Context, _ uint32, self Node, epoch uint64, _ Candidate) error {
 				s.led, s.claimed, s.epoch = time.Now(), self, epoch
 				if err := s.lead(); err != nil {
 					return err

@@ -40,10 +40,27 @@ type ManagerOptions struct {
 	// times Takeover.
 	Fit func(ctx context.Context) error
 
-	// Lead claims exactly this epoch of the shard with self and serves it. When ctx ends
-	// it closes the log in good order and returns nil. It returns ErrSuperseded when
-	// another node wins the claim, and another error when it is fenced or fails.
-	Lead func(ctx context.Context, shard uint32, self Node, epoch uint64) error
+	// Lead claims exactly this epoch of the shard with self and serves it. With a
+	// candidate, which Prepare has made and which has claimed, it takes over with that.
+	// When ctx ends it closes the log in good order and returns nil; it returns nil, too,
+	// when HandOver has ended the log. It returns ErrSuperseded when another node wins
+	// the claim, and another error when it is fenced or fails.
+	Lead func(ctx context.Context, shard uint32, self Node, epoch uint64, c Candidate) error
+
+	// Prepare makes this node a candidate for a shard that is handed over, without a
+	// claim. self is for the claim. If it is nil, and HandOver is too, a shard is closed
+	// before another node opens it.
+	Prepare func(ctx context.Context, shard uint32, self Node) (Candidate, error)
+
+	// HandOver ends the log of a shard that this node leads. It calls ready while the log
+	// goes on under the successor's claim, which has the nonce. If ready fails, the log
+	// goes on. When HandOver has returned nil, the shard is the successor's; a later call
+	// of Lead goes on with what this node had acknowledged.
+	HandOver func(ctx context.Context, shard uint32, nonce [16]byte, ready func(context.Context) error) error
+
+	// Succeed sends a step of a hand-over to another node: see Succeeds. Errors:
+	// ErrUnsupported, ErrDeclined, ErrRefused, and any other if there was no answer.
+	Succeed func(ctx context.Context, to Node, q Succession) (done bool, err error)
 
 	// Progress returns how far Lead is, and the first slot that is not acknowledged,
 	// zero if it is not known.
@@ -79,6 +96,7 @@ type Manager struct {
 	moving   int           // shards that are being handed over
 	able     time.Time     // until when this node takes no shard that is handed over, because it could not lead several
 	retry    time.Duration // the time until then, the next time
+	served   chan struct{} // closed when this node begins to serve a shard; nil: nobody waits
 	view     string        // those who can have shards, and their roles, this node included
 	viewAt   time.Time     // when it last changed
 	order    [][]string

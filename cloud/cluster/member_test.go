@@ -83,7 +83,11 @@ func TestMembers(t *testing.T) {
 			Ask:      func(context.Context, Node, Report) (Report, error) { return Report{}, ErrRefused },
 			Follow:   func(context.Context, uint32, Node, uint64) {},
 			Progress: func(uint32) (State, journal.Position) { return Owning, journal.Position{} },
-			Lead:     func(ctx context.Context, _ uint32, _ Node, _ uint64) error { led = true; <-ctx.Done(); return nil }})
+			Lead: func(ctx context.Context, _ uint32, _ Node, _ uint64, _ Candidate) error {
+				led = true
+				<-ctx.Done()
+				return nil
+			}})
 		done := make(chan error, 1)
 		go func() { done <- m.Run(ctx) }()
 		has := func(key string) bool { _, err := b.Get(t.Context(), key, 0, 1); return err == nil }

@@ -18,3 +18,6 @@ func ownNameOnly(mutations) bool       { return false }
 func closedUnseen(mutations) bool      { return false }
 func trustObject(mutations) bool       { return false }
 func roleless(mutations) bool          { return false }
+func closeFirst(mutations) bool        { return false }
+func claimUnseen(mutations) bool       { return false }
+func neverTakes(mutations) bool        { return false }

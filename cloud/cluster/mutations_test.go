@@ -45,3 +45,28 @@ func TestLostQuestionNeedsRule(t *testing.T) {
 		t.Error("a lost question does not need the rule")
 	}
 }
+
+// TestHandOverNeedsRules: without any one of its rules, a hand-over leaves a shard without an
+// owner for longer.
+func TestHandOverNeedsRules(t *testing.T) {
+	for name, c := range map[string]struct {
+		without  mutations
+		handover string
+	}{
+		"the log is read before the owner ends it": {mutations{CloseFirst: true}, "nothing happens"},
+		"the owner looks for the claim":            {mutations{ClaimUnseen: true}, "it dies with its claim"},
+		"the successor does not wait for ever":     {mutations{NeverTakes: true}, "the owner dies behind the claim"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := handovers()[c.handover]
+			h.mutated = c.without
+			for seed := range uint64(6) {
+				if faults := h.run(t, seed); len(faults) > 0 {
+					t.Log(faults)
+					return
+				}
+			}
+			t.Errorf("%q does not need the rule", c.handover)
+		})
+	}
+}

@@ -16,6 +16,9 @@ type mutations struct {
 	ClosedUnseen      bool // an owner that has ended in good order is waited for
 	Roleless          bool // a node takes shards without having the roles for them
 	TrustObject       bool // one unanswered question is enough to believe that an owner without a member object has ended
+	CloseFirst        bool // an owner closes the log before its successor reads it
+	ClaimUnseen       bool // an owner whose successor does not answer does not look whether it has claimed
+	NeverTakes        bool // a successor that has claimed waits for an owner that is gone
 }
 
 func pullShards(m mutations) bool        { return m.PullShards }
@@ -29,3 +32,6 @@ func ownNameOnly(m mutations) bool       { return m.OwnNameOnly }
 func closedUnseen(m mutations) bool      { return m.ClosedUnseen }
 func trustObject(m mutations) bool       { return m.TrustObject }
 func roleless(m mutations) bool          { return m.Roleless }
+func closeFirst(m mutations) bool        { return m.CloseFirst }
+func claimUnseen(m mutations) bool       { return m.ClaimUnseen }
+func neverTakes(m mutations) bool        { return m.NeverTakes }

@@ -14,6 +14,7 @@ type member struct {
 	Node
 	canAsk bool
 	cancel context.CancelFunc // ends the questions to it
+	news   chan struct{}      // a token: ask it at once, because there is something to tell
 
 	heard      time.Time // when it was last heard, or this node learned of it
 	report     *Report   // the last one of its present life; nil: it has not said anything yet
@@ -74,17 +75,18 @@ func (m *Manager) admit(n Node) *member {
 	if known.cancel != nil {
 		known.cancel()
 	}
-	*known = member{Node: n, canAsk: m.self.canAsk(n), heard: time.Now(), cancel: func() {}}
+	*known = member{Node: n, canAsk: m.self.canAsk(n), heard: time.Now(), cancel: func() {}, news: make(chan struct{}, 1)}
 	if known.canAsk {
 		ctx, cancel := context.WithCancel(m.ctx)
 		known.cancel = cancel
-		m.wg.Go(func() { m.ping(ctx, known, n) })
+		news := known.news
+		m.wg.Go(func() { m.ping(ctx, known, n, news) })
 	}
 	return known
 }
 
 // ping asks a member all the time, until ctx ends.
-func (m *Manager) ping(ctx context.Context, to *member, n Node) {
+func (m *Manager) ping(ctx context.Context, to *member, n Node, news <-chan struct{}) {
 	for ctx.Err() == nil {
 		began := time.Now()
 		r, err := m.question(ctx, n)
@@ -101,7 +103,13 @@ func (m *Manager) ping(ctx context.Context, to *member, n Node) {
 			m.hear(r)
 		}
 		m.mu.Unlock()
-		wait(ctx, m.period()-time.Since(began))
+		timer := time.NewTimer(m.period() - time.Since(began))
+		select {
+		case <-timer.C:
+		case <-news:
+		case <-ctx.Done():
+		}
+		timer.Stop()
 	}
 }
 

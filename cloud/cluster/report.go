@@ -19,7 +19,8 @@ const (
 	Recovering State = "recovering" // it claims the shard, or reads its log
 	Owning     State = "owner"      // it serves it
 	Doubting   State = "doubt"      // it owns it, but the bucket does not say so any more
-	Handing    State = "handing"    // it hands it over
+	Preparing  State = "preparing"  // it reads the log along: the owner is about to hand it over
+	Handing    State = "handing"    // it hands it over, and serves it no more
 	Failing    State = "failing"    // it does not have it: it has tried, and could not lead it
 )
 

@@ -30,6 +30,9 @@ type supervisor struct {
 	retry   time.Duration // the time until then, the next time
 	unfit   bool          // this node should not lead
 	give    chan Node     // who is to get the shard; nil unless this node leads and gives nothing away
+
+	candidacy *candidacy // of this node as the successor of the owner; nil: there is none
+	ready     Candidate  // that has claimed the epoch after offered; nil: the log is opened
 }
 
 func newSupervisor(m *Manager, shard uint32) *supervisor {
@@ -61,14 +64,16 @@ func (s *supervisor) wait(ctx context.Context, d time.Duration) {
 
 // run leads or stands by until ctx ends.
 func (s *supervisor) run(ctx context.Context) error {
+	defer s.set("", 0)
 	for ctx.Err() == nil {
 		tried := false
 		self, epoch, err := s.standBy(ctx)
 		if err == nil && ctx.Err() == nil {
-			if !s.fit(ctx) {
+			c := s.candidate(epoch)
+			if c == nil && !s.fit(ctx) { // a candidate has asked the doors before
 				continue
 			}
-			tried, err = true, s.lead(ctx, self, epoch)
+			tried, err = true, s.lead(ctx, self, epoch, c)
 		}
 		s.set("", 0)
 		switch {
@@ -99,6 +104,9 @@ func (s *supervisor) set(state State, epoch uint64) {
 	defer s.m.mu.Unlock()
 	s.state, s.epoch = state, epoch
 	s.offered, s.give = 0, nil
+	if state == "" {
+		s.endCandidacy()
+	}
 }
 
 // fails makes this node not lead the shard for a while. If another one has failed in the last

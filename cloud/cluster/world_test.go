@@ -32,6 +32,8 @@ type world struct {
 	unable    string                  // a node that claims and then fails
 	damaged   func(shard uint32) bool // that nobody can lead; nil: none
 	roles     map[string]Roles        // of nodes that do not have all
+	succeeds  successor               // what happens in a hand-over; nil: nothing
+	earlier   bool                    // the nodes do not know hand-overs in steps
 
 	mu      sync.Mutex
 	latency time.Duration       // of the bucket: between half of that and one and a half
@@ -72,10 +74,12 @@ type life struct {
 	manager *Manager
 	killed  chan struct{} // closed when it reaches nothing any more
 
-	mu   sync.Mutex
-	up   bool
-	owns map[uint32]State
-	came map[uint32]Move // of the shards that it has led
+	mu    sync.Mutex
+	up    bool
+	owns  map[uint32]State
+	logs  map[uint32]*journal.Journal // that it leads
+	ended map[uint32]*journal.Journal // that it has handed over
+	came  map[uint32]Move             // of the shards that it has led
 }
 
 var (
@@ -133,7 +137,7 @@ func (h *host) boot() {
 
 // begin starts a process.
 func (h *host) begin(killed chan struct{}) *life {
-	l := &life{h: h, killed: killed, up: true, owns: make(map[uint32]State), came: make(map[uint32]Move)}
+	l := &life{h: h, killed: killed, up: true, owns: make(map[uint32]State), came: make(map[uint32]Move), logs: make(map[uint32]*journal.Journal), ended: make(map[uint32]*journal.Journal)}
 	l.manager = New(l.options())
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -237,17 +241,23 @@ func (l *life) options() ManagerOptions {
 	self := Node{ID: NodeID(h.name), Name: h.name, Addresses: Addresses{Peer: {"": h.name + ".example:7401"}}, Boot: boot, Roles: w.roles[h.name]}
 	return ManagerOptions{
 		Bucket: l, Self: self, Log: slog.New(slog.DiscardHandler), Shards: func() uint32 { return w.shards }, Takeover: w.takeover,
-		Ask:      func(ctx context.Context, to Node, mine Report) (Report, error) { return l.ask(ctx, to.Name, mine) },
-		Follow:   func(context.Context, uint32, Node, uint64) {},
-		Progress: func(shard uint32) (State, journal.Position) { return l.state(shard), journal.Position{} },
-		Lead: func(ctx context.Context, shard uint32, self Node, epoch uint64) error {
+		Ask:    func(ctx context.Context, to Node, mine Report) (Report, error) { return l.ask(ctx, to.Name, mine) },
+		Follow: func(context.Context, uint32, Node, uint64) {},
+		Progress: func(shard uint32) (State, journal.Position) {
+			if j := l.log(shard); j != nil {
+				return l.state(shard), journal.Position{Epoch: j.Epoch()}
+			}
+			return l.state(shard), journal.Position{}
+		},
+		Lead: func(ctx context.Context, shard uint32, self Node, epoch uint64, c Candidate) error {
 			l.set(shard, Recovering)
 			l.mu.Lock()
 			l.came[shard] = self.Move
 			l.mu.Unlock()
 			defer l.set(shard, "")
-			return l.lead(ctx, shard, self, epoch)
+			return l.lead(ctx, shard, self, epoch, c)
 		},
+		Prepare: l.prepare, HandOver: l.handOver, Succeed: l.succeed,
 		Counters: &h.counters, mutations: w.mutations, random: w.random,
 	}
 }
@@ -279,13 +289,22 @@ func (w *world) travel(ctx context.Context, from, to string) error {
 }
 
 // ask is a question to another node.
-func (l *life) ask(ctx context.Context, name string, mine Report) (Report, error) {
+func (l *life) ask(ctx context.Context, name string, mine Report) (answer Report, err error) {
+	err = l.call(ctx, name, func(other *life) error {
+		answer = other.manager.Heard(mine)
+		return nil
+	})
+	return answer, err
+}
+
+// call is a request to another node, and its answer.
+func (l *life) call(ctx context.Context, name string, answers func(other *life) error) error {
 	if err := l.running(); err != nil {
-		return Report{}, err
+		return err
 	}
 	w, from := l.h.w, l.h.name
 	if err := w.travel(ctx, from, name); err != nil {
-		return Report{}, err
+		return err
 	}
 	w.mu.Lock()
 	to := w.nodes[name]
@@ -297,18 +316,23 @@ func (l *life) ask(ctx context.Context, name string, mine Report) (Report, error
 	up := other.up
 	other.mu.Unlock()
 	if !up {
-		return Report{}, ErrRefused
+		return ErrRefused
 	}
 	select {
 	case <-thaw:
 	case <-ctx.Done():
-		return Report{}, ctx.Err()
+		return ctx.Err()
 	}
-	answer := other.manager.Heard(mine)
+	if err := answers(other); err != nil {
+		return err
+	}
+	if err := other.running(); err != nil { // it was killed before it could answer
+		return errLost
+	}
 	if err := w.travel(ctx, name, from); err != nil {
-		return Report{}, err
+		return err
 	}
-	return answer, l.running()
+	return l.running()
 }
 
 // nothing is a journal.State.
@@ -329,19 +353,8 @@ func traffic(ctx context.Context, j *journal.Journal) {
 }
 
 // lead is an owner as package cloud runs one.
-func (l *life) lead(ctx context.Context, shard uint32, self Node, epoch uint64) error {
-	info, err := self.Info(AddressesLevel)
-	if err != nil {
-		return err
-	}
-	j, err := journal.Open(ctx, journal.Options{Bucket: l, Shard: shard, Node: l.h.name, Info: info, Epoch: epoch, Level: 2,
-		Verify: func(ctx context.Context, _ journal.Recovered) error {
-			wait(ctx, l.h.w.recovery)
-			if l.h.name == l.h.w.unable || l.h.w.damaged != nil && l.h.w.damaged(shard) {
-				return errUnable
-			}
-			return nil
-		}}, nothing{})
+func (l *life) lead(ctx context.Context, shard uint32, self Node, epoch uint64, c Candidate) error {
+	j, err := l.open(ctx, shard, self, epoch, c)
 	switch {
 	case errors.Is(err, journal.ErrFenced):
 		l.h.w.mu.Lock()
@@ -353,7 +366,10 @@ func (l *life) lead(ctx context.Context, shard uint32, self Node, epoch uint64) 
 	case err != nil:
 		return err
 	}
+	l.setLog(shard, j)
+	defer l.setLog(shard, nil)
 	l.set(shard, Owning)
+	l.manager.Serves()
 	inner, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	if !l.h.w.idle(shard) {
@@ -383,6 +399,12 @@ func (l *life) lead(ctx context.Context, shard uint32, self Node, epoch uint64) 
 	cancel()
 	closed := j.Close()
 	wg.Wait()
+	if errors.Is(j.Err(), journal.ErrYielded) {
+		l.mu.Lock()
+		l.ended[shard] = j
+		l.mu.Unlock()
+		return nil
+	}
 	if err == nil && ctx.Err() == nil {
 		err = closed
 	}

@@ -9,6 +9,7 @@
 //
 //	ping     GET  /peer/v1/ping      is the node there, and does it own the only shard
 //	report   POST /peer/v1/report    what the asking node has, for what the asked one has
+//	succession POST /peer/v1/succession  become the next owner of a shard; it waits
 //	admin         /peer/v1/admin/…   a request to the admin port that a standby passes on
 //	race     GET  /peer/v1/race      look for an invitation to a race in the bucket
 //	catalogue GET /peer/v1/catalogue what changes of topics, users, ACLs, quotas, settings and gateways; it waits

@@ -49,6 +49,10 @@ type Options struct {
 	// that it cannot be read.
 	Report func(node string, report []byte) ([]byte, error)
 
+	// Succession, if set, answers a step of a hand-over. It may wait. An error means that the
+	// step cannot be read.
+	Succession func(ctx context.Context, step []byte) (answer []byte, err error)
+
 	// Heard, if set, is called with the name of each node that sends a request.
 	Heard func(node string)
 
@@ -142,6 +146,7 @@ func New(o Options) *Server {
 	mux.HandleFunc("POST "+kafkaPath, s.kafka)
 	mux.HandleFunc("POST "+verifyPath, s.transaction(o.VerifyTransaction))
 	mux.HandleFunc("POST "+dropPath, s.drop)
+	mux.HandleFunc("POST "+successionPath, s.succession)
 	mux.HandleFunc("POST "+createPath, s.create)
 	mux.HandleFunc("GET "+sessionsPath, s.sessions)
 	mux.HandleFunc("GET "+statusPath, s.status)

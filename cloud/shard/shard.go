@@ -164,19 +164,52 @@ func (s *Shard) Machines() []state.Machine {
 // Open recovers the log into the machines, takes ownership, and starts them. It sets
 // o.Machines, o.Mirrored and o.Needed. The errors are those of commitlog.Open.
 func (s *Shard) Open(ctx context.Context, o commitlog.Options) (err error) {
+	if s.Log.Log, err = commitlog.Open(ctx, s.options(o)); err != nil {
+		return err
+	}
+	s.start(ctx)
+	return nil
+}
+
+// Prepare makes a candidate for the log of a shard that another node owns. The machines
+// apply what it reads, and do not act before Take. It sets what Open sets. The errors are
+// those of commitlog.Prepare.
+func (s *Shard) Prepare(ctx context.Context, o commitlog.Options) (*commitlog.Candidate, error) {
+	return commitlog.Prepare(ctx, s.options(o))
+}
+
+// Resume is Prepare for a log that this node has handed over, and has to lead again. former
+// is closed; what its machines know is in those of s.
+func (s *Shard) Resume(ctx context.Context, former *Shard, o commitlog.Options) (*commitlog.Candidate, error) {
+	return former.Log.Resume(ctx, s.options(o))
+}
+
+// Take takes ownership with the candidate of Prepare or Resume, which has claimed, and
+// starts the machines. The errors are those of commitlog.Open.
+func (s *Shard) Take(ctx context.Context, c *commitlog.Candidate) (err error) {
+	if s.Log.Log, err = c.Take(ctx); err != nil {
+		return err
+	}
+	s.start(ctx)
+	return nil
+}
+
+// options adds what the shard gives to the options of its log.
+func (s *Shard) options(o commitlog.Options) commitlog.Options {
 	s.ID, o.Machines, o.Mirrored = o.Shard, s.Machines(), s.View().Machines()
 	if s.Queues != nil {
 		o.Needed = s.Queues.Needed
 	}
-	if s.Log.Log, err = commitlog.Open(ctx, o); err != nil {
-		return err
-	}
+	return o
+}
+
+// start lets the machines act.
+func (s *Shard) start(ctx context.Context) {
 	log := s.Log
 	log.Catalogue = s.topics
 	for _, m := range s.services() {
 		m.start(ctx, log)
 	}
-	return nil
 }
 
 // Close ends the machines and the log, which need not be open. Entries on their way
