@@ -177,6 +177,10 @@ func (n *Node) lead(ctx context.Context, id uint32, self cluster.Node, epoch uin
 	}
 
 	lost := n.serve(ctx, own, began)
+	handed := errors.Is(own.Log.Err(), commitlog.ErrHandedOver)
+	if lost == nil || handed {
+		n.keepView(own)
+	}
 	n.broker.Follow(id, broker.Node{}, "")
 	n.shards.set(id, nil)
 	if n.receiver != nil && n.shards.count == 1 {
@@ -184,11 +188,13 @@ func (n *Node) lead(ctx context.Context, id uint32, self cluster.Node, epoch uin
 	}
 	n.ingest.lose(id)
 	closed := own.Close()
-	if errors.Is(own.Log.Err(), commitlog.ErrHandedOver) {
+	switch {
+	case handed:
 		n.shards.handedOver(own)
 		return nil // closed says that the log has ended
-	}
-	if lost != nil {
+	case lost == nil:
+		n.keepView(own) // with what was in flight
+	default:
 		return lost // closing says the same once more
 	}
 	return closed

@@ -66,6 +66,8 @@ type copies struct {
 	unowned  int       // of keepCopy: how often no owner was known, the last times
 	read     time.Time // of keepCopy: when the bucket was read last
 
+	publishing sync.Mutex // held while a copy is replaced
+
 	mu     sync.Mutex              // guards what follows
 	next   chan struct{}           // closed at the end of the next round
 	cancel context.CancelCauseFunc // ends the question under way; nil: there is none
@@ -304,8 +306,8 @@ func (n *Node) mirrorFrom(ctx context.Context, owner broker.Node, wait time.Dura
 // newMirror makes a mirror from a snapshot, unless this node knows more already: then it
 // has asked a former owner.
 func (n *Node) newMirror(got *peer.Catalogue) (*mirror, error) {
-	if old := n.copies.mirror; old != nil && got.Update.At.Before(old.Position()) {
-		return nil, fmt.Errorf("%w: the owner knows less than this node: %v, not %v", commitlog.ErrBehind, got.Update.At, old.Position())
+	if last := n.broker.LastCopy(); last != nil && got.Update.At.Before(last.Position) {
+		return nil, fmt.Errorf("%w: the owner knows less than this node: %v, not %v", commitlog.ErrBehind, got.Update.At, last.Position)
 	}
 	view := n.newView()
 	m, err := commitlog.NewMirror(got.Update, view.Machines()...)
@@ -326,10 +328,15 @@ func (n *Node) usersOptions() auth.Options {
 	return auth.Options{SuperUsers: n.o.SuperUsers, Changed: n.dropUser, Decoy: n.decoy}
 }
 
-// publish makes what a mirror has the copy of this node. same says that its topics are
-// those of the last copy.
+// publish makes what a mirror has the copy of this node, unless that has a newer one. same
+// says that its topics are those of the last copy.
 func (n *Node) publish(m *mirror, next *broker.Copy, same bool) {
+	n.copies.publishing.Lock()
+	defer n.copies.publishing.Unlock()
 	last := n.broker.LastCopy()
+	if last != nil && m.Position().Before(last.Position) {
+		return
+	}
 	next.Users, next.Quotas, next.Settings, next.Fleet = m.view.Users, m.view.Quotas, m.view.Settings, m.view.Fleet
 	next.Position = m.Position()
 	if n.shards.count > 1 {
@@ -347,6 +354,24 @@ func (n *Node) publish(m *mirror, next *broker.Copy, same bool) {
 	if next.Fleet != nil && (last == nil || last.Fleet != next.Fleet) {
 		n.dropBarred(next.Fleet)
 	}
+}
+
+// keepView makes what the log of the catalogue has the copy of this node, which is about to
+// lose it in good order: until the next owner answers, the doors of this node go on with
+// that. In a cluster of one shard they have nothing to serve then.
+func (n *Node) keepView(own *owned) {
+	if own.Part != shard.Catalogue {
+		return
+	}
+	asked, view := time.Now(), n.newView()
+	m, err := commitlog.NewMirror(own.Log.CatalogueSnapshot(), view.Machines()...)
+	if err != nil {
+		n.o.Log.Warn("this node names no topics until the next owner of the catalogue answers", "err", err)
+		return
+	}
+	_, offsets := n.broker.InternalTopic()
+	n.publish(&mirror{Mirror: m, view: view}, &broker.Copy{Owner: n.o.Node, Epoch: own.Log.Epoch(), Cluster: own.Log.ClusterID(), Offsets: offsets, Asked: asked}, false)
+	own.Users.Supersede(view.Users) // a login under way is repeated with these
 }
 
 // catalogueFor answers a node that keeps a mirror.
