@@ -18,7 +18,8 @@
 //  5. The bucket is a witness: an owner whose log grows is alive. An owner that has
 //     nothing to write is asked through the bucket, and answers with a slot
 //     (witness.go).
-//  6. Patience doubles with each takeover in the last ten minutes (history.go).
+//  6. Patience doubles with each takeover in the last ten minutes (history.go). A process
+//     whose host refuses connections needs none, once.
 //  7. A live owner that says that it does not have the shard loses it. One that has said
 //     nothing yet has not said that.
 //  8. A claim of this node's name is of a former life only if its boot is another one.

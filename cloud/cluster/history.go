@@ -23,6 +23,7 @@ type Takeover struct {
 	Epoch   uint64 `json:"epoch"`             // of the owner that lost the shard
 	At      int64  `json:"at"`                // Unix time in seconds, by the clock of the node that took over
 	Refused bool   `json:"refused,omitempty"` // the owner's host refused connections, and the patience was not doubled for that reason
+	Boot    string `json:"boot,omitempty"`    // with Refused: that of the owner; "": not known
 }
 
 // Moved reports whether the claim of n lists a takeover within the time ago, by this
@@ -44,6 +45,7 @@ type history struct {
 type taken struct {
 	at      time.Time // with this process's monotonic clock
 	refused bool
+	boot    string // with refused: of the owner
 }
 
 func newHistory() *history { return &history{taken: make(map[uint64]taken)} }
@@ -58,7 +60,7 @@ func (h *history) learn(all []Takeover) {
 		}
 		age := max(now.Sub(time.Unix(t.At, 0)), 0)
 		if age < memory {
-			h.taken[t.Epoch] = taken{now.Add(-age), t.Refused}
+			h.taken[t.Epoch] = taken{now.Add(-age), t.Refused, t.Boot}
 		}
 	}
 }
@@ -70,9 +72,13 @@ func (h *history) sees(epoch uint64) {
 	}
 }
 
-// takes records that this node is about to take over.
-func (h *history) takes(epoch uint64, refused bool) {
-	h.taken[epoch] = taken{time.Now(), refused && !h.skipped()}
+// takes records that this node is about to take over from an owner with that boot.
+func (h *history) takes(epoch uint64, refused bool, boot string) {
+	t := taken{at: time.Now(), refused: refused && !h.skipped(boot)}
+	if t.refused {
+		t.boot = boot
+	}
+	h.taken[epoch] = t
 }
 
 // recent forgets old takeovers and returns the others.
@@ -81,12 +87,12 @@ func (h *history) recent() map[uint64]taken {
 	return h.taken
 }
 
-// skipped reports whether any node has recently relied on a refused connection. An
-// owner that has lost its shard never gets it again under the same boot, so once in
-// ten minutes is also once per boot.
-func (h *history) skipped() bool {
+// skipped reports whether any node has recently relied on a refused connection to the
+// process with that boot. A process that has lost the shard so is cut off from others: it
+// gets the shard again only when they reach it.
+func (h *history) skipped(boot string) bool {
 	for _, t := range h.recent() {
-		if t.refused {
+		if t.refused && (t.boot == boot || t.boot == "") {
 			return true
 		}
 	}
@@ -95,9 +101,10 @@ func (h *history) skipped() bool {
 
 // patience returns how long to wait for a silent owner: twice as long for each
 // takeover in the last ten minutes. dead means that its host refuses connections: the
-// process is gone, or a firewall refuses them. That shortens the wait only once.
-func (h *history) patience(takeover time.Duration, dead bool) time.Duration {
-	if dead && !h.skipped() {
+// process is gone, or a firewall refuses them. That shortens the wait only once for each
+// process, which its boot identifies.
+func (h *history) patience(takeover time.Duration, dead bool, boot string) time.Duration {
+	if dead && !h.skipped(boot) {
 		return takeover
 	}
 	return takeover << min(len(h.recent()), maxDoublings)
@@ -108,7 +115,7 @@ func (h *history) claimant(self Node) Node {
 	now := time.Now()
 	self.Takeovers = nil
 	for epoch, t := range h.recent() {
-		self.Takeovers = append(self.Takeovers, Takeover{epoch, now.Add(-now.Sub(t.at)).Unix(), t.refused})
+		self.Takeovers = append(self.Takeovers, Takeover{epoch, now.Add(-now.Sub(t.at)).Unix(), t.refused, t.boot})
 	}
 	slices.SortFunc(self.Takeovers, func(a, b Takeover) int { return cmp.Compare(a.Epoch, b.Epoch) })
 	self.Takeovers = self.Takeovers[max(0, len(self.Takeovers)-maxTakeovers):]

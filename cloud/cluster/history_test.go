@@ -18,7 +18,7 @@ func TestPatience(t *testing.T) {
 		h := newHistory()
 		want := func(when string, alive, dead time.Duration) {
 			t.Helper()
-			if a, d := h.patience(time.Second, false), h.patience(time.Second, true); a != alive*time.Second || d != dead*time.Second {
+			if a, d := h.patience(time.Second, false, "x"), h.patience(time.Second, true, "x"); a != alive*time.Second || d != dead*time.Second {
 				t.Errorf("%s: %v, and %v if refused; want %d s and %d s", when, a, d, alive, dead)
 			}
 		}
@@ -26,16 +26,19 @@ func TestPatience(t *testing.T) {
 		h.sees(1)
 		h.sees(1)
 		want("after a takeover", 2, 1)
-		h.takes(2, true)
+		h.takes(2, true, "x")
 		want("after a refused one was believed", 4, 4)
-		h.takes(3, true)
+		if d := h.patience(time.Second, true, "y"); d != time.Second {
+			t.Errorf("another process is refused: %v", d)
+		}
+		h.takes(3, true, "x")
 		time.Sleep(5 * time.Minute)
-		h.takes(4, false)
+		h.takes(4, false, "x")
 		want("five minutes later", 16, 16)
 		time.Sleep(5 * time.Minute)
 		want("ten minutes later", 2, 1)
 		for epoch := range uint64(20) {
-			h.takes(10+epoch, false)
+			h.takes(10+epoch, false, "x")
 		}
 		want("after many", 64, 1)
 	})
@@ -46,9 +49,9 @@ func TestPatience(t *testing.T) {
 func TestHistoryInClaims(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHistory()
-		h.takes(7, true)
+		h.takes(7, true, "x")
 		time.Sleep(2 * time.Minute)
-		h.takes(8, true)
+		h.takes(8, true, "x")
 		claimed := h.claimant(Node{Name: "a", Addresses: Addresses{}})
 		body, err := claimed.Info(AddressesLevel)
 		if err != nil {
@@ -58,7 +61,7 @@ func TestHistoryInClaims(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(read, claimed) || len(read.Takeovers) != 2 {
 			t.Fatalf("%+v, %v; want %+v", read, err, claimed)
 		}
-		if !read.Takeovers[0].Refused || read.Takeovers[1].Refused {
+		if !read.Takeovers[0].Refused || read.Takeovers[0].Boot != "x" || read.Takeovers[1].Refused {
 			t.Errorf("both refused connections were believed, or none: %+v", read.Takeovers)
 		}
 		if !read.Moved(memory) || read.Moved(0) || (Node{}).Moved(memory) {
@@ -67,15 +70,20 @@ func TestHistoryInClaims(t *testing.T) {
 		time.Sleep(time.Minute)
 		next := newHistory()
 		next.learn(read.Takeovers)
-		if got := next.patience(1, true); got != 4 {
-			t.Errorf("patience %d, want 4", got)
+		if x, y := next.patience(1, true, "x"), next.patience(1, true, "y"); x != 4 || y != 1 {
+			t.Errorf("patience %d, and %d with another process, want 4 and 1", x, y)
+		}
+		earlier := newHistory()
+		earlier.learn([]Takeover{{Epoch: 7, At: time.Now().Unix(), Refused: true}}) // of a version that does not say whose connection
+		if y := earlier.patience(1, true, "y"); y != 2 {
+			t.Errorf("patience %d, want 2", y)
 		}
 		time.Sleep(7 * time.Minute)
-		if alive, dead := next.patience(1, false), next.patience(1, true); alive != 2 || dead != 1 {
+		if alive, dead := next.patience(1, false, "x"), next.patience(1, true, "x"); alive != 2 || dead != 1 {
 			t.Errorf("ten minutes after the first: patience %d, and %d if refused; want 2 and 1", alive, dead)
 		}
 		next.learn([]Takeover{{Epoch: 9, At: time.Now().Add(24 * time.Hour).Unix()}, {Epoch: 1, At: 1}})
-		if got := next.patience(1, false); got != 4 {
+		if got := next.patience(1, false, "x"); got != 4 {
 			t.Errorf("a clock that is ahead: patience %d, want 4", got)
 		}
 		time.Sleep(memory)

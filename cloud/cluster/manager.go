@@ -282,7 +282,7 @@ func (m *Manager) report(offers ...Offer) Report {
 	m.mu.Lock()
 	r := Report{Node: m.self, Draining: m.draining, Offers: offers}
 	for name, other := range m.members {
-		if other.report != nil && time.Since(other.heard) < 2*m.period() && other.refused == 0 && len(r.Heard) < maxNamed {
+		if other.report != nil && time.Since(other.heard) < m.period()*3/2 && other.refused == 0 && len(r.Heard) < maxNamed {
 			r.Heard = append(r.Heard, name)
 		}
 	}

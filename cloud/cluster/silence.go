@@ -246,7 +246,7 @@ func (w *watch) silent() bool {
 	if noPatience(m.o.mutations) {
 		return true
 	}
-	if patience := w.s.past.patience(m.o.Takeover, w.skips()); since < wanted-m.o.Takeover+patience {
+	if patience := w.s.past.patience(m.o.Takeover, w.skips(), w.owner.Boot); since < wanted-m.o.Takeover+patience {
 		if !w.patient {
 			w.patient = true
 			m.counters.WithheldPatience.Add(1)

@@ -241,7 +241,7 @@ func (s *supervisor) taken() (self Node, epoch uint64, ok bool) {
 // claimant returns the node to claim with after the watched claim.
 func (s *supervisor) claimant(w *watch) Node {
 	if !w.former && !w.own && !w.left {
-		s.past.takes(w.epoch, w.skips())
+		s.past.takes(w.epoch, w.skips(), w.owner.Boot)
 		s.log.Warn("the owner is silent: taking over", "owner", w.owner.Name, "epoch", w.epoch,
 			"silent", time.Since(w.heard).Round(time.Millisecond), "err", w.err)
 		s.m.counters.Takeovers.Add(1)

@@ -44,7 +44,7 @@ func (w *witness) look(ctx context.Context) (grown bool, err error) {
 			return false, err
 		}
 		w.listed = true
-		return false, w.ask(ctx)
+		return false, w.ask(ctx, time.Since(began))
 	}
 	if grown, err = journal.HasSlot(ctx, w.s.m.o.Bucket, w.s.shard, w.next); err != nil {
 		return false, err
@@ -58,15 +58,16 @@ func (w *witness) look(ctx context.Context) (grown bool, err error) {
 	}
 	w.lastSaw = began
 	if w.asked.IsZero() && time.Since(w.grew) >= w.s.m.o.Takeover/2 {
-		return false, w.ask(ctx)
+		return false, w.ask(ctx, time.Since(began))
 	}
 	return false, nil
 }
 
 // ask creates a question. An owner looks for questions every half of the takeover
 // time. In the rest of that time it must see the question and answer, in a slow
-// bucket too.
-func (w *witness) ask(ctx context.Context) error {
+// bucket too: one is the time of a request before. One request that was slow by chance does
+// not make the bucket a slow one.
+func (w *witness) ask(ctx context.Context, one time.Duration) error {
 	if w.owner.Boot == "" {
 		return nil // a version that does not look for questions
 	}
@@ -76,7 +77,7 @@ func (w *witness) ask(ctx context.Context) error {
 	}
 	w.s.m.counters.Asks.Add(1)
 	w.asked = time.Now()
-	w.limit = w.s.m.o.Takeover/2 + max(w.s.m.o.Takeover/4, 5*w.asked.Sub(began))
+	w.limit = w.s.m.o.Takeover/2 + max(w.s.m.o.Takeover/4, 5*min(w.asked.Sub(began), 2*one))
 	return nil
 }
 
