@@ -393,8 +393,9 @@ func (l *lane) sent(c *parcel, f wire.Frame) {
 	}
 }
 
-// trim frees what is settled, and ends a buffer that is settled to its end.
-func (l *lane) trim() (done bool, err error) {
+// trim frees what is settled, and ends a buffer that is settled to its end. It reports
+// whether there may be more to do: fill may have found no room for what is there now.
+func (l *lane) trim() (more bool, err error) {
 	l.mu.Lock()
 	floor := l.delivery.floor()
 	empty := len(l.delivery.order) == 0
@@ -406,13 +407,17 @@ func (l *lane) trim() (done bool, err error) {
 	}
 	l.mu.Unlock()
 	l.n.s.set(func(st *State) { st.Lanes[l.id] = state })
-	if floor > l.trimmed {
+	freed := floor > l.trimmed
+	if freed {
 		if err := l.n.s.o.Buffers.Trim(l.buffer.ID, l.id, floor); err != nil {
 			return false, fmt.Errorf("trim buffer %s to %d: %w", l.buffer.ID, floor, err)
 		}
 		l.trimmed = floor
 	}
-	if l.buffer.Current || !l.end || len(l.ahead) > 0 {
+	if !l.end || len(l.ahead) > 0 {
+		return freed, nil
+	}
+	if l.buffer.Current {
 		return false, nil
 	}
 	if !empty {
