@@ -61,7 +61,7 @@ func (w *Window) Take(shard uint32, n int64) (taken int64, ok bool) {
 		if left <= 0 {
 			return 0, false
 		}
-		late := time.AfterFunc(left, w.freed.Broadcast)
+		late := time.AfterFunc(left, w.look)
 		w.freed.Wait()
 		late.Stop()
 	}
@@ -79,6 +79,14 @@ func (w *Window) Take(shard uint32, n int64) (taken int64, ok bool) {
 	s.bytes += n
 	w.taken[shard] = s
 	return n, true
+}
+
+// look makes those that wait look at the time. It has mu, so that it does not come between
+// a look and the waiting after it.
+func (w *Window) look() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.freed.Broadcast()
 }
 
 // Give gives back what a batch has taken, because it was answered.
