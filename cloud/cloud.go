@@ -68,12 +68,14 @@ type Options struct {
 	AMQPTopics string              // which topics get what is published to amq.topic: Off, TopicsExisting or TopicsCreate; "" is Off
 	Management []listener.Settings // likewise; none: no management HTTP API
 	HTTP       HTTP
-	Peer       string // TCP listener for other nodes of the cluster, or Off
-	Secret     []byte // wraps the CA's key in the bucket
-	Shards     int    // --shards: how many have the data of a new cluster; 0: as it is, and 1 for a new cluster
-	Partitions int32  // of topics created without a number
+	Peer       string            // TCP listener for other nodes of the cluster, or Off
+	Sockets    *listener.Sockets // with which the process was started, for its listeners; nil: it opens all. Open takes them
+	Secret     []byte            // wraps the CA's key in the bucket
+	Shards     int               // --shards: how many have the data of a new cluster; 0: as it is, and 1 for a new cluster
+	Partitions int32             // of topics created without a number
 	AutoCreate bool
 	Takeover   time.Duration // see cluster.ManagerOptions; default: 3 s, in a cluster of several shards 2 s
+	IdleExit   time.Duration // Run returns ErrIdle when nobody has used the node for so long; 0: it does not
 	Drain      time.Duration // how long shards may be handed over to other nodes before Run returns; 0: they are not
 	Linger     time.Duration // see commitlog.Options
 	Upkeep     upkeep.Options
@@ -124,6 +126,7 @@ type Node struct {
 	decoy      []byte         // see auth.Options
 	own        []cluster.Door // this node's doors, which it checks itself
 	pulse      pulse
+	use        use
 	metrics    *measure.Registry // of what this node counts and knows
 	started    time.Time
 	moves      moves
@@ -404,7 +407,7 @@ func (n *Node) Role() string { return n.shards.role() }
 
 // Run serves until ctx ends, which is no error, or until this node has lost the only shard
 // of the cluster or a door fails, which is one. When ctx ends, other nodes get its shards
-// first: see Options.Drain.
+// first: see Options.Drain. Errors: ErrIdle, if that is all that has ended it.
 func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -421,8 +424,17 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.metrics.Meter.Run(leading, n.broker) })
 	wg.Go(func() { n.metrics.Loads.Run(leading, n.metrics) })
 	wg.Go(func() { n.keepCopy(leading) })
+	if n.o.IdleExit > 0 {
+		wg.Go(func() {
+			if n.idleness().await(ctx) {
+				n.o.Log.Info("nobody uses this node: it ends, and what comes to a socket of the service manager starts it again", "idle", n.o.IdleExit)
+				cancel(ErrIdle)
+			}
+		})
+	}
 	err := n.manage(ctx, leading, stop)
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+	idle := errors.Is(context.Cause(ctx), ErrIdle)
+	if cause := context.Cause(ctx); cause != nil && !idle && !errors.Is(cause, context.Canceled) {
 		err = errors.Join(cause, err)
 	}
 	cancel(nil)
@@ -430,6 +442,9 @@ func (n *Node) Run(ctx context.Context) error {
 	n.races.end()
 	err = errors.Join(err, n.Close())
 	wg.Wait()
+	if err == nil && idle {
+		return ErrIdle
+	}
 	return err
 }
 

@@ -20,7 +20,7 @@ import (
 
 // listenHTTP opens the listener of the admin port.
 func (n *Node) listenHTTP() (net.Listener, error) {
-	l, err := net.Listen("tcp", n.o.HTTP.Listen)
+	l, err := n.o.Sockets.Listen(cluster.HTTP, n.o.HTTP.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen on --http: %w", err)
 	}
@@ -63,7 +63,7 @@ func (n *Node) openConsole(listener net.Listener) {
 		Drop: n.drop, Role: n.Role, Metrics: n.metrics, CloseMetrics: n.o.HTTP.CloseMetrics,
 		State: n.state, Nodes: n.nodes, Shards: n.allShards, Recent: n.recent, Forward: n.forward, Removed: n.adminRemoved, Missing: func() cluster.Roles { return n.manager.Missing() }})
 	page.Register(n.guard)
-	n.http = admin.Server(handler, n.o.Log)
+	n.http = admin.Server(n.use.handler(handler), n.o.Log)
 	n.doors = append(n.doors, door{"http", func() error {
 		if err := n.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return err

@@ -39,6 +39,7 @@ const rest = 10 * time.Minute
 // and returns when it has the first byte of an answer.
 func (n *Node) askSelf(name string, at net.Addr, talk func(context.Context, net.Conn) error) {
 	n.own = append(n.own, cluster.Door{Name: name, Ask: func(ctx context.Context) error {
+		defer n.use.ask()()
 		c, err := dialSelf(ctx, at)
 		if err != nil {
 			return err

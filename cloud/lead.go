@@ -66,7 +66,7 @@ func (n *Node) manage(ctx, leading context.Context, stop context.CancelFunc) err
 		case <-leading.Done():
 			return
 		}
-		if n.o.Drain > 0 && errors.Is(context.Cause(ctx), context.Canceled) {
+		if cause := context.Cause(ctx); n.o.Drain > 0 && (errors.Is(cause, context.Canceled) || errors.Is(cause, ErrIdle)) {
 			limited, cancel := context.WithTimeout(leading, n.o.Drain)
 			defer cancel()
 			n.manager.Drain(limited)

@@ -18,7 +18,9 @@ func (n *Node) openListeners(door string, all []listener.Settings, talk func(con
 		if _, twice := addresses[o.Name]; twice {
 			return nil, fmt.Errorf("two listeners of --%s are called %q", door, o.Name)
 		}
-		l, err := o.Open(n.o.Log)
+		l, err := o.Open(n.o.Log, func(address string) (net.Listener, error) {
+			return n.o.Sockets.Listen(listener.SocketName(door, o.Name), address)
+		})
 		if err != nil {
 			return nil, fmt.Errorf("listen on --%s: %w", door, err)
 		}
@@ -65,12 +67,15 @@ func (n *Node) listenDoors() (l listeners, err error) {
 		}
 	}
 	if n.o.Sync != Off {
-		if l.sync, err = net.ListenPacket("udp", n.o.Sync); err != nil {
+		if l.sync, err = n.o.Sockets.ListenPacket(cluster.Sync, n.o.Sync); err != nil {
 			return l, fmt.Errorf("listen on --sync: %w", err)
 		}
 		n.closers = append(n.closers, ignoreClosed(l.sync.Close))
 		n.self.Addresses.Add(cluster.Sync, "", n.advertised(l.sync.LocalAddr()))
 		n.askSync(l.sync.LocalAddr())
 	}
-	return l, n.listenPeer()
+	if err := n.listenPeer(); err != nil {
+		return l, err
+	}
+	return l, n.o.Sockets.Unused()
 }

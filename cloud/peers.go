@@ -83,7 +83,7 @@ func (n *Node) listenPeer() error {
 	if n.o.Peer == Off {
 		return nil
 	}
-	if n.peers.listener, err = net.Listen("tcp", n.o.Peer); err != nil {
+	if n.peers.listener, err = n.o.Sockets.Listen(cluster.Peer, n.o.Peer); err != nil {
 		return fmt.Errorf("listen on --peer: %w", err)
 	}
 	n.askPeer(n.peers.listener.Addr(), identity)

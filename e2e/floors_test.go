@@ -46,6 +46,7 @@ var homes = map[string][]string{
 	"github.com/go-sql-driver/mysql":        {"storage/mysql", "storage/mysql/mysqltest"},
 	"github.com/coder/websocket":            {"edge/websocket"},
 	"github.com/tidwall/wal":                {"edge/wal"},
+	"github.com/coreos/go-systemd/v22":      {"configs/systemd"},
 	"github.com/quic-go/quic-go":            {"sync/sender", "sync/receiver"},
 	"github.com/mochi-mqtt/server/v2":       {"edge/mqtt", "e2e/bench/peer"},
 	"github.com/twmb/franz-go/pkg/kmsg":     {"storage/record", "cloud/kafka", "e2e/linear"},

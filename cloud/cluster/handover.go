@@ -378,10 +378,41 @@ func (m *Manager) drains() bool {
 		if state, _ := m.o.Progress(s.shard); state != Owning { // it is only about to lead
 			continue
 		}
-		for _, other := range m.members {
-			if other.Roles.Has(needed(s.shard, m.o.Shards())) && other.able(m.o.Takeover) {
-				return true
-			}
+		if m.movable(s.shard) {
+			return true
+		}
+	}
+	return false
+}
+
+// Spare reports whether the cluster can do without this node: no other node is alive, or
+// others can have what it has. While a shard is on its way it cannot.
+func (m *Manager) Spare() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.moving > 0 {
+		return false
+	}
+	alone := true
+	for _, other := range m.members {
+		alone = alone && (!other.lives(m.o.Takeover) || other.drains())
+	}
+	for _, s := range m.shards {
+		if s.state == "" || s.state == Failing {
+			continue
+		}
+		if state, _ := m.o.Progress(s.shard); state != Owning || !alone && !m.movable(s.shard) {
+			return false
+		}
+	}
+	return true
+}
+
+// movable reports whether another node can have a shard of this one. m.mu is held.
+func (m *Manager) movable(shard uint32) bool {
+	for _, other := range m.members {
+		if other.Roles.Has(needed(shard, m.o.Shards())) && other.able(m.o.Takeover) {
+			return true
 		}
 	}
 	return false

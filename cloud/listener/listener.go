@@ -65,8 +65,9 @@ func (s Settings) Check() error {
 	return nil
 }
 
-// Open checks the settings, reads the files, and listens.
-func (s Settings) Open(log *slog.Logger) (Listener, error) {
+// Open checks the settings, reads the files, and listens: with listen, or if it is nil on a
+// new socket.
+func (s Settings) Open(log *slog.Logger, listen func(address string) (net.Listener, error)) (Listener, error) {
 	l := Listener{Name: s.Name, SASL: s.SASL, Reauth: s.Reauth, Anonymous: s.Anonymous, Guests: s.Guests}
 	if err := s.Check(); err != nil {
 		return l, err
@@ -78,7 +79,10 @@ func (s Settings) Open(log *slog.Logger) (Listener, error) {
 		}
 		l.TLS = l.Certificates.TLS()
 	}
-	if l.Listener, err = net.Listen("tcp", s.Listen); err != nil {
+	if listen == nil {
+		listen = func(address string) (net.Listener, error) { return net.Listen("tcp", address) }
+	}
+	if l.Listener, err = listen(s.Listen); err != nil {
 		return l, fmt.Errorf("listener %s: %w", s.Name, err)
 	}
 	return l, nil

@@ -18,13 +18,13 @@ func TestSettings(t *testing.T) {
 		"no such file":      {Listen: "127.0.0.1:0", TLSCert: "nowhere", TLSKey: "nowhere"},
 		"listener in: list": {Name: "in", Listen: "127.0.0.1:x"},
 	} {
-		l, err := s.Open(slog.New(slog.NewTextHandler(io.Discard, nil)))
+		l, err := s.Open(slog.New(slog.NewTextHandler(io.Discard, nil)), nil)
 		if err == nil || !strings.Contains(err.Error(), want) || l.Listener != nil {
 			t.Errorf("%+v: %v, want %q", s, err, want)
 		}
 	}
 	s := Settings{Name: "in", Listen: "127.0.0.1:0", SASL: []string{"PLAIN"}, Reauth: time.Hour}
-	l, err := s.Open(slog.New(slog.DiscardHandler))
+	l, err := s.Open(slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,16 +13,13 @@ import (
 	"github.com/weirmq/weir/configs"
 )
 
-// defaultListener is the name of a listener without a name.
-const defaultListener = "default"
-
 // listenerKeys are the keys of a listener's settings.
 var listenerKeys = []string{"name", "listen", "advertise", "tls-cert", "tls-key", "client-ca", "sasl", "reauth"}
 
 // parseListener reads "host:port", or "listen=host:port,sasl=plain,scram-sha-256,…". An
 // element without a key belongs to the list before it.
 func parseListener(s string) (listener.Settings, error) {
-	l := listener.Settings{Name: defaultListener}
+	l := listener.Settings{Name: listener.DefaultName}
 	if !strings.Contains(s, "=") {
 		l.Listen = s
 		return l, l.Check()

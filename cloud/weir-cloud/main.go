@@ -25,6 +25,7 @@ import (
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/auth/bearer"
 	"github.com/weirmq/weir/cloud/cluster"
+	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/configs"
 	"github.com/weirmq/weir/configs/systemd"
 	"github.com/weirmq/weir/storage"
@@ -51,7 +52,7 @@ type settings struct {
 	kafkaAnonymous, amqpAnonymous             bool
 	httpOpen, autoCreate                      bool
 	partitions, shards                        int
-	takeover, drain, linger                   time.Duration
+	takeover, drain, linger, idleExit         time.Duration
 	upkeep                                    upkeep.Options
 	limits                                    cloud.Limits
 	logFormat                                 string
@@ -91,6 +92,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.BoolVar(&s.autoCreate, "auto-create", true, "create a topic when a gateway or a Kafka client first names it")
 	configs.DurationVar(fs, &s.takeover, "takeover", 0, "`time` of the owner's silence after which a standby takes over. Raise it if the owner is replaced although it is alive (default 3s, in a cluster of several shards 2s)")
 	configs.DurationVar(fs, &s.drain, "drain-timeout", 30*time.Second, "`time` that a node that is stopped (SIGTERM) has to hand its shards over to other nodes. With 0 it hands none over: another node takes them when it has ended")
+	configs.DurationVar(fs, &s.idleExit, "idle-exit", 0, "`time` without clients and gateways after which the node ends with exit code 79, when another node or nobody needs its shards. Set it if a service manager holds the sockets and starts the node when somebody comes (weir-cloud-kafka.socket). Health and metrics do not count (default: it never ends)")
 	configs.DurationVar(fs, &s.linger, "linger", -1, "`time` for which records are collected before they are written. Raise it where requests cost money: 100ms is at most ten writes a second. The first records after a pause of twice this time are not held back (default 0, on s3 100ms)")
 	configs.DurationVar(fs, &s.upkeep.Age, "checkpoint-interval", 10*time.Minute, "`time` after which new records are rewritten into segments and a checkpoint is written, however few they are")
 	configs.BytesVar(fs, &s.upkeep.Bytes, "checkpoint-bytes", 32<<20, "`size` of new records after which a checkpoint is written. After half as many, small batches are rewritten into segments. Lower it for faster starts")
@@ -177,6 +179,9 @@ func (s settings) check() error {
 	if s.takeover != 0 && s.takeover < time.Second {
 		return fmt.Errorf("--takeover %v is shorter than a second", s.takeover)
 	}
+	if s.idleExit < 0 || s.idleExit > 0 && s.idleExit < time.Second {
+		return fmt.Errorf("--idle-exit %v is shorter than a second", s.idleExit)
+	}
 	if s.drain < 0 {
 		return fmt.Errorf("--drain-timeout %v is negative", s.drain)
 	}
@@ -222,6 +227,9 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 		defer stop()
 		err = s.serve(ctx, environ, stdout, stderr)
 	}
+	if err == cloud.ErrIdle { // and nothing else
+		return exitIdle
+	}
 	if err != nil && !errors.Is(err, configs.ErrDone) {
 		fmt.Fprintln(stderr, "weir-cloud:", err)
 		if refuses(err) {
@@ -229,7 +237,7 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 				"from a copy. weirctl check lists all of it; weirctl check --repair, on a copy of the bucket, goes on without it.\n", s.bucket)
 			return exitRefused
 		}
-		if errors.Is(err, cloud.ErrShards) {
+		if errors.Is(err, cloud.ErrShards) || errors.Is(err, listener.ErrSocket) {
 			return exitRefused
 		}
 		return code
@@ -240,6 +248,10 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 // exitRefused, EX_CONFIG, is the exit code for errors that only a person can fix, wrong
 // settings among them. The units do not restart a node that ends with it.
 const exitRefused = 78
+
+// exitIdle is the exit code of a node that ends because nobody uses it: see --idle-exit. The
+// units do not restart it; a socket does.
+const exitIdle = 79
 
 // refuses reports whether a node has ended because something in the bucket is missing
 // or damaged.
@@ -288,12 +300,18 @@ func (s settings) serve(ctx context.Context, environ []string, stdout, stderr io
 	if err != nil {
 		return err
 	}
+	sockets, err := passedSockets()
+	if err != nil {
+		return err
+	}
+	defer sockets.Close()
 	node, err := cloud.Open(ctx, cloud.Options{
-		Bucket: bucket, Data: s.data, Node: name, Roles: s.roles, Advertise: s.advertise,
+		Sockets: sockets,
+		Bucket:  bucket, Data: s.data, Node: name, Roles: s.roles, Advertise: s.advertise,
 		Sync: s.sync, Kafka: listeners, AMQP: amqp, AMQPTopics: s.amqpTopics, Management: management, HTTP: s.http, Peer: s.peer,
 		Authorize: s.authorize, SuperUsers: principals(s.superUsers), Tokens: s.tokens,
 		Secret: secret, Shards: s.shards, Partitions: int32(s.partitions), AutoCreate: s.autoCreate,
-		Takeover: s.takeover, Drain: s.drain, Linger: s.linger, Upkeep: s.upkeep, Limits: s.limits,
+		Takeover: s.takeover, Drain: s.drain, IdleExit: s.idleExit, Linger: s.linger, Upkeep: s.upkeep, Limits: s.limits,
 		ShowToken: showToken(stdout), Ready: manager.Ready, Log: log,
 	})
 	if err != nil {
@@ -306,6 +324,21 @@ func (s settings) serve(ctx context.Context, environ []string, stdout, stderr io
 	})()
 	go hangup.Run(ctx, func() { manager.Reload(node.Reload) })
 	return node.Run(ctx)
+}
+
+// passedSockets returns the sockets that the service manager has opened for this process.
+func passedSockets() (*listener.Sockets, error) {
+	passed, err := systemd.Sockets()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", listener.ErrSocket, err)
+	}
+	all := new(listener.Sockets)
+	for _, s := range passed {
+		if err := all.Add(s.Name, s.Stream, s.Packet); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 // principals returns users as ACLs name them.

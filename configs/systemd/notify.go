@@ -1,6 +1,7 @@
 // Package systemd reports a daemon's state to the service manager: that it is ready,
 // reads its settings again, stops, and, repeatedly, that it is alive. The units beside
-// this package have Type=notify and a watchdog.
+// this package have Type=notify and a watchdog. It also takes the sockets that the service
+// manager has opened for the daemon (sockets.go).
 //
 // The protocol is a datagram of lines to the socket in NOTIFY_SOCKET (sd_notify(3)).
 // Without that variable nothing is sent.

@@ -30,6 +30,12 @@ func TestServices(t *testing.T) {
 		for _, name := range []string{"weir-cloud", "weir-edge"} {
 			machine{t, m.root}.checkUnit(analyze, name)
 		}
+		for _, name := range []string{"kafka", "sync"} {
+			path := "/usr/lib/systemd/system/weir-cloud-" + name + ".socket"
+			if out := m.run(analyze, "verify", path); strings.Contains(out, "weir-cloud") {
+				t.Errorf("systemd-analyze verify: %s", out)
+			}
+		}
 	})
 	t.Run("run", func(t *testing.T) { machine{t, m.root}.checkServices() })
 }
@@ -43,7 +49,8 @@ func (m machine) checkUnit(analyze, name string) {
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	m.t.Log(lines[len(lines)-1])
 	u := readUnit(m.t, m, name)
-	for key, want := range map[string]string{"Type": "notify", "User": "weir", "Restart": "always", "RestartPreventExitStatus": "78",
+	refused := map[string]string{"weir-cloud": "78 79", "weir-edge": "78"}[name]
+	for key, want := range map[string]string{"Type": "notify", "User": "weir", "Restart": "always", "RestartPreventExitStatus": refused,
 		"ExecReload": "/bin/kill -HUP $MAINPID"} {
 		if got := u.one(key); got != want {
 			m.t.Errorf("%s: %s=%s, want %s", name, key, got, want)
