@@ -55,9 +55,6 @@ var (
 	// ErrInvalidTimestamp means that a record's timestamp is further from now than its
 	// topic allows.
 	ErrInvalidTimestamp = errors.New("timestamp out of range")
-	// ErrSeveralShards means that something is not available in a cluster of several
-	// shards.
-	ErrSeveralShards = errors.New("not available in a cluster that was created with --shards")
 
 	// ErrFenced and ErrClosed mean that the log ended during a call that bypassed the
 	// broker; the outcome of the call is not known. The broker's own calls return
@@ -133,6 +130,7 @@ type Broker struct {
 
 	noticing sync.Mutex
 	notice   chan struct{} // guarded by noticing; see changed
+	turn     chan struct{} // guarded by noticing; see turned
 }
 
 // New returns a broker that owns nothing yet.
@@ -140,7 +138,7 @@ func New(o Options) *Broker {
 	if o.Metrics == nil {
 		o.Metrics = metrics.NewSet()
 	}
-	b := &Broker{o: o, acks: o.Metrics.NewPrometheusHistogramExt("weir_shard_ack_seconds", exposition.Seconds()), altering: make(chan struct{}, 1), notice: make(chan struct{})}
+	b := &Broker{o: o, acks: o.Metrics.NewPrometheusHistogramExt("weir_shard_ack_seconds", exposition.Seconds()), altering: make(chan struct{}, 1), notice: make(chan struct{}), turn: make(chan struct{})}
 	b.table.Store(&table{routes: weir.FirstMap(o.Shards)})
 	b.ended = make(map[txn.Ending]*metrics.Counter)
 	for _, how := range []txn.Ending{txn.Committed, txn.Aborted, txn.TimedOut} {

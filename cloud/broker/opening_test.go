@@ -422,7 +422,7 @@ func TestDeletion(t *testing.T) {
 func TestSeveralRefuse(t *testing.T) {
 	b := threeShards(t, "a")
 	leadShard(t, b, mem.New(), 0, nil)
-	if _, err := b.Queues("/"); !errors.Is(err, ErrSeveralShards) {
+	if _, err := b.Queues("/"); !errors.Is(err, ErrNotOwner) {
 		t.Errorf("work queues: %v", err)
 	}
 	if all, err := b.AllQueues(); err != nil || len(all) != 0 {

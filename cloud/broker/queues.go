@@ -1,18 +1,13 @@
 package broker
 
 import (
-	"fmt"
-
 	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/storage/weir"
 )
 
 // Queues returns the work queues of the shard that has a vhost. Errors: *NotOwnerError,
-// ErrUnavailable, ErrSeveralShards. Whether the vhost exists is for the Engine to say.
+// ErrUnavailable. Whether the vhost exists is for the Engine to say.
 func (b *Broker) Queues(vhost string) (*queue.Engine, error) {
-	if b.Several() {
-		return nil, fmt.Errorf("work queues: %w", ErrSeveralShards)
-	}
 	s, err := b.at(weir.SliceOfVhost(vhost))
 	if err != nil {
 		return nil, err
@@ -21,11 +16,8 @@ func (b *Broker) Queues(vhost string) (*queue.Engine, error) {
 }
 
 // AllQueues returns the work queues of the shards that this node serves. Other nodes may
-// serve more vhosts. In a cluster of several shards there are none.
+// serve more vhosts.
 func (b *Broker) AllQueues() ([]*queue.Engine, error) {
-	if b.Several() {
-		return nil, nil
-	}
 	var all []*queue.Engine
 	shards, err := b.owned()
 	for _, s := range shards {

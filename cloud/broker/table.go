@@ -79,6 +79,18 @@ func (b *Broker) change(id uint32, cluster string, to func(served) served) {
 	if id == catalogueShard {
 		b.notify()
 	}
+	b.noticing.Lock()
+	defer b.noticing.Unlock()
+	close(b.turn)
+	b.turn = make(chan struct{})
+}
+
+// turned returns a channel that is closed when another node may serve a shard, or this node
+// may serve it again.
+func (b *Broker) turned() <-chan struct{} {
+	b.noticing.Lock()
+	defer b.noticing.Unlock()
+	return b.turn
 }
 
 // Lead makes this node the owner of a shard: calls use it from now on.

@@ -24,5 +24,7 @@
 //	join     POST /peer/v1/join      admit a gateway that has come to the node that asks
 //	renew    POST /peer/v1/renew     give such a gateway a new certificate
 //	resolve  POST /peer/v1/resolve   find or create a topic for such a gateway
+//	records  POST /peer/v1/records/…  read, append or look for records that the node leads
+//	         GET  /peer/v1/records   a stream: which partitions of a shard grow
 //	attach   POST /peer/v1/attach    a stream: sessions of gateways at the door, and their batches
 package peer

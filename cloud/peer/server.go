@@ -94,6 +94,13 @@ type Options struct {
 	// serve the connection now.
 	AMQP func(description []byte, stream io.ReadWriteCloser) error
 
+	// Records, if set, answers what another node asks about records that this node leads, and
+	// FollowRecords tells it which partitions of a shard grow, until ctx ends. The bodies are
+	// those of package broker. An error of Records means that the question cannot be read, or
+	// that ctx has ended.
+	Records       func(ctx context.Context, what string, question []byte) (answer []byte, err error)
+	FollowRecords func(ctx context.Context, shard uint32, tell func(message []byte) error) error
+
 	// Sessions, if set, returns the sessions of gateways at this node, in JSON.
 	Sessions func() ([]byte, error)
 
@@ -161,6 +168,8 @@ func New(o Options) *Server {
 	all.Handle("POST "+endPath, http.MaxBytesHandler(s.transaction(o.EndTransaction), maxDecision))
 	all.HandleFunc("POST "+amqpPath, s.amqp) // a stream has no limit
 	all.HandleFunc("POST "+attachPath, s.attach)
+	all.Handle("POST "+recordsPath+"/{what}", http.MaxBytesHandler(http.HandlerFunc(s.records), maxRecordsQuestion))
+	all.HandleFunc("GET "+recordsPath, s.followRecords)
 	s.http = &http.Server{
 		Handler:           s.traffic.Handler(all),
 		Protocols:         new(http.Protocols),

@@ -35,9 +35,16 @@ func (g *Growth) Take(into []state.Place) []state.Place {
 	return into
 }
 
-func (g *Growth) add(key state.Place) {
+// Add lets the reader know of partitions of which a log elsewhere says that they have
+// changed.
+func (g *Growth) Add(keys ...state.Place) {
+	if len(keys) == 0 {
+		return
+	}
 	g.mu.Lock()
-	g.changed[key] = struct{}{}
+	for _, key := range keys {
+		g.changed[key] = struct{}{}
+	}
 	g.mu.Unlock()
 	select {
 	case g.c <- struct{}{}:
@@ -66,6 +73,6 @@ func (l *Log) Notify(g *Growth) (stop func()) {
 // changed is called with mu held.
 func (l *Log) changed(key state.Place) {
 	for _, g := range l.growths {
-		g.add(key)
+		g.Add(key)
 	}
 }

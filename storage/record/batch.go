@@ -193,6 +193,15 @@ func (b Batch) SetLogAppendTime(ms int64) {
 	b.setMaxTimestamp(ms)
 }
 
+// SetProducer makes the batch that of an idempotent producer, in place. It rewrites the CRC,
+// so the batch must have been verified before.
+func (b Batch) SetProducer(id int64, epoch int16, sequence int32) {
+	binary.BigEndian.PutUint64(b[atProducerID:], uint64(id))
+	binary.BigEndian.PutUint16(b[atProducerEpoch:], uint16(epoch))
+	binary.BigEndian.PutUint32(b[atBaseSequence:], uint32(sequence))
+	b.seal()
+}
+
 func (b Batch) setMaxTimestamp(ms int64) {
 	binary.BigEndian.PutUint64(b[atMaxTimestamp:], uint64(ms))
 	b.seal()

@@ -1,0 +1,28 @@
+//go:build weirtest
+
+package broker
+
+import (
+	"testing"
+	"time"
+)
+
+// TestMutations: without one of the rules for records that other nodes lead, a test fails.
+func TestMutations(t *testing.T) {
+	for name, x := range map[string]struct {
+		m    Mutations
+		test func(*pair) error
+	}{
+		"NoProducer": {Mutations{NoProducer: true}, remoteOnce},
+		"NoRestart":  {Mutations{NoRestart: true}, remoteRefused},
+		"NoWhole":    {Mutations{NoWhole: true}, followed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, x.m)
+			p.patience = 100 * time.Millisecond // for what does not come
+			if err := x.test(p); err == nil {
+				t.Error("nothing fails")
+			}
+		})
+	}
+}

@@ -1,0 +1,15 @@
+//go:build weirtest
+
+package broker
+
+// Mutations break single rules of records that other nodes lead, so that a test can show that
+// it notices. They exist only in a build with the tag weirtest.
+type Mutations struct {
+	NoProducer bool // batches for other nodes have no producer and no sequence
+	NoWhole    bool // who begins to follow a shard is not told what is there already
+	NoRestart  bool // after a batch that may be durable was refused, its sequence is used again
+}
+
+func noProducer(m Mutations) bool { return m.NoProducer }
+func noWhole(m Mutations) bool    { return m.NoWhole }
+func noRestart(m Mutations) bool  { return m.NoRestart }
