@@ -19,8 +19,9 @@ const exchange = properties.TopicExchange
 
 // Options configure a Bridge. Broker and Queues are required.
 type Options struct {
-	Broker  *broker.Broker // has the topics
-	Queues  *queue.Engine  // of a shard that this node owns
+	Broker  *broker.Broker  // has the topics
+	Records *broker.Records // of all partitions; those of Broker
+	Queues  *queue.Engine   // of a shard that this node owns
 	Metrics *metrics.Set
 	Log     *slog.Logger     // slog.Default
 	Now     func() time.Time // time.Now
@@ -51,6 +52,9 @@ func New(o Options) *Bridge {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Records == nil {
+		o.Records = broker.NewRecords(o.Broker, broker.RecordsOptions{})
 	}
 	b := &Bridge{o: o, counters: newCounters(o.Metrics), wake: make(chan struct{}, 1), vhosts: make(map[string]*vhost), changed: make(map[string]bool)}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
@@ -117,9 +121,14 @@ func (b *Bridge) vhost(name string) *vhost {
 	return v
 }
 
+// lagTime bounds how long Lag asks other nodes.
+const lagTime = time.Second
+
 // Lag returns how many records the vhosts have not read yet, those of a partition once for
-// each vhost.
+// each vhost. Partitions whose node does not answer are left out.
 func (b *Bridge) Lag() (records int64) {
+	ctx, cancel := context.WithTimeout(b.ctx, lagTime)
+	defer cancel()
 	b.mu.Lock()
 	all := make([]*vhost, 0, len(b.vhosts))
 	for _, v := range b.vhosts {
@@ -127,7 +136,7 @@ func (b *Bridge) Lag() (records int64) {
 	}
 	b.mu.Unlock()
 	for _, v := range all {
-		records += v.lag()
+		records += v.lag(ctx)
 	}
 	return records
 }

@@ -21,13 +21,13 @@ func (r *reader) readNext(ctx context.Context) error {
 		r.dirty = nil
 	}
 	delete(r.queued, at)
-	topic, next, err := r.place(at)
+	topic, next, err := r.place(ctx, at)
 	if err == nil && topic == "" {
 		return nil
 	}
 	var f broker.Fetched
 	if err == nil {
-		f, err = r.bridge.o.Broker.FetchCommitted(ctx, at.Topic, at.Partition, next, fetchBytes)
+		f, err = r.fetch(ctx, at, next)
 	}
 	defer f.Lease.Release()
 	switch {
@@ -37,6 +37,9 @@ func (r *reader) readNext(ctx context.Context) error {
 		return r.note(at, -1)
 	case errors.Is(err, broker.ErrOffsetOutOfRange):
 		return r.skip(at, topic, next, f)
+	case errors.Is(err, broker.ErrNoLeader):
+		r.awayLater(at, err)
+		return nil
 	case err != nil:
 		r.later(at, err)
 		return nil
@@ -59,14 +62,28 @@ func (r *reader) readNext(ctx context.Context) error {
 	return r.note(at, next)
 }
 
+// readTime bounds how long a partition at another node may hold up the others.
+const readTime = 2 * time.Second
+
+func (r *reader) fetch(ctx context.Context, at broker.Place, next int64) (broker.Fetched, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTime)
+	defer cancel()
+	return r.bridge.o.Records.FetchCommitted(ctx, at.Topic, at.Partition, next, fetchBytes)
+}
+
+// errBehind means that another node knew a topic which this one does not know yet.
+var errBehind = errors.New("this node does not know the topic yet")
+
 // place returns the name of the partition's topic, and what is read there next. The name is
 // empty if the topic is not read. A partition that has no position is a new one.
-func (r *reader) place(at broker.Place) (topic string, next int64, err error) {
+func (r *reader) place(ctx context.Context, at broker.Place) (topic string, next int64, err error) {
 	next, positioned := r.next.get(at)
 	topic, known := r.topics[at.Topic]
 	if !known {
-		t, err := r.bridge.o.Broker.TopicByID(at.Topic)
+		t, err := r.bridge.o.Records.TopicByID(at.Topic)
 		switch {
+		case errors.Is(err, broker.ErrUnknownTopic) && r.news != nil:
+			return "", 0, r.unknown(ctx, at, positioned)
 		case errors.Is(err, broker.ErrUnknownTopic) && !positioned:
 			r.topics[at.Topic] = "" // hidden, or deleted: never read
 			return "", 0, nil
@@ -80,8 +97,25 @@ func (r *reader) place(at broker.Place) (topic string, next int64, err error) {
 	if topic == "" || positioned {
 		return topic, next, nil
 	}
-	start, _, err := r.bridge.o.Broker.Bounds(at.Topic, at.Partition)
-	return topic, start, err
+	ctx, cancel := context.WithTimeout(ctx, readTime)
+	defer cancel()
+	x, err := r.bridge.o.Records.Range(ctx, at.Topic, at.Partition)
+	return topic, x.Start, err
+}
+
+// unknown returns what to do with a partition whose topic this node does not know: nil, it
+// is read when the topic is known; ErrUnknownTopic, it is gone; or what else was found out.
+// Who has read it before may have known more of the catalogue.
+func (r *reader) unknown(ctx context.Context, at broker.Place, positioned bool) error {
+	if !positioned {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTime)
+	defer cancel()
+	if _, err := r.bridge.o.Records.Range(ctx, at.Topic, at.Partition); err != nil {
+		return err
+	}
+	return errBehind
 }
 
 // skip goes on where the partition is, which does not have the records that are next.

@@ -37,6 +37,7 @@ type reader struct {
 	*vhost
 	id     weir.TopicID // of the vhost
 	growth *broker.Growth
+	news   <-chan struct{} // closed when there may be topics that this node did not know; nil: there cannot
 
 	topics map[weir.TopicID]string          // names; "" for those that it does not read
 	reach  map[weir.TopicID]map[string]bool // whether records may reach a queue, see wanted
@@ -78,7 +79,8 @@ var errGone = errors.New("the vhost was deleted")
 // run reads until ctx ends, which is no error, or the vhost does not follow the topics any
 // more.
 func (r *reader) run(ctx context.Context) error {
-	stop, err := r.bridge.o.Broker.Notify(r.growth)
+	r.news = r.bridge.o.Records.Changed()
+	stop, err := r.bridge.o.Records.Notify(r.growth)
 	if err != nil {
 		return err
 	}
@@ -125,7 +127,7 @@ func (r *reader) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	topics, err := v.bridge.o.Broker.Topics()
+	topics, err := v.bridge.o.Records.Topics()
 	if err != nil {
 		return err
 	}
@@ -162,6 +164,24 @@ func (r *reader) add(at broker.Place) {
 	}
 }
 
+// discover adds the partitions of topics that were not known.
+func (r *reader) discover() error {
+	r.news = r.bridge.o.Records.Changed()
+	topics, err := r.bridge.o.Records.Topics()
+	if err != nil {
+		return nil // when this node knows them again, that is news
+	}
+	for _, t := range topics {
+		if _, known := r.topics[t.ID]; known || own(t.Name) {
+			continue
+		}
+		for partition := range t.Partitions {
+			r.add(broker.Place{Topic: t.ID, Partition: partition})
+		}
+	}
+	return nil
+}
+
 // step waits for something to do, and does it. It reports whether the vhost does not
 // follow the topics any more.
 func (r *reader) step(ctx context.Context) (ended bool, err error) {
@@ -180,6 +200,8 @@ func (r *reader) step(ctx context.Context) (ended bool, err error) {
 		for _, at := range r.grown {
 			r.add(at)
 		}
+	case <-r.news:
+		return false, r.discover()
 	case err := <-r.answer:
 		r.flying = false
 		return false, err
@@ -331,6 +353,23 @@ func (r *reader) note(at broker.Place, next int64) error {
 		r.flush = time.NewTimer(unsaidTime)
 	}
 	return nil
+}
+
+// awayLater puts aside a partition whose node does not answer, and the others of its shard:
+// they would wait in vain one after the other.
+func (r *reader) awayLater(at broker.Place, err error) {
+	b := r.bridge.o.Broker
+	away := b.RouteOf(weir.SliceOf(at.Topic, at.Partition))
+	left := r.dirty[:0]
+	for _, other := range r.dirty {
+		if b.RouteOf(weir.SliceOf(other.Topic, other.Partition)) != away {
+			left = append(left, other)
+			continue
+		}
+		r.failed = append(r.failed, other)
+	}
+	r.dirty = left
+	r.later(at, err)
 }
 
 // later puts a partition aside that could not be read.

@@ -123,24 +123,26 @@ func (v *vhost) follow(ctx context.Context) error {
 	for _, p := range former {
 		ends[broker.Place(p.Partition)] = -1
 	}
-	topics, err := v.bridge.o.Broker.Topics()
+	topics, err := v.bridge.o.Records.Topics()
 	if err != nil {
 		return err
 	}
+	var places []broker.Place
 	for _, t := range topics {
 		for partition := range t.Partitions {
-			if own(t.Name) {
-				continue
+			if !own(t.Name) {
+				places = append(places, broker.Place{Topic: t.ID, Partition: partition})
 			}
-			end, err := v.bridge.o.Broker.Stable(t.ID, partition)
-			if errors.Is(err, broker.ErrUnknownTopic) {
-				continue // deleted meanwhile
-			}
-			if err != nil {
-				return err
-			}
-			ends[broker.Place{Topic: t.ID, Partition: partition}] = end
 		}
+	}
+	for i, x := range v.bridge.o.Records.Ranges(ctx, places) {
+		if errors.Is(x.Err, broker.ErrUnknownTopic) {
+			continue // deleted meanwhile
+		}
+		if x.Err != nil {
+			return x.Err
+		}
+		ends[places[i]] = x.Stable
 	}
 	delete(ends, broker.Place(follows))
 	for at, end := range ends {
@@ -262,12 +264,11 @@ func (v *vhost) leave(ctx context.Context, id weir.TopicID) (bool, error) {
 
 // lag returns how many records the vhost has not read yet. It does not wait for room in the
 // log.
-func (v *vhost) lag() (records int64) {
-	v.next.mu.Lock()
-	defer v.next.mu.Unlock()
-	for at, next := range v.next.all {
-		if end, err := v.bridge.o.Broker.Stable(at.Topic, at.Partition); err == nil {
-			records += max(end-next, 0)
+func (v *vhost) lag(ctx context.Context) (records int64) {
+	places, next := v.next.list()
+	for i, x := range v.bridge.o.Records.Ranges(ctx, places) {
+		if x.Err == nil {
+			records += max(x.Stable-next[i], 0)
 		}
 	}
 	return records
@@ -283,6 +284,16 @@ func (o *offsets) reset(all map[broker.Place]int64) {
 	o.mu.Lock()
 	o.all = all
 	o.mu.Unlock()
+}
+
+// list returns the partitions and their offsets.
+func (o *offsets) list() (places []broker.Place, all []int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for at, offset := range o.all {
+		places, all = append(places, at), append(all, offset)
+	}
+	return places, all
 }
 
 func (o *offsets) get(at broker.Place) (offset int64, known bool) {

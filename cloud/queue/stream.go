@@ -30,10 +30,11 @@ type Topics struct {
 	// Watch begins to watch a topic. wait returns when it has grown since, or is gone.
 	Watch func(topic string) (wait func(ctx context.Context), err error)
 	// Append makes messages durable in their topics, those of a partition in their order.
-	// done is called once, with an error for each message; it must not block. ErrNoTopic,
-	// ErrTooLarge and ErrInvalid are for good; ErrClosed means that this node does not serve
-	// the topic any more.
-	Append func(all []StreamMessage, done func(errs []error))
+	// done is called once, with an error for each message; it must not block. When ctx ends
+	// it is called: nobody wants to know any more what becomes of the messages. ErrNoTopic,
+	// ErrTooLarge and ErrInvalid are for good; ErrClosed means that ctx has ended, or that this
+	// node does not serve the topic any more.
+	Append func(ctx context.Context, all []StreamMessage, done func(errs []error))
 }
 
 // StreamMessage is a message on its way to a topic.

@@ -85,7 +85,7 @@ func (p *parcel) dispatch(done func(error)) {
 		part = all(parts, done)
 	}
 	if len(o.published) > 0 {
-		e.o.Topics.Append(o.published, func(errs []error) { part(p.answered(errs)) })
+		e.o.Topics.Append(e.ctx, o.published, func(errs []error) { part(p.answered(errs)) })
 	}
 	if len(o.own) > 0 && !e.tasks.run(func() { part(p.persist(e.ctx)) }) {
 		part(ErrClosed)
@@ -119,8 +119,8 @@ func (o *outgoing) accepted() (n int64) {
 // publish makes durable in topics what clients have published, before the slot.
 func (o *outgoing) publish(e *Engine) error {
 	answer := make(chan []error, 1)
-	e.o.Topics.Append(o.published, func(errs []error) { answer <- errs })
-	err := o.refuse(<-answer) // the log answers, also when it ends
+	e.o.Topics.Append(e.ctx, o.published, func(errs []error) { answer <- errs })
+	err := o.refuse(<-answer) // it answers, also when this engine ends
 	o.published, o.places = nil, nil
 	return err
 }
@@ -146,8 +146,8 @@ func (p *parcel) persist(ctx context.Context) error {
 	e, pause, left := p.host.engine, minPause, p.out.own
 	for {
 		answer := make(chan []error, 1)
-		e.o.Topics.Append(left, func(errs []error) { answer <- errs })
-		errs := <-answer // the log answers, also when it ends
+		e.o.Topics.Append(e.ctx, left, func(errs []error) { answer <- errs })
+		errs := <-answer // it answers, also when this engine ends
 		var again []StreamMessage
 		var failed error
 		for i, err := range errs {

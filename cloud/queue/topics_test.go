@@ -65,7 +65,7 @@ func serveTopics(t *testing.T, change ...func(*Topics)) (*served, *memory) {
 	calls := Topics{
 		Create: func(context.Context, string, *state.Settings) error { return nil },
 		Stat:   func(string) (int64, int64, error) { return 0, 0, nil },
-		Append: func(all []StreamMessage, done func([]error)) { m.asked <- appendCall{m, all, done} },
+		Append: func(_ context.Context, all []StreamMessage, done func([]error)) { m.asked <- appendCall{m, all, done} },
 	}
 	for _, c := range change {
 		c(&calls)

@@ -1,6 +1,7 @@
 package streamqueue
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -21,6 +22,7 @@ const appendBytes = 512 << 10
 
 // appending is one call of append.
 type appending struct {
+	ctx     context.Context
 	t       *Topics
 	topics  map[string]target
 	batches map[place]*batch
@@ -51,9 +53,10 @@ type batch struct {
 	messages  []int // their indexes
 }
 
-// append appends messages to their topics. It calls done when all are durable or refused.
-func (t *Topics) append(all []queue.StreamMessage, done func([]error)) {
-	a := &appending{t: t, topics: make(map[string]target), batches: make(map[place]*batch), errs: make([]error, len(all)), done: done}
+// append appends messages to their topics. It calls done when all are durable or refused, or
+// when ctx ends.
+func (t *Topics) append(ctx context.Context, all []queue.StreamMessage, done func([]error)) {
+	a := &appending{ctx: ctx, t: t, topics: make(map[string]target), batches: make(map[place]*batch), errs: make([]error, len(all)), done: done}
 	a.left.Store(1) // for this loop, so that done is called once, at the end
 	for i := range all {
 		if err := a.add(i, &all[i]); err != nil {
@@ -134,7 +137,7 @@ func (a *appending) send(b *batch) {
 		return
 	}
 	a.left.Add(1)
-	a.t.o.Broker.Append(broker.Append{Topic: b.ID, Partition: b.partition, Batch: data, Verified: true}, func(_ int64, err error) {
+	a.t.o.Records.Append(a.ctx, broker.Append{Topic: b.ID, Partition: b.partition, Batch: data, Verified: true}, func(_ int64, err error) {
 		answer(refusal(err))
 		a.answered()
 	})
@@ -147,7 +150,7 @@ func refusal(err error) error {
 		return fmt.Errorf("%w: %w", queue.ErrTooLarge, err)
 	case errors.Is(err, broker.ErrCorrupt), errors.Is(err, broker.ErrInvalidTimestamp):
 		return fmt.Errorf("%w: %w", queue.ErrInvalid, err)
-	case errors.Is(err, broker.ErrNotOwner):
+	case errors.Is(err, broker.ErrNotOwner), errors.Is(err, context.Canceled):
 		return fmt.Errorf("%w: %w", queue.ErrClosed, err)
 	}
 	return translate(err)

@@ -53,15 +53,11 @@ func (t *Topics) open(ctx context.Context, name string, from queue.Offset) (func
 // seek returns where to begin in a partition. The end for readers of committed records is
 // the last stable offset.
 func (r *reader) seek(ctx context.Context, partition int32, from queue.Offset) (int64, error) {
-	b := r.t.o.Broker
-	stable, err := b.Stable(r.topic.ID, partition)
+	x, err := r.t.o.Records.Range(ctx, r.topic.ID, partition)
 	if err != nil {
 		return 0, err
 	}
-	start, _, err := b.Bounds(r.topic.ID, partition)
-	if err != nil {
-		return 0, err
-	}
+	start, stable := x.Start, x.Stable
 	switch from.From {
 	case queue.FromFirst:
 		return start, nil
@@ -70,7 +66,7 @@ func (r *reader) seek(ctx context.Context, partition int32, from queue.Offset) (
 	case queue.FromOffset:
 		return max(from.At, start), nil
 	case queue.FromTime:
-		offset, _, err := b.OffsetByTime(ctx, r.topic.ID, partition, max(from.At, 0))
+		offset, _, err := r.t.o.Records.OffsetByTime(ctx, r.topic.ID, partition, max(from.At, 0))
 		if err != nil {
 			return 0, err
 		}
@@ -102,7 +98,7 @@ func (r *reader) last(ctx context.Context, partition int32, start, stable int64)
 func (r *reader) lastBehind(ctx context.Context, partition int32, from, stable int64) (found int64, err error) {
 	found = -1
 	for from < stable {
-		f, err := r.t.o.Broker.FetchCommitted(ctx, r.topic.ID, partition, from, fetchBytes)
+		f, err := r.t.o.Records.FetchCommitted(ctx, r.topic.ID, partition, from, fetchBytes)
 		switch {
 		case errors.Is(err, broker.ErrOffsetOutOfRange) && from < f.Start:
 			from = f.Start // retention deleted what is before
@@ -163,7 +159,7 @@ func (r *reader) read(ctx context.Context, most int) ([]queue.Delivery, error) {
 
 // grow adds the partitions that the topic has got since: all that is in them came later.
 func (r *reader) grow() error {
-	now, err := r.t.o.Broker.TopicByID(r.topic.ID)
+	now, err := r.t.o.Records.TopicByID(r.topic.ID)
 	if err != nil {
 		return translate(err)
 	}
@@ -179,7 +175,7 @@ func (r *reader) readPartition(ctx context.Context, partition int32, most int) (
 	c := chunk{r: r, partition: partition, most: most}
 	for {
 		at := r.positions[partition]
-		f, err := r.t.o.Broker.FetchCommitted(ctx, r.topic.ID, partition, at, fetchBytes)
+		f, err := r.t.o.Records.FetchCommitted(ctx, r.topic.ID, partition, at, fetchBytes)
 		switch {
 		case errors.Is(err, broker.ErrOffsetOutOfRange) && at < f.Start:
 			r.positions[partition] = f.Start // retention deleted what is before

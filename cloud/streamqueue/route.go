@@ -51,11 +51,11 @@ func (t *Topics) Ensured(ctx context.Context, key string, may May) (string, erro
 	case !t.o.Broker.AutoCreate(), !may(auth.Create, name):
 		return "", nil
 	}
-	all, err := t.o.Broker.Topics()
+	all, err := t.o.Records.Topics()
 	if err != nil || len(all) >= t.o.MaxTopics {
 		return "", err
 	}
-	_, err = t.o.Broker.CreateTopic(ctx, name, -1, nil)
+	_, err = t.o.Records.CreateTopic(ctx, name, -1, nil)
 	switch {
 	case errors.Is(err, broker.ErrInvalidTopic):
 		return "", nil

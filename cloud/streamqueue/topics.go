@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -17,8 +18,9 @@ import (
 // Options of Topics. Broker is required.
 type Options struct {
 	Broker    *broker.Broker
-	MaxTopics int          // of the cluster: Ensured makes no more
-	Metrics   *metrics.Set // default: a set that is not shown
+	Records   *broker.Records // of all partitions; default: those that this node leads
+	MaxTopics int             // of the cluster: Ensured makes no more
+	Metrics   *metrics.Set    // default: a set that is not shown
 }
 
 // Topics are the topics of the cluster, as stream queues use them. It may be used by many
@@ -30,6 +32,9 @@ type Topics struct {
 
 // New returns Topics.
 func New(o Options) *Topics {
+	if o.Records == nil {
+		o.Records = broker.NewRecords(o.Broker, broker.RecordsOptions{})
+	}
 	if o.Metrics == nil {
 		o.Metrics = metrics.NewSet()
 	}
@@ -54,7 +59,7 @@ func (t *Topics) Calls() queue.Topics {
 
 // topic returns a topic. Errors: queue.ErrNoTopic, and those of the broker.
 func (t *Topics) topic(name string) (broker.Topic, error) {
-	found, err := t.o.Broker.Topic(name)
+	found, err := t.o.Records.Topic(name)
 	return found, translate(err)
 }
 
@@ -82,7 +87,7 @@ func (t *Topics) create(ctx context.Context, name string, s *state.Settings) err
 	if s.MaxBytes > 0 {
 		configs["retention.bytes"] = strconv.FormatInt(s.MaxBytes, 10)
 	}
-	_, err := t.o.Broker.CreateTopic(ctx, name, 1, configs)
+	_, err := t.o.Records.CreateTopic(ctx, name, 1, configs)
 	switch {
 	case errors.Is(err, broker.ErrTopicExists):
 		return nil
@@ -92,23 +97,27 @@ func (t *Topics) create(ctx context.Context, name string, s *state.Settings) err
 	return err
 }
 
+// statTime bounds how long stat asks other nodes.
+const statTime = 2 * time.Second
+
 // stat returns how many offsets the partitions of a topic have, and their bytes at rest.
 func (t *Topics) stat(name string) (messages, bytes int64, err error) {
 	topic, err := t.topic(name)
 	if err != nil {
 		return 0, 0, err
 	}
-	for p := range topic.Partitions {
-		start, end, err := t.o.Broker.Bounds(topic.ID, p)
-		if err != nil {
-			return 0, 0, translate(err)
+	places := make([]broker.Place, topic.Partitions)
+	for p := range places {
+		places[p] = broker.Place{Topic: topic.ID, Partition: int32(p)}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), statTime)
+	defer cancel()
+	for _, x := range t.o.Records.Ranges(ctx, places) {
+		if x.Err != nil {
+			return 0, 0, translate(x.Err)
 		}
-		size, err := t.o.Broker.Size(topic.ID, p)
-		if err != nil {
-			return 0, 0, translate(err)
-		}
-		messages += end - start
-		bytes += size
+		messages += x.End - x.Start
+		bytes += x.Bytes
 	}
 	return messages, bytes, nil
 }

@@ -19,7 +19,7 @@ func (t *Topics) watch(name string) (wait func(context.Context), err error) {
 	}
 	all := make([]<-chan struct{}, topic.Partitions)
 	for p := range all {
-		all[p] = t.o.Broker.Watch(topic.ID, int32(p))
+		all[p] = t.o.Records.Watch(topic.ID, int32(p))
 	}
 	return func(ctx context.Context) {
 		timer := time.NewTimer(growTime)
