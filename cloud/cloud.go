@@ -106,9 +106,10 @@ type Node struct {
 	clusterID  string // "" while the bucket is empty
 	ca         *join.CA
 	broker     *broker.Broker
+	records    *broker.Records     // of all partitions, wherever they are led
 	topics     *streamqueue.Topics // of stream queues
 	kafka      *kafka.Server
-	amqp       *amqp091.Server // nil: --amqp off
+	amqp       *amqp091.Server // nil: --amqp off in a cluster of one shard
 	receiver   *receiver.Receiver
 	ingest     *ingest // from gateways to the shards
 	http       *http.Server
@@ -215,9 +216,6 @@ func (n *Node) openCluster(ctx context.Context) error {
 		}
 	}
 	n.clusterID, n.shards = known.ID, newShards(max(1, known.Shards))
-	if n.shards.count > 1 && (len(n.o.AMQP) > 0 || len(n.o.Management) > 0) {
-		return fmt.Errorf("%w: --amqp and --management need a cluster that was created without --shards: work queues cannot be in several shards yet", ErrShards)
-	}
 	n.sayRoles()
 	if n.shards.count > 1 && n.o.Peer == Off {
 		return fmt.Errorf("%w: --peer off needs a cluster that was created without --shards: the nodes of several shards need each other", ErrShards)
@@ -264,9 +262,10 @@ func (n *Node) listen() error {
 	}
 	n.broker = broker.New(broker.Options{Self: n.self, Shards: n.shards.count, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics.Set, Drop: n.dropAt, Create: n.createAt, Told: n.mirrors.await, Members: n.others(),
 		Transacting: broker.Transacting{Verify: n.verifyThere, End: n.endThere}})
+	n.openRecords()
 	n.ingest = newIngest(n.broker, n.peers.client, n.mayWrite, n.o.Limits.orDefault(), n.o.Log)
 	n.ingest.lost = n.lostRecords
-	n.topics = streamqueue.New(streamqueue.Options{Broker: n.broker, MaxTopics: n.o.Limits.orDefault().Topics, Metrics: n.metrics.Set})
+	n.topics = streamqueue.New(streamqueue.Options{Broker: n.broker, Records: n.records, MaxTopics: n.o.Limits.orDefault().Topics, Metrics: n.metrics.Set})
 	n.metrics.SetSources(n.sources())
 	n.metrics.NewGauge("weir_bridge_lag_records", n.bridgeLag)
 	n.access = access.New(access.Options{Broker: n.broker, Users: n.users, Quotas: n.quotas, Authorize: n.o.Authorize})
@@ -306,7 +305,7 @@ func (n *Node) open(l listeners) error {
 			return err
 		}
 	}
-	if len(l.amqp) > 0 {
+	if len(l.amqp) > 0 || n.several() { // clients may be at other nodes
 		if err := n.openAMQP(l.amqp); err != nil {
 			return err
 		}

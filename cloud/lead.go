@@ -217,15 +217,15 @@ func (n *Node) begin(ctx context.Context, own *owned, began time.Time) {
 		n.endCopy(own.Users)
 	}
 	if own.Queues != nil {
-		own.bridge = bridge.New(bridge.Options{Broker: n.broker, Queues: own.Queues, Metrics: n.metrics.Set, Log: n.o.Log})
+		own.bridge.Store(bridge.New(bridge.Options{Broker: n.broker, Records: n.records, Queues: own.Queues, Metrics: n.metrics.Set, Log: n.o.Log}))
 	}
 	if own.Fleet != nil {
 		n.dropBarred(own.Fleet)
 	}
 	n.broker.Lead(own.Shard)
 	n.ingest.lead(own.ID, own.Log.Epoch())
-	if own.bridge != nil {
-		own.bridge.Start()
+	if b := own.bridge.Load(); b != nil {
+		b.Start()
 	}
 	if own.Users != nil {
 		n.broker.SetCopy(nil)

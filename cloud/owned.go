@@ -35,9 +35,9 @@ const catalogueShard = 0
 // owned is a shard that this node owns.
 type owned struct {
 	*shard.Shard
-	bridge *bridge.Bridge // from topics to its queues; nil if it has none
-	claim  cluster.Node   // this node as it is in the claim
-	doubt  atomic.Bool    // the bucket does not confirm that this node still owns it
+	bridge atomic.Pointer[bridge.Bridge] // from topics to its queues; nil if it has none, or does not serve yet
+	claim  cluster.Node                  // this node as it is in the claim
+	doubt  atomic.Bool                   // the bucket does not confirm that this node still owns it
 
 	since    time.Time // when it was recovered
 	recovery time.Duration
@@ -46,8 +46,8 @@ type owned struct {
 // Close ends the bridge, and all that shard.Shard.Close ends.
 func (o *owned) Close() error {
 	var wg sync.WaitGroup
-	if o.bridge != nil {
-		wg.Go(o.bridge.Close) // it may wait for the log
+	if b := o.bridge.Load(); b != nil {
+		wg.Go(b.Close) // it may wait for the log
 	}
 	err := o.Shard.Close()
 	wg.Wait()
@@ -181,6 +181,7 @@ func (n *Node) newOwned(id uint32, claim cluster.Node) *owned {
 	changed := n.broker.ChangedSettings
 	if part == shard.Data {
 		o.Txns.Shard, o.Txns.Shards = id, n.broker.TransactionShards()
+		o.Queues.Here = func(vhost string) bool { return n.broker.RouteOf(weir.SliceOfVhost(vhost)) == id }
 		o.Topics = &machine.Topics{All: n.everyTopic, ByID: n.topicByID}
 		o.Shares.Here = func(topic weir.TopicID, partition int32) bool {
 			return n.broker.RouteOf(weir.SliceOf(topic, partition)) == id
@@ -250,9 +251,11 @@ func (n *Node) quotas() *quota.Quotas {
 }
 
 // bridgeLag returns how many records have yet to reach the queues of this node.
-func (n *Node) bridgeLag() float64 {
-	if own := n.shards.get(catalogueShard); own != nil && own.bridge != nil {
-		return float64(own.bridge.Lag())
+func (n *Node) bridgeLag() (records float64) {
+	for _, own := range n.shards.all() {
+		if b := own.bridge.Load(); b != nil {
+			records += float64(b.Lag())
+		}
 	}
-	return 0
+	return records
 }

@@ -30,9 +30,9 @@ const (
 	// it is alive, in bytes.
 	maxAlive = 4 << 10
 	// maxPeers is how many connections the peer port takes, maxNewPeers how many of
-	// those may not have shown a certificate yet. Each of 63 other nodes has up to 7, and
+	// those may not have shown a certificate yet. Each of 63 other nodes has up to 11, and
 	// for a while those of its former life.
-	maxPeers    = 1024
+	maxPeers    = 1536
 	maxNewPeers = 32
 )
 
@@ -90,7 +90,8 @@ func (n *Node) listenPeer() error {
 	server := peer.New(peer.Options{Listener: n.peers.listener, Identity: identity, Self: n.answer, Report: n.reported, Succession: func(ctx context.Context, step []byte) ([]byte, error) { return n.manager.Succeeds(ctx, step) }, Heard: n.heardOf, Forwarded: n.forwarded, Race: n.joinRaces, Log: n.o.Log,
 		Catalogue: n.catalogueFor, Copy: n.copyFor, CreateTopic: n.createFor, NewProducerID: n.producerFor, Kafka: n.performFor, AMQP: n.tunnelled,
 		VerifyTransaction: n.verifyFor, EndTransaction: n.endFor,
-		Create: n.createHere,
+		Create:  n.createHere,
+		Records: n.recordsFor, FollowRecords: n.followFor,
 		Drop: func(ctx context.Context, shard uint32, topic weir.TopicID, at journal.Position) error {
 			return n.broker.DropTopic(ctx, shard, topic, at)
 		},

@@ -118,6 +118,9 @@ func (e *Engine) CreateVhost(ctx context.Context, name string) error {
 	if err := e.open(ctx); err != nil {
 		return err
 	}
+	if !e.o.Here(name) {
+		return fmt.Errorf("%w: another shard has vhost %s", ErrClosed, name)
+	}
 	return e.createVhost(ctx, name)
 }
 
@@ -176,7 +179,7 @@ func (e *Engine) createMessages(ctx context.Context, vhost string) (logstate.Top
 	name := messagesTopic(vhost)
 	topic, err := e.log.CreateTopicIn(ctx, weir.SliceOfVhost(vhost), name)
 	if errors.Is(err, commitlog.ErrTopicExists) {
-		for _, t := range e.log.Topics() {
+		for _, t := range e.log.Log.Topics() { // of this shard
 			if t.Name == name {
 				return t, nil
 			}

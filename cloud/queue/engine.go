@@ -24,6 +24,10 @@ type Options struct {
 
 	Topics Topics // of stream queues; without it none can be declared
 
+	// Here reports whether a vhost belongs to this shard; nil: all of them. Others cannot be
+	// created here.
+	Here func(vhost string) bool
+
 	Mutations Mutations // of tests
 }
 
@@ -88,6 +92,9 @@ func New(o Options) *Engine {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Here == nil {
+		o.Here = func(string) bool { return true }
+	}
 	o.Mutations = o.Mutations.begun()
 	e := &Engine{o: o, opened: make(chan struct{}), turn: make(chan struct{}, 1), state: state.New(),
 		hosts: make(map[weir.TopicID]*host), wishes: make(map[string]*declarer), flying: make(map[string]*batch)}
@@ -107,7 +114,7 @@ func (e *Engine) Start(_ context.Context, log machine.WaitingLog) {
 	e.tasks.run(e.start)
 }
 
-// start writes what a new owner has to: the default vhost, the end of the sessions of
+// start writes what a new owner has to: the default vhost if it belongs here, the end of the sessions of
 // the owner before, and that what was lent then may have been delivered.
 func (e *Engine) start() {
 	err := e.begin(e.ctx)
@@ -145,7 +152,7 @@ func (e *Engine) begin(ctx context.Context) error {
 	if e.log.Level() < 2 {
 		return nil // nothing can be written, see writable
 	}
-	if !known {
+	if !known && e.o.Here(DefaultVhost) {
 		if err := e.createVhost(ctx, DefaultVhost); err != nil {
 			return fmt.Errorf("create vhost %s: %w", DefaultVhost, err)
 		}

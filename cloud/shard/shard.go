@@ -2,7 +2,7 @@
 // that apply the log's entries.
 //
 // The only shard of a cluster has everything. In a cluster of several, shard 0 has the
-// catalogue, and the others have partitions, groups and transactions: see Part.
+// catalogue, and the others have partitions, groups, transactions and work queues: see Part.
 package shard
 
 import (
@@ -33,7 +33,7 @@ type Part int
 const (
 	Whole     Part = iota // everything: the only shard of a cluster
 	Catalogue             // topics, users, quotas, settings and gateways: shard 0 of several
-	Data                  // partitions, groups and transactions: the others
+	Data                  // partitions, groups, transactions and work queues: the others
 )
 
 // PartOf returns the part of a shard, by its number, in a cluster of so many shards.
@@ -117,11 +117,9 @@ func New(o Options) *Shard {
 		s.Groups, s.Shares = group.New(o.Groups), share.New(o.Shares)
 		o.Txns.Groups = s.Groups
 		s.Txns, s.Parts = txn.New(o.Txns), txn.NewParticipant(o.Txns)
-	}
-	switch o.Part {
-	case Whole:
 		s.Queues = queue.New(o.Queues)
-	case Data:
+	}
+	if o.Part == Data {
 		s.topics = o.Topics
 	}
 	return s

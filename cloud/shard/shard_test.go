@@ -129,7 +129,7 @@ func TestParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := open(2, Options{Topics: &machine.Topics{All: catalogue.Log.Topics, ByID: catalogue.Log.TopicByID}})
-	if len(data.Machines()) != 4 || data.Fleet != nil || data.Users != nil || data.Quotas != nil || data.Settings != nil || data.Queues != nil {
+	if len(data.Machines()) != 5 || data.Fleet != nil || data.Users != nil || data.Quotas != nil || data.Settings != nil {
 		t.Errorf("a data shard has %d machines", len(data.Machines()))
 	}
 	h, err := data.Groups.ConsumerHeartbeat(group.ConsumerHeartbeatRequest{Group: "g", Identity: group.Identity{Member: "m"}, Topics: []string{"t"}, Owned: []group.Partition{}, Rebalance: time.Minute})
