@@ -25,10 +25,10 @@ import (
 	"github.com/weirmq/weir/cloud/queue"
 )
 
-// Options of a Server. Listeners, Queues and Access are required; the zero value of any
-// other field means its default.
+// Options of a Server. Queues and Access are required; the zero value of any other field
+// means its default.
 type Options struct {
-	Listeners []listener.Listener
+	Listeners []listener.Listener                       // none: all clients are at other nodes
 	Queues    func(vhost string) (*queue.Engine, error) // an error: this node does not have the vhost
 	Access    *access.Access                            // what clients may do
 
@@ -70,8 +70,8 @@ const (
 )
 
 func (o Options) withDefaults() (Options, error) {
-	if len(o.Listeners) == 0 || o.Queues == nil || o.Access == nil {
-		return o, errors.New("AMQP door needs a listener, the queues, and to know what clients may do")
+	if o.Queues == nil || o.Access == nil {
+		return o, errors.New("AMQP door needs the queues, and to know what clients may do")
 	}
 	for i := range o.Listeners {
 		if err := checkMechanisms(&o.Listeners[i]); err != nil {

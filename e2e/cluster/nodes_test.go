@@ -78,11 +78,9 @@ func (n *nodes) add() *node {
 func (n *nodes) start(x *node) (*harness.Process, error) {
 	args := append([]string{"--data", filepath.Join(n.dir, x.name), "--node-id", x.name, "--bucket", n.bucket, "--takeover", "2s",
 		"--peer", x.host.ip + ":7401", "--sync", x.host.ip + ":7400", "--kafka", x.host.ip + ":9092", "--kafka-anonymous",
-		"--http", "127.0.0.1:8080"}, n.flags...)
+		"--amqp", x.host.ip + ":5672", "--amqp-anonymous", "--http", "127.0.0.1:8080"}, n.flags...)
 	if n.shards > 1 {
 		args = append(args, "--shards", strconv.Itoa(n.shards))
-	} else { // a cluster of several shards has no work queues
-		args = append(args, "--amqp", x.host.ip+":5672", "--amqp-anonymous")
 	}
 	return harness.StartIn(x.host.namespace, n.dir, x.name, "weir-cloud", args...)
 }

@@ -19,19 +19,16 @@ type work interface {
 
 // works makes every kind of work.
 func works(t *testing.T, n *nodes) map[string]work {
-	all := map[string]work{
+	return map[string]work{
 		"gateways": newGateways(t, n),
 		"producer": newProducer(t, n),
 		"admin":    newAdmin(t, n),
 		"line":     newLine(t, n),
 		"share":    newShare(t, n),
+		"queue":    newQueue(t, n),
 
 		"transactions": newTransactions(t, n),
 	}
-	if n.shards == 1 {
-		all["queue"] = newQueue(t, n)
-	}
-	return all
 }
 
 // runAll runs all works until the returned stop is called, which waits for them.

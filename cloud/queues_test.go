@@ -1,0 +1,204 @@
+package cloud
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/listener"
+	"github.com/weirmq/weir/cloud/queue"
+	"github.com/weirmq/weir/cloud/queue/routing"
+	"github.com/weirmq/weir/cloud/queue/state"
+	"github.com/weirmq/weir/storage/record"
+)
+
+// startTwo starts two nodes of a cluster of four data shards with every door, of which each
+// owns some.
+func startTwo(t *testing.T) (first, second running) {
+	t.Helper()
+	bucket := bucketOf(t, 5)
+	doors := func(o *Options) {
+		o.AMQP = []listener.Settings{{Name: "default", Listen: "127.0.0.1:0", SASL: []string{"PLAIN"}, Guests: true}}
+		o.Management = []listener.Settings{{Name: "default", Listen: "127.0.0.1:0", SASL: []string{"PLAIN"}, Guests: true}}
+		o.Partitions, o.Takeover = 8, 2*time.Second
+	}
+	first = openNode(t, bucket, "first", t.TempDir(), doors)
+	first.run(t)
+	first.says(t, "ready")
+	second = openNode(t, bucket, "second", t.TempDir(), doors)
+	second.run(t)
+	second.says(t, "ready")
+	eventually(t, "both nodes have shards with data, and know of each other's", func() bool {
+		for _, n := range []running{first, second} {
+			for id := range uint32(5) {
+				if l, known := n.broker.OwnerOf(id); !known || l.Name == "" {
+					return false
+				}
+			}
+		}
+		all := len(first.shards.all()) - len(second.shards.all())
+		return all*all == 1 && dataShards(first)+dataShards(second) == 4
+	})
+	return first, second
+}
+
+func dataShards(r running) (n int) {
+	for _, own := range r.shards.all() {
+		if own.ID != catalogueShard && r.broker.Serves(own.ID) == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// hostOf returns the node that has a vhost, and the other one.
+func hostOf(t *testing.T, vhost string, a, b running) (host, other running) {
+	t.Helper()
+	if _, err := a.broker.Queues(vhost); err == nil {
+		return a, b
+	}
+	if _, err := b.broker.Queues(vhost); err != nil {
+		t.Fatal(err)
+	}
+	return b, a
+}
+
+func engineOf(t *testing.T, n running, vhost string) *queue.Engine {
+	t.Helper()
+	e, err := n.broker.Queues(vhost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// put appends a record of a gateway to a partition, at a node that need not lead it.
+func (r running) put(t *testing.T, topic broker.Topic, partition int32, key, value string) {
+	t.Helper()
+	b := record.NewBuilder(record.None)
+	if err := b.Append(&record.Record{Key: []byte(key), Value: []byte(value), Headers: []record.Header{{Key: "weir.client", Value: []byte("c")}}}); err != nil {
+		t.Fatal(err)
+	}
+	batch, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := make(chan error, 1)
+	r.records.Append(t.Context(), broker.Append{Topic: topic.ID, Partition: partition, Batch: batch, Verified: true}, func(_ int64, err error) { answer <- err })
+	if err := <-answer; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// waiting returns the bodies in a queue.
+func waiting(t *testing.T, e *queue.Engine, vhost, name string) map[string]int {
+	t.Helper()
+	found, err := e.Peek(t.Context(), vhost, name, "", 0, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[string]int)
+	for _, d := range found {
+		all[string(d.Body)]++
+	}
+	return all
+}
+
+// TestQueuesOverNodes: each vhost is in one shard, the default one too. Its queues get the
+// readings in all partitions, wherever they are led, those of topics that are new too, and
+// its stream queues write and read all of them.
+func TestQueuesOverNodes(t *testing.T) {
+	first, second := startTwo(t)
+	host, other := hostOf(t, queue.DefaultVhost, first, second)
+	vhosts := 0
+	for _, n := range []running{first, second} {
+		engines, err := n.broker.AllQueues()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range engines {
+			if _, err := e.HasVhost(t.Context(), queue.DefaultVhost); err != nil {
+				t.Fatal(err)
+			}
+			vhosts += len(e.Vhosts())
+			if err := e.CreateVhost(t.Context(), queue.DefaultVhost); (err == nil) != (e == engineOf(t, host, queue.DefaultVhost)) {
+				t.Errorf("the default vhost in a shard of node %s: %v", n.o.Node, err)
+			}
+		}
+	}
+	if vhosts != 1 {
+		t.Errorf("there are %d vhosts", vhosts)
+	}
+	e := engineOf(t, host, queue.DefaultVhost)
+	old, err := other.broker.CreateTopic(t.Context(), "old", 8, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p := range old.Partitions {
+		other.put(t, old, p, "old/x", "before")
+	}
+	settings := state.Settings{Durable: true, TTL: -1, MaxLength: -1, MaxBytes: -1, DeliveryLimit: -1}
+	if _, err := e.DeclareQueue(t.Context(), queue.DefaultVhost, "q", settings); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Bind(t.Context(), queue.DefaultVhost, routing.Binding{Source: "amq.topic", Destination: "q", Key: "#"}); err != nil {
+		t.Fatal(err)
+	}
+	fresh, err := first.broker.CreateTopic(t.Context(), "fresh", 8, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := make(map[string]int)
+	for i, topic := range []broker.Topic{old, fresh} {
+		for p := range topic.Partitions {
+			body := fmt.Sprint(topic.Name, p)
+			want[body] = 1
+			[]running{first, second}[(int(p)+i)%2].put(t, topic, p, topic.Name+"/x", body)
+		}
+	}
+	eventually(t, "every reading is in the queue, once", func() bool {
+		got := waiting(t, e, queue.DefaultVhost, "q")
+		for body, n := range got {
+			if want[body] != n {
+				t.Fatalf("%s is in the queue %d times", body, n)
+			}
+		}
+		return len(got) == len(want)
+	})
+	eventually(t, "nothing is left to read", func() bool { return host.bridgeLag() == 0 })
+
+	settings.Stream = true
+	if _, err := e.DeclareQueue(t.Context(), queue.DefaultVhost, "fresh", settings); err != nil {
+		t.Fatal(err)
+	}
+	arrived := make(chan struct{}, 1)
+	c, err := e.ConsumeStream(t.Context(), queue.ConsumerOptions{Vhost: queue.DefaultVhost, Queue: "fresh", Windows: []*queue.Window{queue.NewWindow(1000)}, Ready: func() {
+		select {
+		case arrived <- struct{}{}:
+		default:
+		}
+	}, Cancelled: func() { t.Error("the consumer is cancelled") }}, queue.Offset{From: queue.FromFirst})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(context.Background())
+	var w queue.Work
+	for i := range 40 {
+		w.Publications = append(w.Publications, queue.Publication{Key: "fresh", Body: fmt.Append(nil, i), Properties: nil})
+	}
+	done := make(chan error, 1)
+	e.Submit(queue.DefaultVhost, w, func(_ []error, err error) { done <- err })
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	for all := []queue.Delivery(nil); len(all) < 48; {
+		if all = c.Take(all, 100); len(all) < 48 {
+			<-arrived
+		}
+	}
+	if i, err := e.Queue(queue.DefaultVhost, "fresh", ""); err != nil || i.Ready != 48 {
+		t.Errorf("the stream queue has %d messages: %v", i.Ready, err)
+	}
+}
