@@ -161,14 +161,26 @@ func (l *Log) Stop(ctx context.Context, m weir.Move) error {
 	if err := l.kept(l.upkeep.Hold(ctx, m.Slices)); err != nil {
 		return fmt.Errorf("stop slices: %w", err)
 	}
-	_, err := ask(ctx, l, 0, func(b *builder) (struct{}, error) { return struct{}{}, b.spec.stop(m) })
-	if stopAtOnce(l.mutations) {
-		return nil
-	}
+	err := l.settled(ctx, func(b *builder) error { return b.spec.stop(m) })
 	if errors.Is(err, ErrMoved) || errors.Is(err, ErrMoving) || errors.Is(err, ErrMoveEnded) {
 		if l.outgoing.end(m.ID) {
 			l.upkeep.Release()
 		}
+	}
+	return err
+}
+
+// settled is ask for something that puts no entry. It returns when all before it is durable.
+func (l *Log) settled(ctx context.Context, admit func(*builder) error) error {
+	wait := ctx
+	if stopAtOnce(l.mutations) {
+		ended, cancel := context.WithCancel(ctx)
+		cancel()
+		wait = ended
+	}
+	_, err := ask(wait, l, 0, func(b *builder) (struct{}, error) { return struct{}{}, admit(b) })
+	if wait != ctx {
+		return nil
 	}
 	return err
 }
@@ -183,8 +195,7 @@ func (l *Log) Export(ctx context.Context, m weir.Move) (*Export, error) {
 		return nil, err
 	}
 	stopped := func(exported bool) error {
-		_, err := ask(ctx, l, 0, func(b *builder) (struct{}, error) { return struct{}{}, b.spec.stopped(m.ID, exported) })
-		return err
+		return l.settled(ctx, func(b *builder) error { return b.spec.stopped(m.ID, exported) })
 	}
 	if err := stopped(false); err != nil {
 		return nil, err
