@@ -78,7 +78,7 @@ func (l *Log) applyMove(pos journal.Position, e journal.Entry) error {
 		return err
 	}
 	l.changes.Add(1)
-	if e.Kind == state.KindImported {
+	if effect.Arrived {
 		l.arrived.Store(l.now().UnixMilli())
 	}
 	if id, ends := state.EndsMove(e); ends && l.outgoing.end(id) {

@@ -55,7 +55,7 @@ type Log struct {
 	flight   *flight
 	acked    atomic.Uint64  // number of the last slot that was applied
 	changes  atomic.Uint64  // see Changes
-	arrived  atomic.Int64   // when the last entry about a move of slices was applied, ms since 1970; 0: none was
+	arrived  atomic.Int64   // when slices of another shard last came, ms since 1970; 0: none did
 	outgoing outgoing       // slices that are being moved away
 	tail     *cache         // runs as they are appended
 	cold     *cache         // runs as they were read again

@@ -162,8 +162,9 @@ func (s *State) bias(key Place) int32 {
 
 // MoveEffect is what an entry about a move means to Machines that have things in slices.
 type MoveEffect struct {
-	Remove weir.SliceSet // these are gone
-	Import sections      // what has come
+	Remove  weir.SliceSet // these are gone
+	Arrived bool          // slices have come
+	Import  sections      // and with them this
 }
 
 // ApplyMove is Apply for an entry of kind KindMovedOut or KindImported, and tells what it
@@ -184,6 +185,7 @@ func (s *State) ApplyMove(pos journal.Position, e journal.Entry) (effect MoveEff
 	case x.op == opPart:
 		return effect, s.arrive(x)
 	case x.op == opConfirmed:
+		effect.Arrived = true
 		effect.Import, err = s.confirm(pos, x.move.ID)
 		return effect, err
 	}
