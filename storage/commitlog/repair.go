@@ -14,7 +14,6 @@ import (
 	"github.com/weirmq/weir/storage/commitlog/upkeep"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
-	"github.com/weirmq/weir/storage/weir"
 )
 
 // LostTopic is the topic in which a repair lists the records that it gave up: one
@@ -128,9 +127,13 @@ func (l *Log) findPieces() error {
 	if err != nil {
 		return err
 	}
+	borrowed, err := check.Borrowed(l.ctx, l.bucket, l.shard, l.cluster.Shards)
+	if err != nil {
+		return fmt.Errorf("find what other shards refer to: %w", err)
+	}
 	found := make(map[state.Place][]state.Piece)
 	for id := range list.IDs {
-		if l.state.Segments[id] > 0 || l.state.IsLent(id) || slices.Contains(l.state.Garbage, id) || id.Epoch >= uint64(l.epoch) {
+		if l.state.Segments[id] > 0 || l.state.IsLent(id) || borrowed[id] || slices.Contains(l.state.Garbage, id) || id.Epoch >= uint64(l.epoch) {
 			continue
 		}
 		pieces, err := l.upkeep.OpenSegment(id)
@@ -144,15 +147,7 @@ func (l *Log) findPieces() error {
 			}
 		}
 	}
-	where, err := l.whereSlices(found)
-	if err != nil {
-		return err
-	}
 	for key, pieces := range found {
-		if shard := where[key.SliceOf()]; shard != l.shard || l.state.IsAway(key) {
-			l.lost(fmt.Sprintf("%v: %d pieces are left alone, they belong to shard %d", key, len(pieces), shard))
-			continue
-		}
 		l.mu.Lock()
 		row := l.state.Prepend(key, pieces, l.lost)
 		l.mu.Unlock()
@@ -170,24 +165,6 @@ func (l *Log) findPieces() error {
 		l.mu.Unlock()
 	}
 	return nil
-}
-
-// whereSlices returns which shard has which slice. What slices that have moved away have
-// left in this shard belongs to another one.
-func (l *Log) whereSlices(found map[state.Place][]state.Piece) (weir.Map, error) {
-	if l.shard == 0 || len(found) == 0 {
-		m, _ := l.Map()
-		return m, nil
-	}
-	catalogue, err := ReadMirror(l.ctx, l.bucket)
-	if err != nil {
-		return weir.Map{}, fmt.Errorf("read the map of slices: %w", err)
-	}
-	m, shards := catalogue.Map()
-	if shards == 0 {
-		m = weir.FirstMap(l.cluster.Shards)
-	}
-	return m, nil
 }
 
 // epochsOf reads which leader epochs the records of pieces have.

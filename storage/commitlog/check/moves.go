@@ -7,6 +7,7 @@ import (
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -126,7 +127,9 @@ func (a *auditor) between() (problems []error) {
 	for _, f := range a.shards {
 		a.report.Orphans += f.strays
 		for _, id := range f.unknown {
-			if !borrowed[id] {
+			own := id
+			own.Other = 0
+			if !borrowed[id] && (f.moves == nil || !f.moves.Lent[own]) {
 				a.report.Orphans++
 			}
 		}
@@ -165,4 +168,37 @@ func (a *auditor) agreed(ctx context.Context, b storage.Bucket, w io.Writer) err
 	}
 	a.tell(w)
 	return nil
+}
+
+// Borrowed returns the segments of a shard to which the logs of other shards refer, for a
+// repair: what is missing or damaged there is passed over. shards is how many there were
+// when the cluster was created.
+func Borrowed(ctx context.Context, b storage.Bucket, shard uint32, shards int) (map[state.SegmentID]bool, error) {
+	all := make(map[state.SegmentID]bool)
+	for other := uint32(0); ; other++ {
+		if other == shard {
+			continue
+		}
+		_, found, err := journal.LastReadableClaim(ctx, b, other)
+		if err != nil {
+			return nil, err
+		}
+		if !found && other >= uint32(shards) {
+			return all, nil
+		}
+		a := newAuditor(b)
+		a.shard = other
+		a.begin(state.Empty(), journal.Position{})
+		_, err = journal.Replay(ctx, journal.Options{Bucket: b, Shard: other}, a)
+		if err := a.found(fmt.Sprintf("shard %d", other), err); err != nil {
+			return nil, err
+		}
+		a.note()
+		for id := range a.here.borrowed {
+			if id.Other == shard+1 {
+				id.Other = 0
+				all[id] = true
+			}
+		}
+	}
 }
