@@ -124,6 +124,7 @@ type Node struct {
 	races      races          // with them, for names in the bucket
 	mirrors    mirrors        // of the catalogue, on other nodes
 	copies     *copies        // of the catalogue
+	notices    *notices       // of gateways
 	decoy      []byte         // see auth.Options
 	own        []cluster.Door // this node's doors, which it checks itself
 	pulse      pulse
@@ -163,7 +164,7 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	n.copies = n.newCopies()
+	n.copies, n.notices = n.newCopies(), newNotices()
 	if err := n.lockData(); err != nil {
 		return nil, err
 	}
@@ -430,6 +431,9 @@ func (n *Node) Run(ctx context.Context) error {
 				cancel(ErrIdle)
 			}
 		})
+	}
+	if n.several() {
+		wg.Go(func() { n.tellOwner(leading) })
 	}
 	err := n.manage(ctx, leading, stop)
 	idle := errors.Is(context.Cause(ctx), ErrIdle)

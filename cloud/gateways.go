@@ -76,24 +76,17 @@ func milliseconds(n uint64) time.Duration {
 
 // left records the state of a gateway when its session ended.
 func (n *Node) left(g receiver.Gateway) {
-	if members := n.fleet(); members != nil {
-		members.Heard(g.ID, contactOf(g))
-	}
+	c := contactOf(g)
+	n.noticed(g.ID, func(members *fleet.Fleet) { members.Heard(g.ID, c) }, func(o *notice) { o.Contact = &c })
 }
 
 // lostRecords records what a gateway has reported in weir.gaps.
 func (n *Node) lostRecords(gateway string, records uint64) {
-	if members := n.fleet(); members != nil {
-		members.Lost(gateway, records)
-	}
+	n.noticed(gateway, func(members *fleet.Fleet) { members.Lost(gateway, records) }, func(o *notice) { o.Lost += records })
 }
 
 // refused stores what was refused to a gateway for good.
 func (n *Node) refused(gateway string, r receiver.Refusal) {
-	members := n.fleet()
-	if members == nil {
-		return
-	}
 	topic := r.Name
 	if topic == "" {
 		if topic = r.Topic.String(); n.broker != nil {
@@ -102,7 +95,11 @@ func (n *Node) refused(gateway string, r receiver.Refusal) {
 			}
 		}
 	}
-	members.Refused(gateway, fleet.Refusal{Topic: topic, Reason: r.Reason.String(), Text: r.Text, Records: r.Records})
+	n.refusedTo(gateway, fleet.Refusal{Topic: topic, Reason: r.Reason.String(), Text: r.Text, Records: r.Records})
+}
+
+func (n *Node) refusedTo(gateway string, r fleet.Refusal) {
+	n.noticed(gateway, func(members *fleet.Fleet) { members.Refused(gateway, r) }, func(o *notice) { o.refuse(r) })
 }
 
 // gateways returns the gateways of the cluster. Errors: ErrNotOwner.
@@ -301,7 +298,7 @@ func (n *Node) admit(gateway string, certificate *x509.Certificate) error {
 		return fmt.Errorf("%w: %w", join.ErrRevoked, err) // its membership is gone: it must join again
 	}
 	if err != nil {
-		members.Refused(gateway, fleet.Refusal{Reason: "not-admitted", Text: err.Error()})
+		n.refusedTo(gateway, fleet.Refusal{Reason: "not-admitted", Text: err.Error()})
 	}
 	return err
 }

@@ -19,29 +19,30 @@ type Refusal struct {
 	Records     uint64 // in all, at most
 }
 
-// Refused stores a refusal and sets its times. A repetition of the same one is only
-// counted.
+// Refused stores a refusal, which happened just now, as many times as r.Times says but at
+// least once. A repetition of the same one is only counted.
 func (f *Fleet) Refused(id string, r Refusal) {
 	if _, err := f.Gateway(id); err != nil {
 		return
 	}
 	now := f.o.Now()
-	r.First, r.Last, r.Times, r.Text = now, now, 1, trim(r.Text, maxRefusalText)
+	r.First, r.Last, r.Times, r.Text = now, now, max(1, r.Times), trim(r.Text, maxRefusalText)
 	f.hearing.Lock()
 	defer f.hearing.Unlock()
-	w := f.watch(id)
+	w, again := f.watch(id), false
 	for i := range w.refusals {
 		before := w.refusals[i]
 		if before.Topic == r.Topic && before.Reason == r.Reason {
-			r.First, r.Times, r.Records = before.First, before.Times+1, before.Records+r.Records
+			r.First, r.Times, r.Records = before.First, before.Times+r.Times, before.Records+r.Records
+			again = true
 			w.refusals = append(w.refusals[:i], w.refusals[i+1:]...)
 			break
 		}
 	}
-	if len(w.refusals) == 0 && f.refused >= maxRefusalGateways && r.Times == 1 {
+	if len(w.refusals) == 0 && f.refused >= maxRefusalGateways && !again {
 		f.forgetRefusals()
 	}
-	if len(w.refusals) == 0 && r.Times == 1 {
+	if len(w.refusals) == 0 && !again {
 		f.refused++
 	}
 	w.refusals = append(w.refusals, r)

@@ -21,6 +21,7 @@
 //	end      POST /peer/v1/txn/end     end a transaction in a shard
 //	sessions GET  /peer/v1/sessions  which gateways are connected to the node
 //	status   GET  /peer/v1/status    what the node says of itself
+//	notices  POST /peer/v1/notices   what the node that asks has noticed of gateways
 //	join     POST /peer/v1/join      admit a gateway that has come to the node that asks
 //	renew    POST /peer/v1/renew     give such a gateway a new certificate
 //	resolve  POST /peer/v1/resolve   find or create a topic for such a gateway

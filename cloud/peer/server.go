@@ -107,6 +107,9 @@ type Options struct {
 	// Status, if set, returns what this node says of itself, in JSON.
 	Status func(context.Context) ([]byte, error)
 
+	// Notices, if set, takes what a node has noticed of gateways, in JSON.
+	Notices func(node string, body []byte) error
+
 	// Attachments and Membership are for gateways that are connected to another node.
 	Attachments Attachments
 	Membership  Membership
@@ -157,6 +160,7 @@ func New(o Options) *Server {
 	mux.HandleFunc("POST "+createPath, s.create)
 	mux.HandleFunc("GET "+sessionsPath, s.sessions)
 	mux.HandleFunc("GET "+statusPath, s.status)
+	mux.HandleFunc("POST "+noticesPath, s.notices)
 	mux.HandleFunc("POST "+joinPath, s.join)
 	mux.HandleFunc("POST "+renewPath, s.renew)
 	mux.HandleFunc("POST "+resolvePath, s.resolve)
