@@ -73,7 +73,7 @@ func (n *Node) forward(w http.ResponseWriter, r *http.Request) bool {
 		return true
 	}
 	defer res.Body.Close()
-	for _, header := range []string{"Content-Type", "Retry-After", "WWW-Authenticate"} {
+	for _, header := range []string{"Content-Type", "Retry-After", "WWW-Authenticate", console.LateHeader} {
 		if value := res.Header.Get(header); value != "" {
 			w.Header().Set(header, value)
 		}

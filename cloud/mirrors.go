@@ -82,6 +82,39 @@ func (m *mirrors) behind(at journal.Position) (changed <-chan struct{}, behind b
 	return nil, false
 }
 
+// lacks reports whether a node has not said that it knows the catalogue up to a position.
+func (m *mirrors) lacks(node string, at journal.Position) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	other, known := m.nodes[node]
+	return !known || other.at.Before(at)
+}
+
+// lateTime is how long an answer waits for nodes that have not applied a change yet.
+const lateTime = 2 * time.Second
+
+// late returns the names of nodes that were there in the last minute and have not applied
+// what has just changed in the catalogue, which this node owns. It gives them some time.
+func (n *Node) late(ctx context.Context) []string {
+	if !n.several() || n.fleet() == nil {
+		return nil
+	}
+	at, err := n.broker.CatalogueReached()
+	if err != nil {
+		return nil // another node owns it by now
+	}
+	ctx, cancel := context.WithTimeout(ctx, lateTime)
+	defer cancel()
+	n.mirrors.await(ctx, at)
+	var all []string
+	for _, k := range n.manager.Known() {
+		if (k.Alive || time.Since(k.Heard) < severalAge) && n.mirrors.lacks(k.Name, at) {
+			all = append(all, k.Name)
+		}
+	}
+	return all
+}
+
 // createAt is for broker.Options: it creates a topic at the controller.
 func (n *Node) createAt(ctx context.Context, controller broker.Node, name string, partitions int32, configs map[string]string) (broker.Topic, error) {
 	if controller.Address(cluster.Peer) == "" {

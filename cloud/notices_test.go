@@ -2,11 +2,16 @@ package cloud
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
+	"github.com/weirmq/weir/cloud/cluster"
+	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/wire"
 )
@@ -61,6 +66,45 @@ func TestNoticesReachTheFleet(t *testing.T) {
 		if err := owner.noticesFor("third", []byte(bad)); err == nil {
 			t.Errorf("it takes %.60s", bad)
 		}
+	}
+}
+
+// TestLateNodes: a revocation names the nodes that have not applied it, and no others.
+func TestLateNodes(t *testing.T) {
+	nodes := startSeveral(t, "first", "second")
+	owner, other := nodes[0], nodes[1]
+	if other.broker.IsController() {
+		owner, other = other, owner
+	}
+	joinGateway(t, owner, "gw-1")
+	revoke := func(at running, gateway string) string {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+at.self.Address(cluster.HTTP)+"/v1/gateways/revoke", strings.NewReader(`{"gateway":"`+gateway+`"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+tokenOf(t, at))
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			t.Fatalf("revoke at %s: %s", at.o.Node, res.Status)
+		}
+		return res.Header.Get(console.LateHeader)
+	}
+	for _, at := range nodes {
+		if late := revoke(at, "gw-1"); late != "" {
+			t.Errorf("asked at %s: %q are late", at.o.Node, late)
+		}
+	}
+	if err := other.admit("gw-1", nil); !errors.Is(err, join.ErrRevoked) {
+		t.Errorf("when it is answered, the other node admits the gateway: %v", err)
+	}
+	deaf := cluster.Node{Name: "deaf", Boot: "b", Member: 1, Host: owner.self.Host, Addresses: cluster.Addresses{cluster.Peer: {"": "127.0.0.1:1"}}}
+	owner.manager.Heard(cluster.Report{Node: deaf}) // it is there, and does not ask for the catalogue
+	if late := revoke(owner, "gw-1"); late != "deaf" {
+		t.Errorf("%q are late, want the node that hears nothing", late)
 	}
 }
 

@@ -53,6 +53,10 @@ func (b *Broker) reached() (at journal.Position, err error) {
 	return at, err
 }
 
+// CatalogueReached returns the position up to which this node knows the catalogue. Errors:
+// ErrNotOwner, ErrUnavailable.
+func (b *Broker) CatalogueReached() (journal.Position, error) { return b.reached() }
+
 // find returns the topic of a partition, and a position of the catalogue where it is like
 // that. It reports whether there is such a partition as far as this node knows.
 func (b *Broker) find(id weir.TopicID, partition int32) (t Topic, at journal.Position, ok bool) {

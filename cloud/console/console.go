@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -52,6 +53,10 @@ type Options struct {
 	// for a short while. Shards makes the list of shards from that.
 	Nodes  func(context.Context) []ClusterNode
 	Shards func([]ClusterNode) []ShardStatus
+
+	// Late returns the names of nodes that have not applied the last changes of the catalogue;
+	// nil: none is ever late.
+	Late func(context.Context) []string
 
 	// Forward passes a request on to the owner and copies its answer. It reports
 	// whether it did; if not, the request is unchanged.
@@ -232,9 +237,18 @@ func (c *console) answer(handle call) http.HandlerFunc {
 			admin.Reply(w, status, e)
 			return
 		}
+		if r.Method != http.MethodGet && c.Late != nil {
+			if late := c.Late(r.Context()); len(late) > 0 {
+				w.Header().Set(LateHeader, strings.Join(late, ", "))
+			}
+		}
 		admin.Reply(w, http.StatusOK, body)
 	}
 }
+
+// LateHeader of an answer to a change names the nodes that have not applied it yet. One that
+// hears nothing of the owner of the catalogue goes on with what it knew for a minute.
+const LateHeader = "Weir-Late-Nodes"
 
 // errInput: the request is not valid.
 var errInput = errors.New("bad request")

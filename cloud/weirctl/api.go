@@ -176,6 +176,9 @@ func (c *call) try(ctx context.Context, base *url.URL, shown credential, method,
 	}
 	defer res.Body.Close()
 	dec := json.NewDecoder(res.Body)
+	if late := res.Header.Get(console.LateHeader); late != "" {
+		fmt.Fprintf(c.stderr, "weirctl: not applied yet by %s: a node that hears nothing goes on with what it knew for a minute at most\n", late)
+	}
 	if res.StatusCode == http.StatusOK {
 		if answer == nil {
 			return "", nil

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 )
@@ -60,6 +63,19 @@ func TestNodesAndShards(t *testing.T) {
 		if code, _, wrong := weirctl(args); code != 2 || !strings.Contains(wrong, "takes no argument") {
 			t.Errorf("%s: %d %s", args, code, wrong)
 		}
+	}
+}
+
+// TestLateNodes: a change says which nodes have not applied it.
+func TestLateNodes(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(console.LateHeader, "two, three")
+		admin.Reply(w, 200, struct{}{})
+	}))
+	defer s.Close()
+	code, out, wrong := weirctl("gateways revoke gw --cloud " + s.URL)
+	if code != 0 || !strings.Contains(out, "revoked") || !strings.Contains(wrong, "not applied yet by two, three: ") {
+		t.Errorf("%d\n%s%s", code, out, wrong)
 	}
 }
 
