@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -90,7 +91,7 @@ func (n *Node) statusOf(ctx context.Context, k cluster.Known) console.ClusterNod
 	if !k.Alive {
 		found.State = console.NodeSilent
 		if k.Err != nil {
-			found.Error = k.Err.Error()
+			found.Error = whySilent(k.Err)
 		}
 		return found
 	}
@@ -111,12 +112,26 @@ func (n *Node) statusOf(ctx context.Context, k cluster.Known) console.ClusterNod
 	case errors.Is(err, peer.ErrUnknownVerb):
 		found.Error = "it is of an earlier version"
 	case err != nil:
-		found.State, found.Error = console.NodeSilent, err.Error()
+		found.State, found.Error = console.NodeSilent, whySilent(err)
 	default:
 		took := time.Since(asked)
 		found.NodeStatus, found.Ahead = said, said.Clock.Sub(asked.Add(took/2)).Round(time.Millisecond)
 	}
 	return found
+}
+
+// whySilent says why an answer did not come, without the address, which is shown beside it.
+func whySilent(err error) string {
+	var request *url.Error
+	switch {
+	case peer.Refused(err):
+		return "nothing listens at its address"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "it did not answer in time"
+	case errors.As(err, &request):
+		return request.Err.Error()
+	}
+	return err.Error()
 }
 
 // statusFor answers another node.

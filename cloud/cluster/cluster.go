@@ -23,7 +23,8 @@
 //  7. A live owner that says that it does not have the shard loses it. One that has said
 //     nothing yet has not said that.
 //  8. A claim of this node's name is of a former life only if its boot is another one.
-//     Then that process is gone: its directory is locked by this one.
+//     Then that process is gone: its directory is locked by this one, and a node does not
+//     enter the cluster while another process of its name answers (registry.go).
 //  9. A node that ends in good order deletes its member object. Its shards are taken at
 //     once.
 //  10. A node takes only shards that its roles are for (roles.go).

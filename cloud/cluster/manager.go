@@ -144,8 +144,8 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.mu.Lock()
 	m.ctx, m.running = inner, true
 	m.mu.Unlock()
-	var failed error
-	if m.enter(inner) {
+	entered, failed := m.enter(inner)
+	if entered {
 		failed = m.supervise(inner)
 	}
 	m.mu.Lock()

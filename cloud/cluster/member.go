@@ -33,12 +33,8 @@ func parseMember(key string) (id int32, number uint64, ok bool) {
 }
 
 // register creates this node's member object. Its number is higher than those of all
-// before it, as far as the bucket and the clock show. It returns the keys of all the
-// others.
-func register(ctx context.Context, b storage.Bucket, self Node) (number uint64, others []string, err error) {
-	if others, err = listMembers(ctx, b); err != nil {
-		return 0, nil, err
-	}
+// before it, as far as the others, which are in the bucket, and the clock show.
+func register(ctx context.Context, b storage.Bucket, self Node, others []string) (number uint64, err error) {
 	for _, key := range others {
 		if id, n, ok := parseMember(key); ok && id == self.ID {
 			number = max(number, n)
@@ -48,7 +44,7 @@ func register(ctx context.Context, b storage.Bucket, self Node) (number uint64, 
 		number++
 		err := enter(ctx, b, self, number)
 		if !errors.Is(err, storage.ErrExists) {
-			return number, others, err
+			return number, err
 		}
 		// Taken by an attempt whose answer was lost, or by another node of this name: what
 		// is left over is deleted later.

@@ -10,21 +10,30 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
 )
+
+// registerIn makes a member object beside those that are in a bucket.
+func registerIn(t *testing.T, b storage.Bucket, self Node) (number uint64, others []string, err error) {
+	if others, err = listMembers(t.Context(), b); err == nil {
+		number, err = register(t.Context(), b, self, others)
+	}
+	return number, others, err
+}
 
 // TestMemberObject: its number grows, it says what others must know, and garbage does no
 // harm.
 func TestMemberObject(t *testing.T) {
 	b := mem.New()
 	self := Node{ID: NodeID("a"), Name: "a", Boot: "1", Addresses: Addresses{Peer: {"": "a:7401"}}, Handed: true}
-	first, others, err := register(t.Context(), b, self)
+	first, others, err := registerIn(t, b, self)
 	if err != nil || len(others) != 0 {
 		t.Fatalf("%v, %v", others, err)
 	}
 	self.Boot = "2"
-	second, others, err := register(t.Context(), b, self)
+	second, others, err := registerIn(t, b, self)
 	if err != nil || second <= first || len(others) != 1 || others[0] != memberKey(self.ID, first) {
 		t.Fatalf("%d after %d, %v, %v", second, first, others, err)
 	}
@@ -64,7 +73,7 @@ func TestMembers(t *testing.T) {
 		b := mem.New()
 		put := func(n Node) string {
 			t.Helper()
-			number, _, err := register(t.Context(), b, n)
+			number, _, err := registerIn(t, b, n)
 			if err != nil {
 				t.Fatal(err)
 			}

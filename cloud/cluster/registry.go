@@ -3,29 +3,63 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/weirmq/weir/storage"
 )
 
+// ErrNamesake means that another process has this node's name, and is alive.
+var ErrNamesake = errors.New("another process has the name of this node")
+
 // enter creates this node's member object and meets the nodes that have one. It repeats
-// that until it has succeeded; it returns false if ctx ends first.
-func (m *Manager) enter(ctx context.Context) bool {
+// that until it has succeeded; it returns false if ctx ends first. Errors: ErrNamesake.
+func (m *Manager) enter(ctx context.Context) (bool, error) {
 	for ctx.Err() == nil {
-		number, others, err := register(ctx, m.o.Bucket, m.o.Self)
+		others, err := listMembers(ctx, m.o.Bucket)
 		if err == nil {
-			m.mu.Lock()
-			m.self.Member, m.entered = number, time.Now()
-			m.mu.Unlock()
-			m.meetAll(ctx, others)
-			return true
+			if err := m.checkName(ctx, others); err != nil {
+				return false, err
+			}
+			var number uint64
+			if number, err = register(ctx, m.o.Bucket, m.o.Self, others); err == nil {
+				m.mu.Lock()
+				m.self.Member, m.entered = number, time.Now()
+				m.mu.Unlock()
+				m.meetAll(ctx, others)
+				return true, nil
+			}
 		}
 		if ctx.Err() == nil {
 			m.o.Log.Warn("this node is not entered among the members yet: trying again", "err", err)
 			wait(ctx, time.Second)
 		}
 	}
-	return false
+	return false, nil
+}
+
+// checkName returns ErrNamesake if the process that has left a member object of this node's
+// name still answers. Two of one name would take each other's shards: each would think that
+// the other is its former life.
+func (m *Manager) checkName(ctx context.Context, keys []string) error {
+	number := newestMembers(keys)[m.o.Self.ID]
+	if number == 0 {
+		return nil
+	}
+	former, err := readMember(ctx, m.o.Bucket, memberKey(m.o.Self.ID, number))
+	if err != nil {
+		m.o.Log.Warn("what is left of this node's former life cannot be read", "err", err)
+		return nil
+	}
+	address := former.Address(Peer)
+	if address == "" || address == m.o.Self.Address(Peer) || !m.o.Self.canAsk(former) {
+		return nil // at its address only this process can be
+	}
+	r, err := m.question(ctx, former)
+	if err != nil || r.Node.Boot != former.Boot {
+		return nil
+	}
+	return fmt.Errorf("%w, %q: it is on host %s, at %s; give each node a --node-id of its own", ErrNamesake, former.Name, former.Host, address)
 }
 
 // newestMembers returns the newest member object of each node.

@@ -94,6 +94,37 @@ func TestPeerPortIsForNodes(t *testing.T) {
 	}
 }
 
+// TestNodesWithOtherClocks: clocks may be an hour apart, both ways; beyond that the refusal
+// says that it is about time.
+func TestNodesWithOtherClocks(t *testing.T) {
+	ca := newCA(t)
+	now := born.Add(100 * day)
+	for _, c := range []struct {
+		apart time.Duration
+		want  error
+	}{{time.Hour, nil}, {2 * time.Hour, ErrNotYet}} {
+		early, late := newNode(t, ca, "early", at(now)), newNode(t, ca, "late", at(now.Add(c.apart)))
+		if s, _ := handshake(t, early.ServerTLS(), late.ClientTLS("early")); !errors.Is(s, c.want) {
+			t.Errorf("%v apart, asked by the fast one: %v, want %v", c.apart, s, c.want)
+		}
+		if _, client := handshake(t, late.ServerTLS(), early.ClientTLS("late")); !errors.Is(client, c.want) {
+			t.Errorf("%v apart, the slow one asks: %v, want %v", c.apart, client, c.want)
+		}
+	}
+}
+
+// TestExpires: asking when the certificate ends renews it when that is due.
+func TestExpires(t *testing.T) {
+	now := born
+	id := newNode(t, newCA(t), "a", func() time.Time { return now })
+	for _, c := range []struct{ at, want time.Duration }{{0, NodeValidity}, {NodeValidity / 2, NodeValidity * 3 / 2}, {5 * NodeValidity, 6 * NodeValidity}} {
+		now = born.Add(c.at)
+		if got, err := id.Expires(); err != nil || got.Sub(born).Round(time.Minute) != c.want {
+			t.Errorf("after %v it ends after %v, want %v; %v", c.at, got.Sub(born), c.want, err)
+		}
+	}
+}
+
 // odd signs a certificate that SignNode never would.
 func odd(t *testing.T, ca *CA, uris ...*url.URL) tls.Certificate {
 	t.Helper()
