@@ -49,7 +49,13 @@ func (n *shardNodes) bucket() string { return "file:" + filepath.Join(n.dir, "bu
 
 func (n *shardNodes) start(name string) {
 	n.t.Helper()
-	p, err := harness.Start(n.dir, name, "weir-cloud", "--data", filepath.Join(n.dir, name), "--node-id", name, "--bucket", n.bucket(), "--shards", "4",
+	n.startAs(name, "weir-cloud")
+}
+
+// startAs is start with a binary, which may be of an earlier version.
+func (n *shardNodes) startAs(name, binary string) {
+	n.t.Helper()
+	p, err := harness.Start(n.dir, name, binary, "--data", filepath.Join(n.dir, name), "--node-id", name, "--bucket", n.bucket(), "--shards", "4",
 		"--sync", "off", "--http", "127.0.0.1:0", "--peer", "127.0.0.1:0", "--kafka", fmt.Sprintf("127.0.0.1:%d", n.ports[name]), "--takeover", "2s")
 	if err != nil {
 		n.t.Fatal(err)
