@@ -38,7 +38,7 @@ func (g *group) mayCommitConsumer(r *CommitRequest) error {
 func (c *Coordinator) MayFetch(group, member string, epoch int32) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed || c.log == nil {
+	if c.closed || c.log == nil || c.elsewhere(group) {
 		return ErrClosed
 	}
 	g, ok := c.groups[group]

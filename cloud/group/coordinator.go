@@ -60,7 +60,8 @@ func (o Options) withDefaults() Options {
 // It is a state.Machine.
 type Coordinator struct {
 	opts   Options
-	topics topics // has its own mutex
+	topics topics       // has its own mutex
+	gate   machine.Gate // closed for groups that other shards have; has its own mutex
 
 	mu     sync.Mutex        // guards everything below, and every group and member
 	log    machine.Log       // nil until Start

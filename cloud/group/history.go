@@ -171,17 +171,21 @@ func (c *Coordinator) applyCount() {
 	}
 	c.history.counting = true
 	for _, name := range slices.Sorted(maps.Keys(c.groups)) {
-		g := c.groups[name]
-		for _, p := range slices.SortedFunc(maps.Keys(g.offsets), comparePartitions) {
-			h := &c.history.parts[g.partition]
-			o := g.offsets[p]
-			o.at = h.next
-			g.offsets[p] = o
-			h.next++
-		}
+		c.countAll(c.groups[name])
 	}
 	for i := range c.history.parts {
 		c.history.parts[i].forget()
+	}
+}
+
+// countAll gives all offsets of a group places in the offsets topic.
+func (c *Coordinator) countAll(g *group) {
+	h := &c.history.parts[g.partition]
+	for _, p := range slices.SortedFunc(maps.Keys(g.offsets), comparePartitions) {
+		o := g.offsets[p]
+		o.at = h.next
+		g.offsets[p] = o
+		h.next++
 	}
 }
 

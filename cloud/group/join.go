@@ -86,6 +86,9 @@ func (c *Coordinator) serving(group string) error {
 	if group == "" || len(group) > maxName {
 		return ErrInvalidGroup
 	}
+	if c.elsewhere(group) {
+		return ErrClosed
+	}
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/weirmq/weir/cloud/machine"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // ErrUnavailable wraps the log's reason for not taking an entry: this node has
@@ -18,6 +19,11 @@ var ErrUnavailable = errors.New("group log does not take entries") // NOT_COORDI
 // holds one result per offset: an offset with an error was not stored. Commit does
 // not stop when ctx is cancelled.
 func (c *Coordinator) Commit(ctx context.Context, r CommitRequest) ([]error, error) {
+	leave, ok := c.gate.Enter(weir.SliceOfGroup(r.Group))
+	if !ok {
+		return nil, ErrClosed
+	}
+	defer leave()
 	g, log, err := c.startCommit(&r)
 	if err != nil {
 		return nil, err
@@ -119,7 +125,7 @@ func (c *Coordinator) endCommit(g *group, r *CommitRequest) {
 func (c *Coordinator) Offsets(group string, of []Partition) ([]Offset, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed || c.log == nil {
+	if c.closed || c.log == nil || c.elsewhere(group) {
 		return nil, ErrClosed
 	}
 	g, ok := c.groups[group]
@@ -152,6 +158,11 @@ func comparePartitions(a, b Partition) int {
 // Delete removes a group that has no members, with its offsets; durable when it
 // returns nil.
 func (c *Coordinator) Delete(ctx context.Context, group string) error {
+	leave, ok := c.gate.Enter(weir.SliceOfGroup(group))
+	if !ok {
+		return ErrClosed
+	}
+	defer leave()
 	log, err := c.startDelete(group, true)
 	if err != nil {
 		return err
@@ -162,6 +173,11 @@ func (c *Coordinator) Delete(ctx context.Context, group string) error {
 // DeleteOffsets removes committed offsets of a group; durable when it returns nil.
 // The caller must make sure that no member reads these partitions.
 func (c *Coordinator) DeleteOffsets(ctx context.Context, group string, of []Partition) error {
+	leave, ok := c.gate.Enter(weir.SliceOfGroup(group))
+	if !ok {
+		return ErrClosed
+	}
+	defer leave()
 	log, err := c.startDelete(group, false)
 	if err != nil {
 		return err
