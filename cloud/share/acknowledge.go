@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/share/state"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Acknowledge takes a member's verdicts on records of a partition that it has acquired:
@@ -15,6 +16,10 @@ import (
 // member (any more), ErrUnknown, ErrClosed, and those of the log. Verdicts on records
 // that retention has removed are ignored.
 func (m *Manager) Acknowledge(at Place, member string, all []Acknowledgement, done func(error)) {
+	if m.elsewhere(at) {
+		done(ErrClosed)
+		return
+	}
 	start, _, err := m.log.Bounds(at.Topic, at.Partition)
 	if err != nil {
 		done(err)
@@ -130,14 +135,23 @@ func (l *lease) outcome(v Verdict, deliveries int) state.Run {
 // then calls done. dead are those of the records that are dead letters. The caller has
 // marked the leases as ending, and holds no lock.
 func (m *Manager) settle(p *partition, u state.Updated, dead []deadRow, done func(error)) {
-	if len(dead) > 0 {
-		m.settleDead(p, u, dead, done)
-		return
+	leave, ok := m.gate.Enter(weir.SliceOf(p.place.Topic, p.place.Partition))
+	switch {
+	case !ok:
+		m.end(p, u.Changes, ErrClosed)
+		done(ErrClosed)
+	case len(dead) > 0:
+		m.settleDead(p, u, dead, func(err error) {
+			leave()
+			done(err)
+		})
+	default:
+		m.submit(u, func(err error) {
+			leave()
+			m.end(p, u.Changes, err)
+			done(err)
+		})
 	}
-	m.submit(u, func(err error) {
-		m.end(p, u.Changes, err)
-		done(err)
-	})
 }
 
 // end ends the leases of records, whose entry is durable, and counts them; after an error

@@ -19,12 +19,14 @@ type Manager struct {
 	stop    context.CancelFunc
 	pending sync.WaitGroup // entries that nobody waits for, and goroutines that write dead letters
 	copies  chan struct{}  // has an element for each goroutine that copies dead letters now
+	gate    machine.Gate   // closed for partitions that other shards have
 
 	mu     sync.Mutex // guards everything below, and every partition
 	log    machine.WaitingLog
 	closed bool // also before Start
 	state  *state.State
 	ends   map[state.ID]int64                  // of the partitions when this owner began: what is behind, no earlier one has delivered
+	came   map[state.ID]bool                   // share partitions that came from another shard since then, and were not used yet
 	groups map[string]map[topicPart]*partition // that were used since Start
 
 	unusable map[string]bool // groups whose dead-letter topic could not be used the last time
@@ -40,7 +42,7 @@ type topicPart struct {
 
 // New returns a manager that serves after Start.
 func New(o Options) *Manager {
-	m := &Manager{o: o.withDefaults(), closed: true, state: state.New(), groups: make(map[string]map[topicPart]*partition),
+	m := &Manager{o: o.withDefaults(), closed: true, state: state.New(), came: make(map[state.ID]bool), groups: make(map[string]map[topicPart]*partition),
 		unusable: make(map[string]bool), copies: make(chan struct{}, mostCopies)}
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	return m
@@ -51,6 +53,7 @@ func (m *Manager) Start(_ context.Context, log machine.WaitingLog) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.log, m.closed, m.ends = log, false, make(map[state.ID]int64)
+	clear(m.came)
 	for _, group := range m.state.Groups() {
 		for _, p := range m.state.Of(group) {
 			if _, end, err := log.Bounds(p.Place.Topic, p.Place.Partition); err == nil {

@@ -99,6 +99,11 @@ func (m *Manager) usage(all []Usage, group string) ([]Usage, error) {
 // Begin makes a group share a partition from an offset on, and forgets what it did
 // there before; durable when it returns nil. Members lose what they have acquired.
 func (m *Manager) Begin(ctx context.Context, at Place, start int64) error {
+	leave, ok := m.gate.Enter(weir.SliceOf(at.Topic, at.Partition))
+	if !ok {
+		return ErrClosed
+	}
+	defer leave()
 	m.mu.Lock()
 	closed, full := m.closed, m.state.Partition(at) == nil && m.state.Len() >= m.o.MaxPartitions
 	m.mu.Unlock()
@@ -129,13 +134,21 @@ func (m *Manager) Delete(ctx context.Context, group string, topic *weir.TopicID)
 	}
 	var ids []state.ID
 	var places []Place
+	moving := false
 	for _, p := range m.state.Of(group) {
 		if topic == nil || p.Place.Topic == *topic {
 			ids, places = append(ids, p.ID), append(places, p.Place)
+			leave, ok := m.gate.Enter(weir.SliceOf(p.Place.Topic, p.Place.Partition))
+			if moving = moving || !ok; ok {
+				defer leave()
+			}
 		}
 	}
 	m.mu.Unlock()
-	if len(ids) == 0 {
+	switch {
+	case moving:
+		return false, ErrClosed
+	case len(ids) == 0:
 		return false, nil
 	}
 	err = m.propose(ctx, state.KindDeleted, state.EncodeDeleted(ids))

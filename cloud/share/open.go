@@ -6,6 +6,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/cloud/share/state"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // ahead is how many records after the last one that was acquired may be delivered
@@ -17,7 +18,7 @@ const ahead = 1_000
 func (m *Manager) open(ctx context.Context, at Place) (*partition, error) {
 	for {
 		m.mu.Lock()
-		if m.closed {
+		if m.closed || m.elsewhere(at) {
 			m.mu.Unlock()
 			return nil, ErrClosed
 		}
@@ -54,6 +55,7 @@ func (m *Manager) begin(ctx context.Context, p *partition) error {
 	if durable := m.state.Partition(p.place); err == nil && durable != nil && m.current(p) {
 		p.id = durable.ID
 		delete(m.ends, p.id) // what it delivers from now on, it knows
+		delete(m.came, p.id)
 		return nil
 	}
 	m.drop(p)
@@ -64,6 +66,11 @@ func (m *Manager) begin(ctx context.Context, p *partition) error {
 }
 
 func (m *Manager) beginDurably(ctx context.Context, at Place) error {
+	leave, ok := m.gate.Enter(weir.SliceOf(at.Topic, at.Partition))
+	if !ok {
+		return ErrClosed
+	}
+	defer leave()
 	start, end, err := m.log.Bounds(at.Topic, at.Partition)
 	if err != nil {
 		return err
@@ -75,7 +82,11 @@ func (m *Manager) beginDurably(ctx context.Context, at Place) error {
 	durable, n, settings := m.state.Partition(at), m.state.Len(), m.o.Settings(at.Group).withDefaults()
 	opened := state.Opened{}
 	if durable != nil {
-		opened = state.Opened{ID: durable.ID, Mark: min(durable.Lent, m.ends[durable.ID]-1)}
+		before := m.ends[durable.ID]
+		if m.came[durable.ID] {
+			before = end
+		}
+		opened = state.Opened{ID: durable.ID, Mark: min(durable.Lent, before-1)}
 		if opened.Mark < max(durable.Start, start) {
 			m.mu.Unlock()
 			return nil // nothing was delivered that is not done

@@ -40,9 +40,7 @@ type Begun struct {
 
 // Append appends the body of the entry.
 func (e *Begun) Append(b []byte) []byte {
-	b = coding.AppendString(append(b, bodyVersion), e.Place.Group)
-	b = append(b, e.Place.Topic[:]...)
-	b = binary.AppendUvarint(b, uint64(e.Place.Partition))
+	b = appendPlace(append(b, bodyVersion), e.Place)
 	b = binary.AppendUvarint(b, uint64(e.Start))
 	return binary.AppendUvarint(b, uint64(e.Lent-e.Start+1))
 }
@@ -99,6 +97,12 @@ func EncodeDeleted(all []ID) []byte {
 
 // EncodeForgotten encodes the end of all share partitions of a topic that was deleted.
 func EncodeForgotten(topic weir.TopicID) []byte { return append([]byte{bodyVersion}, topic[:]...) }
+
+func appendPlace(b []byte, p Place) []byte {
+	b = coding.AppendString(b, p.Group)
+	b = append(b, p.Topic[:]...)
+	return binary.AppendUvarint(b, uint64(p.Partition))
+}
 
 func decodePlace(d *coding.Decoder) Place {
 	return Place{Group: d.String(), Topic: d.ID(), Partition: d.Int31()}

@@ -24,15 +24,22 @@ func (s *State) Snapshot() []byte {
 	b := binary.AppendUvarint([]byte{bodyVersion}, uint64(s.last))
 	b = binary.AppendUvarint(b, uint64(len(all)))
 	for _, p := range all {
-		b = coding.AppendString(b, p.Place.Group)
-		b = append(b, p.Place.Topic[:]...)
-		b = binary.AppendUvarint(b, uint64(p.Place.Partition))
-		b = binary.AppendUvarint(b, uint64(p.ID))
-		b = binary.AppendUvarint(b, uint64(p.Start))
-		b = binary.AppendUvarint(b, uint64(p.Lent-p.Start+1))
-		b = appendRuns(b, p.Start, p.Runs)
+		b = p.appendProgress(binary.AppendUvarint(appendPlace(b, p.Place), uint64(p.ID)))
 	}
 	return b
+}
+
+// appendProgress appends what the group has done with the records.
+func (p *Partition) appendProgress(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(p.Start))
+	b = binary.AppendUvarint(b, uint64(p.Lent-p.Start+1))
+	return appendRuns(b, p.Start, p.Runs)
+}
+
+func (p *Partition) decodeProgress(d *coding.Decoder) {
+	p.Start = decodeOffset(d)
+	p.Lent = p.Start - 1 + decodeOffset(d)
+	p.Runs = decodeRuns(d, p.Start)
 }
 
 // Restore replaces the state by that of a snapshot. With an error (ErrCorrupt) nothing
@@ -49,9 +56,8 @@ func (s *State) Restore(body []byte) error {
 	}
 	next.last = ID(d.Uvarint())
 	for range d.Count(minPartition) {
-		p := &Partition{Place: decodePlace(&d), ID: ID(d.Uvarint()), Start: decodeOffset(&d)}
-		p.Lent = p.Start - 1 + decodeOffset(&d)
-		p.Runs = decodeRuns(&d, p.Start)
+		p := &Partition{Place: decodePlace(&d), ID: ID(d.Uvarint())}
+		p.decodeProgress(&d)
 		if p.ID > next.last || next.byID[p.ID] != nil || next.places[p.Place] != nil || !p.valid() {
 			d.Fail()
 		}
