@@ -79,6 +79,8 @@ type Coordinator struct {
 	prepared map[*transaction]struct{} // decided, and not complete
 	staging  map[*staging]struct{}     // offsets that are on their way to the log
 	alarm    int64                     // ms since 1970: when the time-outs are checked next
+	settling bool                      // no transaction begins
+	away     weir.SliceSet             // ids in these slices are, or are about to be, in another shard
 }
 
 // New returns an empty coordinator. It serves after Start.
@@ -155,7 +157,7 @@ func (c *Coordinator) enter(id string, p Producer) (*transaction, error) {
 		return nil, err
 	case t.producer != p:
 		return nil, ErrFenced
-	case t.changing():
+	case t.changing(), c.settling && t.state != Ongoing:
 		return nil, ErrConcurrent
 	}
 	return t, nil
@@ -167,6 +169,9 @@ func (c *Coordinator) check(id string) error {
 	}
 	if id == "" || len(id) > maxName {
 		return ErrInvalidID
+	}
+	if c.away.Has(weir.SliceOfTransaction(id)) {
+		return ErrClosed
 	}
 	return nil
 }

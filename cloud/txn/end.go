@@ -84,7 +84,7 @@ func (c *Coordinator) startEnd(r *EndRequest) (*transaction, Producer, error) {
 	decided := t.ending != nil && !t.ending.init
 	complete := t.state == CompleteCommit || t.state == CompleteAbort
 	switch {
-	case t.producer == r.Producer && t.changing(), r.Bump && decided && t.last == r.Producer:
+	case t.producer == r.Producer && t.changing(), c.settling && t.state != Ongoing && t.inFlight == 0, r.Bump && decided && t.last == r.Producer:
 		return nil, NoProducer, ErrConcurrent
 	case t.producer == r.Producer:
 		t.busy = true

@@ -113,6 +113,9 @@ func (c *Coordinator) idle(now int64) []*transaction {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var idle []*transaction
+	if c.settling {
+		return nil
+	}
 	for _, t := range c.ids {
 		if t.known() && t.state != Ongoing && !t.changing() && t.inFlight == 0 && c.serving && t.updated+c.opts.Expiry.Milliseconds() <= now {
 			t.busy = true

@@ -68,6 +68,8 @@ func (c *Coordinator) startInit(r *InitRequest) (*transaction, Producer, error) 
 	}
 	t, ok := c.ids[r.ID]
 	switch {
+	case c.settling:
+		return nil, NoProducer, ErrConcurrent
 	case !ok && len(c.ids) >= c.opts.MaxIDs:
 		return nil, NoProducer, ErrTooManyIDs
 	case !ok:

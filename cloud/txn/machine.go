@@ -224,12 +224,7 @@ func (c *Coordinator) applyForget(d *decoder) error {
 		return ErrCorrupt
 	}
 	for _, id := range ids {
-		if t := c.ids[id]; t != nil {
-			delete(c.ids, id)
-			delete(c.open, t)
-			delete(c.prepared, t)
-			t.durable = durable{}
-		}
+		c.drop(id)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/machine"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Participant is what one shard has of transactions whose coordinators are in other
@@ -33,6 +34,8 @@ type Participant struct {
 	mu        sync.Mutex               // guards everything below, and every participation
 	serving   bool                     // between Start and Close
 	producers map[int64]*participation // by producer id
+	settling  bool                     // nothing new becomes part of a transaction
+	away      weir.SliceSet            // groups and partitions in these slices are, or are about to be, in another shard
 }
 
 // participation is a producer's transactions in this shard.
@@ -123,7 +126,7 @@ func (p *Participant) admit(x *participation, number uint64) error {
 	switch {
 	case !p.serving:
 		return ErrClosed
-	case x.ending != nil, number <= x.ended && !noRecheck(p.opts.Mutations), x.open != 0 && x.open != number:
+	case x.ending != nil, p.settling && x.open == 0, number <= x.ended && !noRecheck(p.opts.Mutations), x.open != 0 && x.open != number:
 		return ErrConcurrent
 	}
 	x.open = number

@@ -2,6 +2,7 @@ package txn
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/weirmq/weir/storage/commitlog"
 )
@@ -46,6 +47,9 @@ func (p *Participant) startEnd(ctx context.Context, d *Decision) (*participation
 	for {
 		if !p.serving {
 			return nil, ErrClosed
+		}
+		if p.moved(d) {
+			return nil, fmt.Errorf("%w: a part of the transaction is in another shard", ErrUnavailable)
 		}
 		x := p.of(d.Producer.ID)
 		switch {

@@ -235,12 +235,12 @@ func newLayout(shards int) layout {
 
 // region is some shards that call each other directly.
 type region struct {
-	t      testing.TB
-	layout layout
-	o      Options
-	disks  []*durableLog
+	t     testing.TB
+	o     Options
+	disks []*durableLog
 
 	mu       sync.Mutex
+	layout   layout                   // guarded by mu
 	owners   []*owner                 // guarded by mu
 	failures map[uint32]error         // of calls to a shard; guarded by mu
 	held     map[uint32]chan struct{} // calls to a shard wait for the channel; guarded by mu
@@ -288,7 +288,18 @@ func (r *region) close() {
 	}
 }
 
-func (r *region) ShardOf(s weir.Slice) uint32 { return r.layout[s] }
+func (r *region) ShardOf(s weir.Slice) uint32 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.layout[s]
+}
+
+// move changes which shard has a slice.
+func (r *region) move(s weir.Slice, to uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.layout[s] = to
+}
 
 // call waits until calls to a shard may pass, and returns what then keeps them from it.
 func (r *region) call(ctx context.Context, shard uint32) error {

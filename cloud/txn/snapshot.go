@@ -53,12 +53,7 @@ func (c *Coordinator) Restore(body []byte) error {
 	clear(c.open)
 	clear(c.prepared)
 	for _, t := range ids {
-		switch {
-		case t.state == Ongoing:
-			c.open[t] = struct{}{}
-		case t.ending != nil:
-			c.prepared[t] = struct{}{}
-		}
+		c.list(t)
 	}
 	return nil
 }

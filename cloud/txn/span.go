@@ -83,6 +83,11 @@ func (c *Coordinator) prepare(t *transaction, now *durable, v verdict) ([]commit
 // decisions returns what the shards of a decided transaction are told. d has the parts
 // that they have.
 func (c *Coordinator) decisions(d *durable, e *ending) map[uint32]Decision {
+	return c.byShard(Decision{Producer: e.producer, Number: d.number, Commit: e.commit, Places: sortedPlaces(d), Groups: sortedGroups(d)})
+}
+
+// byShard splits a decision by the shards that have its parts now, without this one.
+func (c *Coordinator) byShard(whole Decision) map[uint32]Decision {
 	all := make(map[uint32]Decision)
 	in := func(s weir.Slice, add func(*Decision)) {
 		if !c.opts.elsewhere(s) {
@@ -91,15 +96,15 @@ func (c *Coordinator) decisions(d *durable, e *ending) map[uint32]Decision {
 		shard := c.opts.Shards.ShardOf(s)
 		x, ok := all[shard]
 		if !ok {
-			x = Decision{Producer: e.producer, Number: d.number, Commit: e.commit}
+			x = Decision{Producer: whole.Producer, Number: whole.Number, Commit: whole.Commit}
 		}
 		add(&x)
 		all[shard] = x
 	}
-	for _, p := range sortedPlaces(d) {
+	for _, p := range whole.Places {
 		in(weir.SliceOf(p.Topic, p.Partition), func(x *Decision) { x.Places = append(x.Places, p) })
 	}
-	for _, name := range sortedGroups(d) {
+	for _, name := range whole.Groups {
 		in(weir.SliceOfGroup(name), func(x *Decision) { x.Groups = append(x.Groups, name) })
 	}
 	return all
@@ -158,7 +163,8 @@ func (c *Coordinator) tellAll(id string, told map[uint32]Decision) bool {
 	return all
 }
 
-// tell tells a shard until it has answered or the ownership has ended.
+// tell tells a shard until it has answered or the ownership has ended. If parts of the
+// transaction move to other shards meanwhile, those are told.
 func (c *Coordinator) tell(id string, shard uint32, d Decision) bool {
 	for attempt, wait := 1, tellAgain; ; attempt, wait = attempt+1, min(2*wait, tellSlowly) {
 		ctx, cancel := context.WithTimeout(c.ctx, tellTime)
@@ -172,6 +178,9 @@ func (c *Coordinator) tell(id string, shard uint32, d Decision) bool {
 		}
 		if pause.For(c.ctx, wait) != nil {
 			return false
+		}
+		if now := c.byShard(d); len(now) != 1 || len(now[shard].Places)+len(now[shard].Groups) == 0 {
+			return c.tellAll(id, now)
 		}
 	}
 }
