@@ -3,6 +3,8 @@ package uplink
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,7 +28,7 @@ const (
 
 // Options configure a Door. All functions are required.
 type Options struct {
-	Shards  func() []uint32         // those that take records of gateways
+	Shards  func() []uint32         // those that take records of gateways; see Door.Remapped
 	ShardOf func(weir.Slice) uint32 // that has a slice
 
 	// Number asks the owner of the shard that has the gateway for a number for a session.
@@ -55,16 +57,18 @@ func (d *Door) Attach(ctx context.Context, gateway string, buffers []weir.Buffer
 	shards := d.o.Shards()
 	s := &session{d: d, gateway: gateway, end: end, many: len(shards) > 1, refused: make(map[target]uint32), links: make(map[uint32]*link),
 		window: NewWindow(sessionWindow, false)}
-	s.home = d.o.ShardOf(weir.SliceOfGateway(gateway))
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	s.remember(buffers)
 	for _, id := range shards {
-		s.links[id] = &link{shard: id, ready: make(chan struct{}), flying: make(map[target]flight), known: make(map[weir.BufferID]bool)}
+		s.links[id] = newLink(id)
 	}
 	d.mu.Lock()
 	d.sessions[s] = true
 	d.mu.Unlock()
 	known, err := s.begin(buffers)
+	if err == nil {
+		err = s.hasBegun()
+	}
 	if err != nil {
 		s.Detach()
 		return nil, Offered{}, err
@@ -74,15 +78,34 @@ func (d *Door) Attach(ctx context.Context, gateway string, buffers []weir.Buffer
 
 // Moved makes all sessions attach to a shard anew: it has another owner.
 func (d *Door) Moved(shard uint32) {
-	d.mu.Lock()
-	all := make([]*session, 0, len(d.sessions))
-	for s := range d.sessions {
-		all = append(all, s)
-	}
-	d.mu.Unlock()
-	for _, s := range all {
+	for _, s := range d.all() {
 		s.moved(shard)
 	}
+}
+
+// Remapped makes all sessions attach to shards that were not there when they began: slices
+// have moved to them. A session of a cluster that had one shard ends, with a NotOwnerError:
+// the gateway begins another one.
+func (d *Door) Remapped() {
+	shards := d.o.Shards()
+	for _, s := range d.all() {
+		switch {
+		case s.beginning():
+			continue
+		case !s.many && len(shards) > 1:
+			s.end(&NotOwnerError{})
+			continue
+		}
+		for _, id := range shards {
+			s.link(id)
+		}
+	}
+}
+
+func (d *Door) all() []*session {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Collect(maps.Keys(d.sessions))
 }
 
 // begin attaches to all shards.
@@ -92,7 +115,7 @@ func (s *session) begin(buffers []weir.Buffer) (Offered, error) {
 		if s.number, err = s.d.o.Number(s.ctx, s.gateway); err != nil {
 			return Offered{}, err
 		}
-		for _, l := range s.links {
+		for _, l := range s.linked() {
 			return s.attach(s.ctx, l, buffers)
 		}
 	}
@@ -112,6 +135,26 @@ func (s *session) begin(buffers []weir.Buffer) (Offered, error) {
 		})
 		return known, err
 	})
+}
+
+// beginning reports whether a session has yet to begin. Then it does not: slices have moved,
+// and their marks may not be among those that it was told.
+func (s *session) beginning() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changed, s.remapped = !s.begun, true
+	return s.changed
+}
+
+// hasBegun notes that all shards have told their marks.
+func (s *session) hasBegun() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.changed {
+		return fmt.Errorf("%w: slices have moved to another shard meanwhile", ErrBusy)
+	}
+	s.begun = true
+	return nil
 }
 
 // again calls f until it succeeds, ctx ends, or the session is superseded.

@@ -12,19 +12,15 @@ import (
 // all asks all shards at once and merges what they know. A buffer that is retired in one
 // of them is retired in the others before all returns.
 func (s *session) all(ctx context.Context, ask func(ctx context.Context, l *link) (Offered, error)) (Offered, error) {
-	ids := make([]uint32, 0, len(s.links))
-	for id := range s.links {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	known, errs := make([]Offered, len(ids)), make([]error, len(ids))
+	links := s.linked()
+	known, errs := make([]Offered, len(links)), make([]error, len(links))
 	var wg sync.WaitGroup
-	for i, id := range ids {
-		if firstMarks(s.d.o.Mutations) && id != s.home {
-			s.wg.Go(func() { _, _ = ask(s.ctx, s.links[id]) })
+	for i, l := range links {
+		if firstMarks(s.d.o.Mutations) && l.shard != s.home() {
+			s.wg.Go(func() { _, _ = ask(s.ctx, l) })
 			continue
 		}
-		wg.Go(func() { known[i], errs[i] = ask(ctx, s.links[id]) })
+		wg.Go(func() { known[i], errs[i] = ask(ctx, l) })
 	}
 	wg.Wait()
 	for _, err := range errs {
@@ -32,10 +28,10 @@ func (s *session) all(ctx context.Context, ask func(ctx context.Context, l *link
 			return Offered{}, err
 		}
 	}
-	if len(ids) == 1 {
+	if len(links) == 1 {
 		return known[0], nil
 	}
-	if err := s.retireElsewhere(ctx, ids, known); err != nil {
+	if err := s.retireElsewhere(ctx, links, known); err != nil {
 		return Offered{}, err
 	}
 	return merge(known), nil
@@ -43,7 +39,7 @@ func (s *session) all(ctx context.Context, ask func(ctx context.Context, l *link
 
 // retireElsewhere retires what is retired in one shard in the others that know it, and in
 // the shard of the gateway.
-func (s *session) retireElsewhere(ctx context.Context, ids []uint32, known []Offered) error {
+func (s *session) retireElsewhere(ctx context.Context, links []*link, known []Offered) error {
 	if oneRetired(s.d.o.Mutations) {
 		return nil
 	}
@@ -57,8 +53,8 @@ func (s *session) retireElsewhere(ctx context.Context, ids []uint32, known []Off
 	}
 	for i, o := range known {
 		for _, b := range o.Buffers {
-			if _, retired := in[b.ID]; retired && (b.State == weir.BufferKnown || b.State != weir.BufferRetired && ids[i] == s.home) {
-				in[b.ID] = append(in[b.ID], ids[i])
+			if _, retired := in[b.ID]; retired && (b.State == weir.BufferKnown || b.State != weir.BufferRetired && links[i].shard == s.home()) {
+				in[b.ID] = append(in[b.ID], links[i].shard)
 			}
 		}
 	}

@@ -43,11 +43,15 @@ func NewOwner(epoch uint64, calls Calls, m Mutations) *Owner {
 }
 
 // Number returns a number for a new session of a gateway that lies in this shard.
-func (o *Owner) Number() Number {
+func (o *Owner) Number() Number { return o.NumberAt(o.epoch) }
+
+// NumberAt is Number for a gateway whose slice has come from another shard: its epoch is one
+// that grows with each such move, too.
+func (o *Owner) NumberAt(epoch uint64) Number {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.count++
-	return Number{Epoch: o.epoch, Count: o.count}
+	return Number{Epoch: epoch, Count: o.count}
 }
 
 // Attach makes a session the newest of its gateway here. It returns when no older one can

@@ -1,9 +1,11 @@
 package uplink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -14,21 +16,23 @@ import (
 type session struct {
 	d       *Door
 	gateway string
-	home    uint32 // the shard that has the gateway
-	many    bool   // there are several shards
+	many    bool // there are several shards
 	end     func(error)
-	number  Number           // set by begin
-	links   map[uint32]*link // by shard; not changed
-	window  *Window          // of batches that were handed over
+	number  Number  // set by begin
+	window  *Window // of batches that were handed over
 
 	ctx    context.Context // of the session
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // attach goroutines
 
-	mu      sync.Mutex // guards what follows, and the fields of links
-	over    bool       // Detach was called
-	refused map[target]uint32
-	current []weir.Buffer // what the gateway has open now
+	mu       sync.Mutex       // guards what follows, and the fields of links
+	links    map[uint32]*link // by shard; none is removed
+	begun    bool             // all of them have been attached
+	changed  bool             // slices have moved before that
+	remapped bool             // slices have moved since
+	over     bool             // Detach was called
+	refused  map[target]uint32
+	current  []weir.Buffer // what the gateway has open now
 }
 
 // target is a partition of a stream of the session's gateway. In session.refused its value
@@ -49,6 +53,42 @@ type link struct {
 	tries   uint64
 	flying  map[target]flight      // batches that were handed over and not answered, to older attachments included
 	known   map[weir.BufferID]bool // buffers that have marks there, or of which something was sent
+}
+
+func newLink(shard uint32) *link {
+	return &link{shard: shard, ready: make(chan struct{}), flying: make(map[target]flight), known: make(map[weir.BufferID]bool)}
+}
+
+// linked lists the links, by shard.
+func (s *session) linked() []*link {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.SortedFunc(maps.Values(s.links), func(a, b *link) int { return cmp.Compare(a.shard, b.shard) })
+}
+
+// home returns the shard that has the gateway.
+func (s *session) home() uint32 { return s.d.o.ShardOf(weir.SliceOfGateway(s.gateway)) }
+
+// link returns the link of a shard. If there is none, the shard is younger than the session,
+// which begins to attach to it: slices have moved there, with the marks that the session
+// knows.
+func (s *session) link(shard uint32) *link {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.links[shard]
+	if l == nil && s.many && s.begun {
+		l = newLink(shard)
+		s.links[shard] = l
+		if !s.over {
+			s.wg.Go(func() { s.reattach(l) })
+		}
+	}
+	return l
+}
+
+// linkOf is link of the shard that has a partition.
+func (s *session) linkOf(topic weir.TopicID, partition int32) *link {
+	return s.link(s.d.o.ShardOf(weir.SliceOf(topic, partition)))
 }
 
 // flight is how many batches of a partition are not answered, and their newest round.
@@ -194,7 +234,7 @@ func (s *session) remember(buffers []weir.Buffer) {
 // bytes that are not answered. A batch for a shard to which the session is not attached is
 // refused at once: Mark then waits until a new owner can tell the mark.
 func (s *session) Append(a Append, done func(error)) {
-	l := s.links[s.d.o.ShardOf(weir.SliceOf(a.Topic, a.Partition))]
+	l := s.linkOf(a.Topic, a.Partition)
 	if l == nil {
 		done(fmt.Errorf("%w: the shard is not known yet", ErrBusy))
 		return
@@ -229,7 +269,7 @@ func (s *session) handOver(l *link, t target, cost int64, a Append, done func(er
 	s.mu.Lock()
 	last, again := s.refused[t]
 	switch {
-	case l.at == nil:
+	case l.at == nil, s.elsewhere(l, t):
 		s.refuse(t, a.Round)
 		s.mu.Unlock()
 		return ErrMoved
@@ -249,6 +289,20 @@ func (s *session) handOver(l *link, t target, cost int64, a Append, done func(er
 		s.answered(l, try, t, a.Round, err, done)
 	})
 	return nil
+}
+
+// elsewhere reports whether another shard has batches of a partition that it has not answered:
+// the partition has moved, and they come first. Called with mu held.
+func (s *session) elsewhere(l *link, t target) bool {
+	if !s.remapped {
+		return false
+	}
+	for _, other := range s.links {
+		if other != l && other.flying[t].n > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // answered passes on what became of a batch.
@@ -282,9 +336,11 @@ func (s *session) answered(l *link, try *attempt, t target, round uint32, err er
 	}
 }
 
-// with calls f with the attachment to a shard, and again after each move until ctx ends.
-func (s *session) with(ctx context.Context, l *link, f func(Attachment) error) error {
+// with calls f with the attachment to a shard, and again after each move until ctx ends. of
+// returns the link of the shard, which may be another one after a move.
+func (s *session) with(ctx context.Context, of func() *link, f func(Attachment) error) error {
 	for {
+		l := of()
 		s.mu.Lock()
 		at, try, ready := l.at, l.attempt, l.ready
 		s.mu.Unlock()
@@ -308,11 +364,11 @@ func (s *session) with(ctx context.Context, l *link, f func(Attachment) error) e
 
 // Mark implements Attachment.
 func (s *session) Mark(ctx context.Context, stream weir.Stream, topic weir.TopicID, partition int32) (mark uint64, err error) {
-	l := s.links[s.d.o.ShardOf(weir.SliceOf(topic, partition))]
-	if l == nil {
+	of := func() *link { return s.linkOf(topic, partition) }
+	if of() == nil {
 		return 0, fmt.Errorf("%w: the shard is not known yet", ErrBusy)
 	}
-	err = s.with(ctx, l, func(at Attachment) error {
+	err = s.with(ctx, of, func(at Attachment) error {
 		mark, err = at.Mark(ctx, stream, topic, partition)
 		return err
 	})
@@ -328,7 +384,7 @@ func (s *session) Offer(ctx context.Context, buffers []weir.Buffer) (Offered, er
 		defer cancel()
 	}
 	return s.all(ctx, func(ctx context.Context, l *link) (known Offered, err error) {
-		err = s.with(ctx, l, func(at Attachment) error {
+		err = s.with(ctx, func() *link { return l }, func(at Attachment) error {
 			known, err = at.Offer(ctx, buffers)
 			return err
 		})
@@ -349,9 +405,10 @@ func (s *session) Offer(ctx context.Context, buffers []weir.Buffer) (Offered, er
 // that may have marks of the buffer.
 func (s *session) Retire(ctx context.Context, buffer weir.BufferID) error {
 	var ids []uint32
+	home := s.home()
 	s.mu.Lock()
 	for id, l := range s.links {
-		if id == s.home || !s.many || l.known[buffer] {
+		if id == home || !s.many || l.known[buffer] {
 			ids = append(ids, id)
 		}
 	}
@@ -365,7 +422,7 @@ func (s *session) retire(ctx context.Context, buffer weir.BufferID, shards []uin
 	var wg sync.WaitGroup
 	for i, id := range shards {
 		wg.Go(func() {
-			errs[i] = s.with(ctx, s.links[id], func(at Attachment) error { return at.Retire(ctx, buffer) })
+			errs[i] = s.with(ctx, func() *link { return s.link(id) }, func(at Attachment) error { return at.Retire(ctx, buffer) })
 		})
 	}
 	wg.Wait()

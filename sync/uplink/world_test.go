@@ -81,6 +81,7 @@ type shards struct {
 	rules uplink.Mutations
 
 	mu     sync.Mutex
+	routed int // how many have slices
 	epoch  uint64
 	owners []*uplink.Owner // nil: nobody owns the shard
 }
@@ -89,7 +90,7 @@ func newShards(t *testing.T, n int) *shards { return newShardsWith(t, n, uplink.
 
 // newShardsWith is newShards without some rules.
 func newShardsWith(t *testing.T, n int, m uplink.Mutations) *shards {
-	w := &shards{t: t, rules: m, owners: make([]*uplink.Owner, n)}
+	w := &shards{t: t, rules: m, routed: n, owners: make([]*uplink.Owner, n)}
 	for i := range n {
 		w.logs = append(w.logs, &shardLog{})
 		w.lead(i)
@@ -123,13 +124,25 @@ func (w *shards) owner(i uint32) (*uplink.Owner, error) {
 	return nil, &uplink.NotOwnerError{Addr: "elsewhere"}
 }
 
+func (w *shards) number() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.routed
+}
+
+// split moves slices, so that so many shards have some.
+func (w *shards) split(into int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.routed = into
+}
+
 func (w *shards) door() *uplink.Door {
-	n := len(w.logs)
-	shardOf := func(s weir.Slice) uint32 { return uint32(int(s) % n) }
+	shardOf := func(s weir.Slice) uint32 { return uint32(int(s) % w.number()) }
 	return uplink.NewDoor(uplink.Options{
 		Mutations: w.rules,
 		Shards: func() []uint32 {
-			all := make([]uint32, n)
+			all := make([]uint32, w.number())
 			for i := range all {
 				all[i] = uint32(i)
 			}
