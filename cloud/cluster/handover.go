@@ -36,7 +36,7 @@ func (m *Manager) balance() {
 	most := 1
 	if m.draining {
 		most = maxMoves
-	} else if m.single() || time.Since(m.viewAt) < m.settled() {
+	} else if m.held > 0 || m.single() || time.Since(m.viewAt) < m.settled() {
 		return
 	}
 	for _, s := range m.shards {

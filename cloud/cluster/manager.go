@@ -94,6 +94,7 @@ type Manager struct {
 	failed   chan error // what ended a supervisor
 	draining bool
 	moving   int           // shards that are being handed over
+	held     int           // calls of Hold: no shard is handed over
 	able     time.Time     // until when this node takes no shard that is handed over, because it could not lead several
 	retry    time.Duration // the time until then, the next time
 	served   chan struct{} // closed when this node begins to serve a shard; nil: nobody waits
@@ -198,18 +199,11 @@ func (m *Manager) grow(ctx context.Context) {
 		s := newSupervisor(m, shard)
 		m.shards = append(m.shards, s)
 		m.order = nil
-		m.wg.Go(func() {
-			if err := s.run(ctx); err != nil {
-				select {
-				case m.failed <- err:
-				default: // another one has failed before
-				}
-			}
-		})
+		m.wg.Go(func() { m.supervised(s.run(ctx)) })
 	}
 }
 
-// single reports whether the cluster has one shard only.
+// single reports whether the cluster has one shard only. That may change.
 func (m *Manager) single() bool { return m.o.Shards() == 1 }
 
 // candidates returns, for each shard, those who can have it in their order. m.mu is

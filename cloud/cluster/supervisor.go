@@ -15,6 +15,7 @@ import (
 type supervisor struct {
 	m     *Manager
 	shard uint32
+	first bool // this node creates it; not changed once it runs
 	past  *history
 	log   *slog.Logger
 	woken chan struct{} // a token: there is something to look at
@@ -37,7 +38,7 @@ type supervisor struct {
 
 func newSupervisor(m *Manager, shard uint32) *supervisor {
 	s := &supervisor{m: m, shard: shard, past: newHistory(), woken: make(chan struct{}, 1), log: m.o.Log}
-	if !m.single() {
+	if !m.single() || shard > 0 {
 		s.log = m.o.Log.With("shard", shard)
 	}
 	return s
@@ -80,7 +81,7 @@ func (s *supervisor) run(ctx context.Context) error {
 		case err == nil:
 		case errors.Is(err, ErrSuperseded):
 			s.log.Info("another node won the shard; standing by")
-		case s.m.single() || ctx.Err() != nil || errors.Is(err, ErrDoors): // the doors are those of all shards
+		case s.m.single() && !s.first || ctx.Err() != nil || errors.Is(err, ErrDoors): // the doors are those of all shards
 			return err
 		case errors.Is(err, journal.ErrFenced):
 			s.log.Warn("this node has lost the shard to another one; standing by", "err", err)
@@ -257,6 +258,9 @@ func (s *supervisor) claimant(w *watch) Node {
 // firstClaim returns how long to wait before the shard is claimed for the first time. A
 // cluster of many shards waits until all nodes that start together know of each other.
 func (s *supervisor) firstClaim() time.Duration {
+	if s.first {
+		return 0
+	}
 	turn := time.Duration(s.m.rank(s.shard)) * s.m.period()
 	if !s.m.single() {
 		turn += 2 * s.m.period()

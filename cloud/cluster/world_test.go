@@ -240,7 +240,7 @@ func (l *life) options() ManagerOptions {
 	w.mu.Unlock()
 	self := Node{ID: NodeID(h.name), Name: h.name, Addresses: Addresses{Peer: {"": h.name + ".example:7401"}}, Boot: boot, Roles: w.roles[h.name]}
 	return ManagerOptions{
-		Bucket: l, Self: self, Log: slog.New(slog.DiscardHandler), Shards: func() uint32 { return w.shards }, Takeover: w.takeover,
+		Bucket: l, Self: self, Log: slog.New(slog.DiscardHandler), Shards: w.count, Takeover: w.takeover,
 		Ask:    func(ctx context.Context, to Node, mine Report) (Report, error) { return l.ask(ctx, to.Name, mine) },
 		Follow: func(context.Context, uint32, Node, uint64) {},
 		Progress: func(shard uint32) (State, journal.Position) {
@@ -506,7 +506,7 @@ func (w *world) measure() {
 		case <-w.done:
 			return
 		}
-		for shard := range w.shards {
+		for shard := range w.count() {
 			served := w.owner(shard) != ""
 			w.mu.Lock()
 			if served {
@@ -534,10 +534,10 @@ type figures struct {
 
 func (w *world) figures() figures {
 	f := figures{loads: make(map[string]int)}
-	for shard := range w.shards {
+	for shard := range w.count() {
 		if name := w.owner(shard); name != "" {
 			f.loads[name]++
-			if !w.roles[name].Has(needed(shard, w.shards)) {
+			if !w.roles[name].Has(needed(shard, w.count())) {
 				f.wrong++
 			}
 		} else {
