@@ -121,7 +121,10 @@ type Node struct {
 	logins     *login.Sessions // of clients of all doors
 	peers      peers           // the other nodes
 	manager    *cluster.Manager
-	races      races          // with them, for names in the bucket
+	races      races      // with them, for names in the bucket
+	mover      mover      // of slices between this node's shards
+	remapping  sync.Mutex // held while the map of slices changes
+	splitter   splitter
 	mirrors    mirrors        // of the catalogue, on other nodes
 	copies     *copies        // of the catalogue
 	notices    *notices       // of gateways
@@ -158,7 +161,7 @@ type door struct {
 func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	lines := new(recent.Lines)
 	o.Log = slog.New(lines.Handler(o.Log.Handler()))
-	n := &Node{o: o, started: time.Now(), recent: lines, metrics: measure.New(), unjudged: make(chan struct{}, maxUnjudged), watching: make(chan struct{}, 1), logins: login.NewSessions(), conns: budget.NewConns(budget.ConnsOptions{Total: o.Limits.Connections, Log: o.Log})}
+	n := &Node{o: o, started: time.Now(), recent: lines, metrics: measure.New(), unjudged: make(chan struct{}, maxUnjudged), watching: make(chan struct{}, 1), mover: mover{turn: make(chan struct{}, 1)}, logins: login.NewSessions(), conns: budget.NewConns(budget.ConnsOptions{Total: o.Limits.Connections, Log: o.Log})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -218,7 +221,7 @@ func (n *Node) openCluster(ctx context.Context) error {
 	}
 	n.clusterID, n.shards = known.ID, newShards(max(1, known.Shards))
 	n.sayRoles()
-	if n.shards.count > 1 && n.o.Peer == Off {
+	if n.several() && n.o.Peer == Off {
 		return fmt.Errorf("%w: --peer off needs a cluster that was created without --shards: the nodes of several shards need each other", ErrShards)
 	}
 	return nil
@@ -261,7 +264,7 @@ func (n *Node) listen() error {
 	if err != nil {
 		return err
 	}
-	n.broker = broker.New(broker.Options{Self: n.self, Shards: n.shards.count, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics.Set, Drop: n.dropAt, Create: n.createAt, Told: n.mirrors.await, Members: n.others(),
+	n.broker = broker.New(broker.Options{Self: n.self, Shards: n.shards.created, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics.Set, Drop: n.dropAt, Create: n.createAt, Told: n.mirrors.await, Members: n.others,
 		Transacting: broker.Transacting{Verify: n.verifyThere, End: n.endThere}})
 	n.openRecords()
 	n.ingest = newIngest(n.broker, n.peers.client, n.mayWrite, n.o.Limits.orDefault(), n.o.Log)
@@ -269,6 +272,7 @@ func (n *Node) listen() error {
 	n.topics = streamqueue.New(streamqueue.Options{Broker: n.broker, Records: n.records, MaxTopics: n.o.Limits.orDefault().Topics, Metrics: n.metrics.Set})
 	n.metrics.SetSources(n.sources())
 	n.metrics.NewGauge("weir_bridge_lag_records", n.bridgeLag)
+	n.measureMoves()
 	n.access = access.New(access.Options{Broker: n.broker, Users: n.users, Quotas: n.quotas, Authorize: n.o.Authorize})
 	return n.open(open)
 }
@@ -301,12 +305,10 @@ func (n *Node) advertised(addr net.Addr) string {
 
 // open makes the doors. Those that are off are nil.
 func (n *Node) open(l listeners) error {
-	if len(l.kafka) > 0 || n.shards.count > 1 { // a node without listeners performs requests for clients of the others
-		if err := n.openDoor(l.kafka); err != nil {
-			return err
-		}
+	if err := n.openDoor(l.kafka); err != nil { // without listeners it performs requests for clients of other nodes
+		return err
 	}
-	if len(l.amqp) > 0 || n.several() { // clients may be at other nodes
+	if len(l.amqp) > 0 || n.shards.created > 1 { // clients may be at other nodes
 		if err := n.openAMQP(l.amqp); err != nil {
 			return err
 		}

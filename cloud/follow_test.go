@@ -36,8 +36,8 @@ func TestOtherShards(t *testing.T) {
 	}
 	again := startNodeIn(t, bucket, "early", data)
 	again.says(t, "ready")
-	if again.shards.count != 3 {
-		t.Errorf("it knows %d shards", again.shards.count)
+	if again.shards.number() != 3 {
+		t.Errorf("it knows %d shards", again.shards.number())
 	}
 }
 

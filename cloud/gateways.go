@@ -178,7 +178,7 @@ func (n *Node) sessions() []measure.Session {
 }
 
 // several reports whether the cluster has several shards.
-func (n *Node) several() bool { return n.shards.count > 1 }
+func (n *Node) several() bool { return n.shards.number() > 1 }
 
 // members returns the gateways of the cluster as this node knows them, nil if it does not.
 func (n *Node) members() *fleet.Fleet {
@@ -330,7 +330,9 @@ func (n *Node) mayWrite(gateway, topic string) error {
 }
 
 // numberFor, attachFor and resolveFor answer doors at other nodes.
-func (n *Node) numberFor(shard uint32) (uplink.Number, error) { return n.ingest.numberHere(shard) }
+func (n *Node) numberFor(shard uint32, gateway string) (uplink.Number, error) {
+	return n.ingest.numberHere(shard, gateway)
+}
 
 func (n *Node) attachFor(ctx context.Context, shard uint32, gateway string, no uplink.Number, buffers []weir.Buffer, end func(error)) (uplink.Attachment, uplink.Offered, error) {
 	return n.ingest.attachHere(ctx, shard, gateway, no, buffers, end)

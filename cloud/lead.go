@@ -33,25 +33,18 @@ func flock(f *os.File) error {
 // newManager makes what decides which shards this node leads.
 func (n *Node) newManager() *cluster.Manager {
 	return cluster.New(cluster.ManagerOptions{
-		Bucket: n.bucket, Self: n.self, Shards: func() uint32 { return uint32(n.shards.count) }, Takeover: n.takeover(),
+		Bucket: n.bucket, Self: n.self, Shards: func() uint32 { return uint32(n.shards.number()) }, Takeover: n.takeover(),
 		Ask: n.ask, Follow: n.follow, Fit: n.fit, Lead: n.lead, Progress: n.progress,
 		Prepare: n.prepare, HandOver: n.handOver, Succeed: n.succeed, Counters: &n.peers.counters, Log: n.o.Log,
 	})
 }
 
-// others returns what lists the other nodes that are alive, nil in a cluster of one
-// shard: its clients need only know the owner.
-func (n *Node) others() func() []broker.Node {
-	if n.shards.count == 1 {
-		return nil
+// others lists the other nodes that are alive.
+func (n *Node) others() (all []broker.Node) {
+	for _, m := range n.manager.Members() {
+		all = append(all, m.Node)
 	}
-	return func() []broker.Node {
-		var all []broker.Node
-		for _, m := range n.manager.Members() {
-			all = append(all, m.Node)
-		}
-		return all
-	}
+	return all
 }
 
 // manage leads shards or stands by for them until ctx ends. Before that ends it, other
@@ -110,8 +103,8 @@ func (n *Node) knownCluster(ctx context.Context) (id string, err error) {
 		c, found, err := n.readCluster(ctx)
 		final := errors.Is(err, state.ErrFormat) || errors.Is(err, state.ErrCorrupt) || errors.Is(err, storage.ErrDamaged)
 		switch {
-		case found && err == nil && max(1, c.Shards) != n.shards.count:
-			return "", fmt.Errorf("%w, with %d shards, not %d: start this node again", errOtherShards, c.Shards, n.shards.count)
+		case found && err == nil && max(1, c.Shards) != n.shards.created:
+			return "", fmt.Errorf("%w, with %d shards, not %d: start this node again", errOtherShards, c.Shards, n.shards.created)
 		case err == nil || ctx.Err() != nil:
 			return c.ID, nil
 		case final:
@@ -183,7 +176,7 @@ func (n *Node) lead(ctx context.Context, id uint32, self cluster.Node, epoch uin
 	}
 	n.broker.Follow(id, broker.Node{}, "")
 	n.shards.set(id, nil)
-	if n.receiver != nil && n.shards.count == 1 {
+	if n.receiver != nil && !n.several() && id == catalogueShard {
 		n.receiver.Handover("")
 	}
 	n.ingest.lose(id)
@@ -221,6 +214,7 @@ func (n *Node) begin(ctx context.Context, own *owned, began time.Time) {
 	}
 	if own.Fleet != nil {
 		n.dropBarred(own.Fleet)
+		n.setMap(own.Log.Map())
 	}
 	n.broker.Lead(own.Shard)
 	n.ingest.lead(own.ID, own.Log.Epoch())
@@ -269,7 +263,7 @@ func (n *Node) finishDeletions(ctx context.Context, own *owned) {
 
 // about adds the number of a shard to what is logged of it, if the cluster has several.
 func (n *Node) about(id uint32, args ...any) []any {
-	if n.shards.count == 1 {
+	if !n.several() && id == catalogueShard {
 		return args
 	}
 	return append([]any{"shard", id}, args...)
@@ -285,7 +279,7 @@ const (
 func (n *Node) logOptions(own *owned, info []byte, epoch uint64) commitlog.Options {
 	changed := n.broker.ChangedSettings
 	o := commitlog.Options{
-		Bucket: n.bucket, Shard: own.ID, Shards: n.shards.count, Node: n.o.Node, Info: info, Epoch: epoch, Linger: n.o.Linger, Upkeep: n.o.Upkeep, Log: n.o.Log,
+		Bucket: n.bucket, Shard: own.ID, Shards: n.shards.created, Node: n.o.Node, Info: info, Epoch: epoch, Linger: n.o.Linger, Upkeep: n.o.Upkeep, Log: n.o.Log,
 		TailBytes: n.shards.share(tailBytes), BlockBytes: n.shards.share(blockBytes),
 	}
 	if own.Settings != nil {
@@ -327,13 +321,12 @@ func (n *Node) serve(ctx context.Context, own *owned, began time.Time) error {
 	})
 	wg.Go(func() { ended <- n.watchDoors(ctx) })
 	wg.Go(func() { n.answerBucket(ctx, own.Log.Log) })
+	wg.Go(func() { n.resumeMoves(ctx, own) })
 	switch own.Part {
 	case shard.Data:
 		wg.Go(func() { n.beginData(ctx, own, began) })
-	case shard.Catalogue:
+	default:
 		wg.Go(func() { n.finishDeletions(ctx, own) })
-	}
-	if own.Fleet != nil {
 		wg.Go(func() { n.watchGateways(ctx, own.Fleet) })
 	}
 	select {

@@ -316,11 +316,7 @@ func (n *Node) newMirror(got *peer.Catalogue) (*mirror, error) {
 
 // newView makes the machines of a mirror.
 func (n *Node) newView() shard.View {
-	v := shard.View{Users: auth.New(n.usersOptions()), Quotas: n.copies.quotas, Settings: settings.New()}
-	if n.shards.count > 1 {
-		v.Fleet = fleet.New(fleet.Options{CA: n.ca, Changed: n.drop})
-	}
-	return v
+	return shard.View{Users: auth.New(n.usersOptions()), Quotas: n.copies.quotas, Settings: settings.New(), Fleet: fleet.New(fleet.Options{CA: n.ca, Changed: n.drop})}
 }
 
 // usersOptions are those of the users of the log, and of each copy of them.
@@ -337,10 +333,11 @@ func (n *Node) publish(m *mirror, next *broker.Copy, same bool) {
 	if last != nil && m.Position().Before(last.Position) {
 		return
 	}
-	next.Users, next.Quotas, next.Settings, next.Fleet = m.view.Users, m.view.Quotas, m.view.Settings, m.view.Fleet
+	next.Users, next.Quotas, next.Settings = m.view.Users, m.view.Quotas, m.view.Settings
 	next.Position = m.Position()
-	if n.shards.count > 1 {
-		next.MaxAge = severalAge
+	n.setMap(m.Map())
+	if n.several() { // else the gateways are those of the owner
+		next.Fleet, next.MaxAge = m.view.Fleet, severalAge
 	}
 	if same && last != nil && last.Users == next.Users {
 		next.SameTopics(last)
@@ -360,7 +357,7 @@ func (n *Node) publish(m *mirror, next *broker.Copy, same bool) {
 // lose it in good order: until the next owner answers, the doors of this node go on with
 // that. In a cluster of one shard they have nothing to serve then.
 func (n *Node) keepView(own *owned) {
-	if own.Part != shard.Catalogue {
+	if own.Part == shard.Data || !n.several() {
 		return
 	}
 	asked, view := time.Now(), n.newView()

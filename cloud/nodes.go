@@ -223,7 +223,7 @@ func (n *Node) ownedShards() []console.OwnedShard {
 
 // allShards makes the list of shards from what the nodes say.
 func (n *Node) allShards(nodes []console.ClusterNode) []console.ShardStatus {
-	all := make([]console.ShardStatus, n.shards.count)
+	all := make([]console.ShardStatus, n.shards.number())
 	for id := range all {
 		all[id].Shard = uint32(id)
 	}

@@ -56,16 +56,31 @@ func (o *owned) Close() error {
 
 // shards is what this node is for each shard of the cluster.
 type shards struct {
-	count int // of the cluster, when it was created
+	created int // how many the cluster had when it was created
 
 	mu    sync.Mutex        // guards what follows
+	count int               // how many it has now, as far as this node knows
 	owned map[uint32]*owned // those that are recovered, and not lost
 	roles map[uint32]string // as the console names them; none: nothing is known of the shard yet
 	ended map[uint32]*owned // those that are handed over, until their new owner is known
 }
 
-func newShards(count int) shards {
-	return shards{count: count, owned: make(map[uint32]*owned), roles: make(map[uint32]string), ended: make(map[uint32]*owned)}
+func newShards(created int) shards {
+	return shards{created: created, count: created, owned: make(map[uint32]*owned), roles: make(map[uint32]string), ended: make(map[uint32]*owned)}
+}
+
+// number returns how many shards the cluster has, as far as this node knows.
+func (s *shards) number() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.count
+}
+
+// grow notes that the cluster has more shards.
+func (s *shards) grow(count int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count = max(s.count, count)
 }
 
 // get returns a shard, nil if this node does not own it.
@@ -121,7 +136,7 @@ func (s *shards) become(id uint32, role string) (settled bool) {
 			return false
 		}
 	}
-	return len(s.roles) == s.count
+	return len(s.roles) >= s.count
 }
 
 // becomeUnfit makes this node a standby of all shards that it does not lead yet.
@@ -163,29 +178,28 @@ func (s *shards) role() string {
 // own all shards.
 func (s *shards) share(budget int64) int64 {
 	const least = 1 << 20
-	return max(budget/int64(max(1, s.count-1)), min(budget, least))
+	return max(budget/int64(max(1, s.number()-1)), min(budget, least))
 }
 
 // newOwned makes the machines of a shard that this node is about to own. claim is what
 // other nodes read of it.
 func (n *Node) newOwned(id uint32, claim cluster.Node) *owned {
-	part := shard.PartOf(id, n.shards.count)
+	part := shard.PartOf(id, n.shards.created)
 	o := shard.Options{
 		Log:    n.o.Log,
 		Part:   part,
-		Txns:   txn.Options{Ended: n.broker.TransactionEnded},
+		Txns:   txn.Options{Ended: n.broker.TransactionEnded, Shard: id, Shards: n.broker.TransactionShards()},
 		Fleet:  fleet.Options{CA: n.ca},
 		Users:  n.usersOptions(),
 		Queues: queue.Options{Topics: n.topics.Calls()},
 	}
 	changed := n.broker.ChangedSettings
+	o.Shares.Here = func(topic weir.TopicID, partition int32) bool {
+		return n.broker.RouteOf(weir.SliceOf(topic, partition)) == id
+	}
+	o.Queues.Here = func(vhost string) bool { return n.broker.RouteOf(weir.SliceOfVhost(vhost)) == id }
 	if part == shard.Data {
-		o.Txns.Shard, o.Txns.Shards = id, n.broker.TransactionShards()
-		o.Queues.Here = func(vhost string) bool { return n.broker.RouteOf(weir.SliceOfVhost(vhost)) == id }
 		o.Topics = &machine.Topics{All: n.everyTopic, ByID: n.topicByID}
-		o.Shares.Here = func(topic weir.TopicID, partition int32) bool {
-			return n.broker.RouteOf(weir.SliceOf(topic, partition)) == id
-		}
 	} else {
 		o.Settings = settings.New()
 		changed = func() *settings.Settings { return o.Settings }

@@ -12,8 +12,8 @@ import (
 	"github.com/weirmq/weir/sync/uplink"
 )
 
-// several reports whether the cluster has more than one shard that takes records.
-func (u *ingest) several() bool { return u.many }
+// several reports whether the cluster has more than one shard.
+func (u *ingest) several() bool { return u.broker.Several() }
 
 // lead begins the ownership of a shard: sessions can attach to it here.
 func (u *ingest) lead(id uint32, epoch int32) {
@@ -76,16 +76,23 @@ func (u *ingest) owner(id uint32) (*uplink.Owner, error) {
 func (u *ingest) number(ctx context.Context, gateway string) (uplink.Number, error) {
 	id := u.broker.RouteOf(weir.SliceOfGateway(gateway))
 	if node, ok := u.elsewhere(id); ok {
-		return u.peers.Number(ctx, node.Name, node.Address(cluster.Peer), id)
+		named := ""
+		if u.broker.Remapped() { // else the node may be of a version that takes no name
+			named = gateway
+		}
+		return u.peers.Number(ctx, node.Name, node.Address(cluster.Peer), id, named)
 	}
-	return u.numberHere(id)
+	return u.numberHere(id, gateway)
 }
 
 // numberHere is uplink.Owner.Number of a shard that this node owns.
-func (u *ingest) numberHere(id uint32) (uplink.Number, error) {
+func (u *ingest) numberHere(id uint32, gateway string) (uplink.Number, error) {
 	o, err := u.owner(id)
 	if err != nil {
 		return uplink.Number{}, err
+	}
+	if epoch := u.broker.SliceEpoch(weir.SliceOfGateway(gateway)); gateway != "" && epoch > 0 {
+		return o.NumberAt(uint64(epoch)), nil
 	}
 	return o.Number(), nil
 }

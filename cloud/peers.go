@@ -90,7 +90,7 @@ func (n *Node) listenPeer() error {
 	server := peer.New(peer.Options{Listener: n.peers.listener, Identity: identity, Self: n.answer, Report: n.reported, Succession: func(ctx context.Context, step []byte) ([]byte, error) { return n.manager.Succeeds(ctx, step) }, Heard: n.heardOf, Forwarded: n.forwarded, Race: n.joinRaces, Log: n.o.Log,
 		Catalogue: n.catalogueFor, Copy: n.copyFor, CreateTopic: n.createFor, NewProducerID: n.producerFor, Kafka: n.performFor, AMQP: n.tunnelled,
 		VerifyTransaction: n.verifyFor, EndTransaction: n.endFor,
-		Create:  n.createHere,
+		Create: n.createHere, Slices: n.answerMove,
 		Records: n.recordsFor, FollowRecords: n.followFor,
 		Drop: func(ctx context.Context, shard uint32, topic weir.TopicID, at journal.Position) error {
 			return n.broker.DropTopic(ctx, shard, topic, at)
@@ -112,20 +112,20 @@ func (n *Node) takeover() time.Duration {
 	switch {
 	case n.o.Takeover != 0:
 		return n.o.Takeover
-	case n.shards.count > 1:
+	case n.shards.created > 1: // it does not change while the node runs
 		return severalTakeover
 	}
 	return cluster.DefaultTakeover
 }
 
-// severalTakeover is the default in a cluster of several shards, where no node loses all
-// that it has by a takeover too many.
+// severalTakeover is the default in a cluster that was created with several shards, where no
+// node loses all that it has by a takeover too many.
 const severalTakeover = 2 * time.Second
 
 // answer is what this node reports about itself to nodes that do not send reports.
 func (n *Node) answer() peer.Answer {
 	a := peer.Answer{Node: n.o.Node, Boot: n.self.Boot, Role: n.Role()}
-	if state, next := n.progress(catalogueShard); n.shards.count == 1 && state != cluster.Recovering {
+	if state, next := n.progress(catalogueShard); !n.several() && state != cluster.Recovering {
 		a.Epoch, a.Slot = next.Epoch, next.Slot
 	}
 	return a

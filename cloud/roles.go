@@ -9,7 +9,7 @@ func (n *Node) sayRoles() {
 		return
 	}
 	owns := ""
-	switch single := n.shards.count == 1; {
+	switch single := n.shards.created == 1; {
 	case single && r.Has(cluster.RoleMeta|cluster.RoleLog):
 		n.o.Log.Warn("this node has no door, and the owner of the only shard of a cluster serves its clients and gateways itself: add the role door, or create the cluster with --shards", "roles", r)
 		return

@@ -2,7 +2,6 @@ package cloud
 
 import (
 	"context"
-	"errors"
 
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
@@ -62,29 +61,17 @@ func (o owner) at(ctx context.Context, ask func(node, address string) error) err
 	return ask(node.Name, node.Address(cluster.Peer))
 }
 
-// leaderNotAvailable is Kafka's error code if the owner has no Kafka door.
-const leaderNotAvailable = 5
-
 // createFor creates a topic for a client of a standby.
 func (n *Node) createFor(ctx context.Context, b peer.Behalf, name string) (state.Topic, int16) {
-	if n.kafka == nil {
-		return state.Topic{}, leaderNotAvailable
-	}
 	return n.kafka.CreateTopic(ctx, auth.Who(b), name)
 }
 
 // performFor performs a request for a client of another node.
 func (n *Node) performFor(ctx context.Context, q peer.KafkaRequest) ([]byte, error) {
-	if n.kafka == nil {
-		return nil, errors.New("the owner has no door for Kafka")
-	}
 	return n.kafka.Perform(ctx, auth.Who(q.Behalf), q.Key, q.Version, q.Client, q.Body)
 }
 
 // producerFor allocates a producer id for a client of a standby.
 func (n *Node) producerFor(ctx context.Context, b peer.Behalf) (int64, int16) {
-	if n.kafka == nil {
-		return 0, leaderNotAvailable
-	}
 	return n.kafka.NewProducerID(ctx, auth.Who(b))
 }

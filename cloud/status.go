@@ -88,7 +88,7 @@ func (n *Node) sources() measure.Sources {
 func (n *Node) measuredShards() ([]measure.Shard, error) {
 	var all []measure.Shard
 	for _, own := range n.shards.all() {
-		all = append(all, measure.Shard{ID: own.ID, Several: n.shards.count > 1, Epoch: own.Log.Epoch(), Since: own.since, Records: own.Load.Records.Load(), Bytes: own.Load.Bytes.Load(), Stats: own.Log.Stats()})
+		all = append(all, measure.Shard{ID: own.ID, Several: n.several(), Epoch: own.Log.Epoch(), Since: own.since, Records: own.Load.Records.Load(), Bytes: own.Load.Bytes.Load(), Stats: own.Log.Stats()})
 	}
 	if all == nil {
 		return nil, broker.ErrNotOwner

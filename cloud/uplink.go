@@ -21,7 +21,6 @@ import (
 // node, and the owners of the shards that this node owns.
 type ingest struct {
 	broker   *broker.Broker
-	many     bool                                 // the cluster has several shards that take records
 	peers    *peer.Client                         // nil: the cluster has one shard
 	mayWrite func(gateway, topic string) error    // of topics that are not the cloud's own: uplink.ErrNotAllowed, uplink.ErrBusy
 	lost     func(gateway string, records uint64) // called for records that are reported as lost; may be nil
@@ -43,7 +42,7 @@ type ingest struct {
 }
 
 func newIngest(b *broker.Broker, peers *peer.Client, mayWrite func(gateway, topic string) error, limits Limits, log *slog.Logger) *ingest {
-	u := &ingest{broker: b, many: len(b.Routed()) > 1, peers: peers, mayWrite: mayWrite, limits: limits, log: log, created: make(map[string]int), said: make(map[[2]string]bool),
+	u := &ingest{broker: b, peers: peers, mayWrite: mayWrite, limits: limits, log: log, created: make(map[string]int), said: make(map[[2]string]bool),
 		owners: make(map[uint32]*uplink.Owner), following: make(map[uint32]string), unheard: make(map[place]time.Time)}
 	u.door = uplink.NewDoor(uplink.Options{Shards: b.Routed, ShardOf: b.RouteOf, Number: u.number, Attach: u.attach})
 	return u
@@ -136,6 +135,9 @@ type shardLog struct {
 // Offer is for uplink.Calls.
 func (u shardLog) Offer(_ context.Context, gateway string, buffers []weir.Buffer) (uplink.Offered, error) {
 	var known uplink.Offered
+	if u.broker.Moving(u.id) {
+		return known, fmt.Errorf("%w: slices of shard %d are being moved", uplink.ErrBusy, u.id)
+	}
 	offered := make(map[weir.BufferID]bool, len(buffers))
 	for _, b := range buffers {
 		if b.Current {

@@ -35,7 +35,7 @@ var floors = []struct {
 	{"edge", 5}, {"cloud", 5}, {"firmware-sim/device", 4.5}, {"firmware-sim/audit", 5},
 	{"edge/weir-edge", 6}, {"cloud/weir-cloud", 6}, {"cloud/weirctl", 6}, {"firmware-sim", 6},
 	{"e2e/harness", 6}, {"e2e/linear", 6}, {"e2e/listappend", 6}, {"e2e", 6.5}, {"e2e/*", 6.5}, {"e2e/*/*", 6.5},
-	{"cloud/recent", 0.2}, {"cloud/payload", 0.2}, {"cloud/page", 4.2},
+	{"cloud/recent", 0.2}, {"cloud/split", 0.2}, {"cloud/payload", 0.2}, {"cloud/page", 4.2},
 }
 
 // homes says which packages may import a third-party module. A module that is

@@ -93,13 +93,13 @@ const (
 // Options configure a Broker.
 type Options struct {
 	Self       Node
-	Shards     int   // of the cluster, when it was created; 1
+	Shards     int   // of the cluster, when it was created; 1. See SetMap
 	Partitions int32 // of a topic that is created without a number of partitions
 	AutoCreate bool  // a topic is created when a request names it
 	Metrics    *metrics.Set
 
-	// Members lists the other nodes of the cluster that are alive. nil: a client learns
-	// only of nodes that serve something.
+	// Members lists the other nodes of the cluster that are alive, for clients of a cluster
+	// of several shards. nil: a client learns only of nodes that serve something.
 	Members func() []Node
 
 	Transacting Transacting // nil functions: transactions do not span nodes
@@ -139,7 +139,7 @@ func New(o Options) *Broker {
 		o.Metrics = metrics.NewSet()
 	}
 	b := &Broker{o: o, acks: o.Metrics.NewPrometheusHistogramExt("weir_shard_ack_seconds", exposition.Seconds()), altering: make(chan struct{}, 1), notice: make(chan struct{}), turn: make(chan struct{})}
-	b.table.Store(&table{routes: weir.FirstMap(o.Shards)})
+	b.table.Store(&table{routes: weir.FirstMap(o.Shards), count: max(1, o.Shards)})
 	b.ended = make(map[txn.Ending]*metrics.Counter)
 	for _, how := range []txn.Ending{txn.Committed, txn.Aborted, txn.TimedOut} {
 		b.ended[how] = o.Metrics.NewCounter(fmt.Sprintf("weir_transactions_total{end=%q}", how))
@@ -147,15 +147,16 @@ func New(o Options) *Broker {
 	return b
 }
 
-// Several reports whether the cluster has more than one shard.
-func (b *Broker) Several() bool { return b.o.Shards > 1 }
+// Several reports whether the cluster has more than one shard, as far as this node knows.
+func (b *Broker) Several() bool { return b.table.Load().count > 1 }
 
 // Self is this node.
 func (b *Broker) Self() Node { return b.o.Self }
 
-// translate turns the log's error for a lost shard into the broker's.
+// translate turns the log's errors for a lost shard, and for slices that are moved, into
+// the broker's.
 func translate(err error) error {
-	if errors.Is(err, commitlog.ErrFenced) || errors.Is(err, commitlog.ErrClosed) {
+	if errors.Is(err, commitlog.ErrFenced) || errors.Is(err, commitlog.ErrClosed) || errors.Is(err, commitlog.ErrMoving) || errors.Is(err, commitlog.ErrMoved) {
 		return errors.Join(ErrNotOwner, err)
 	}
 	return err

@@ -82,9 +82,10 @@ func (b *Broker) FinishDeletions(ctx context.Context, c *shard.Shard, failed fun
 func (b *Broker) finishDeletion(ctx context.Context, c *shard.Shard, d logstate.Deletion) error {
 	limited, cancel := context.WithTimeout(ctx, dropTime)
 	defer cancel()
-	errs := make([]error, b.o.Shards)
+	_, shards := b.Map()
+	errs := make([]error, shards)
 	var wg sync.WaitGroup
-	for id := range uint32(b.o.Shards) {
+	for id := range uint32(shards) {
 		if id == catalogueShard {
 			continue
 		}
@@ -100,6 +101,9 @@ func (b *Broker) finishDeletion(ctx context.Context, c *shard.Shard, d logstate.
 	}
 	err := c.Log.DeleteTopic(ctx, d.Topic.ID)
 	b.notify()
+	if err == nil && c.Part == shard.Whole {
+		err = errors.Join(c.Groups.ForgetTopic(ctx, d.Topic.ID, d.Topic.Name), translateShare(c.Shares.ForgetTopic(ctx, d.Topic.ID)))
+	}
 	return translate(err)
 }
 

@@ -21,7 +21,7 @@ func OffsetsTopicID() weir.TopicID { return group.OffsetsTopicID() }
 // partitions are in many shards. Topics does not list it.
 func (b *Broker) InternalTopic() (Topic, bool) {
 	c, err := b.catalogue()
-	if err != nil || c.Groups == nil || !c.Groups.HasHistory() {
+	if err != nil || b.Several() || !c.Groups.HasHistory() {
 		return Topic{}, false
 	}
 	return offsetsTopic(), true
@@ -48,7 +48,7 @@ func (b *Broker) offsetsOf(partition int32) (*group.Coordinator, error) {
 	if err != nil {
 		return nil, err
 	}
-	if partition < 0 || partition >= group.OffsetsPartitions || !s.Groups.HasHistory() {
+	if partition < 0 || partition >= group.OffsetsPartitions || b.Several() || !s.Groups.HasHistory() {
 		return nil, fmt.Errorf("%w: partition %d of topic %q", ErrUnknownTopic, partition, OffsetsTopic)
 	}
 	return s.Groups, nil

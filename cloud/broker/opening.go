@@ -114,9 +114,9 @@ func (b *Broker) notify() {
 	b.notice = make(chan struct{})
 }
 
-// tell returns when the other nodes know what has just changed in the catalogue, or after
+// Tell returns when the other nodes know what has just changed in the catalogue, or after
 // tellTime.
-func (b *Broker) tell(ctx context.Context) {
+func (b *Broker) Tell(ctx context.Context) {
 	b.notify()
 	if !b.Several() || b.o.Told == nil {
 		return

@@ -19,6 +19,8 @@ const catalogueShard = 0
 type table struct {
 	cluster string   // id
 	routes  weir.Map // the shard that has each slice; independent of the number of shards
+	moved   bool     // routes is not what it was when the cluster was created
+	count   int      // of the shards
 	shards  map[uint32]served
 }
 
@@ -28,6 +30,9 @@ type served struct {
 	epoch uint64       // of another node's ownership; 0: not known
 	own   *shard.Shard // nil: this node does not own it
 	doubt bool         // this node owns it, but cannot confirm that
+
+	closed weir.SliceSet // slices that this node does not serve from it: they move, or have moved
+	moving bool          // slices move away, and other nodes may not have heard of the new map
 }
 
 // Leader is a node that serves something.
@@ -64,18 +69,12 @@ func (s served) serving() (*shard.Shard, error) {
 
 // change replaces the entry of a shard.
 func (b *Broker) change(id uint32, cluster string, to func(served) served) {
-	b.changing.Lock()
-	defer b.changing.Unlock()
-	old := b.table.Load()
-	next := &table{cluster: old.cluster, routes: old.routes, shards: make(map[uint32]served, len(old.shards)+1)}
-	for other, s := range old.shards {
-		next.shards[other] = s
-	}
-	next.shards[id] = to(old.shards[id])
-	if cluster != "" {
-		next.cluster = cluster
-	}
-	b.table.Store(next)
+	b.replace(func(next *table) {
+		next.shards[id] = to(next.shards[id])
+		if cluster != "" {
+			next.cluster = cluster
+		}
+	})
 	if id == catalogueShard {
 		b.notify()
 	}
@@ -93,9 +92,77 @@ func (b *Broker) turned() <-chan struct{} {
 	return b.turn
 }
 
+// replace replaces the table by a copy that was changed.
+func (b *Broker) replace(change func(next *table)) {
+	b.changing.Lock()
+	defer b.changing.Unlock()
+	next := *b.table.Load()
+	next.shards = maps.Clone(next.shards)
+	if next.shards == nil {
+		next.shards = make(map[uint32]served)
+	}
+	change(&next)
+	b.table.Store(&next)
+}
+
+// SetMap replaces the map of slices and the number of shards by those of the catalogue. It
+// reports whether that is a change.
+func (b *Broker) SetMap(m weir.Map, shards int) (changed bool) {
+	b.replace(func(next *table) {
+		changed = next.routes != m || next.count != shards
+		next.moved = next.moved || next.routes != m
+		next.routes, next.count = m, shards
+	})
+	if changed {
+		b.notify()
+	}
+	return changed
+}
+
+// Map returns the map of slices and the number of shards, as far as this node knows.
+func (b *Broker) Map() (m weir.Map, shards int) {
+	t := b.table.Load()
+	return t.routes, t.count
+}
+
+// CloseSlices makes this node not serve some slices of a shard that it owns, as they move
+// to another one. Requests get ErrNotOwner.
+func (b *Broker) CloseSlices(id uint32, set weir.SliceSet) {
+	b.change(id, "", func(s served) served {
+		s.closed, s.moving = s.closed.With(set), true
+		return s
+	})
+}
+
+// OpenSlices undoes CloseSlices: the slices have not moved.
+func (b *Broker) OpenSlices(id uint32, set weir.SliceSet) {
+	b.change(id, "", func(s served) served {
+		s.closed, s.moving = s.closed.Without(set), false
+		return s
+	})
+}
+
+// Moved notes that other nodes know the map by which the slices are elsewhere that
+// CloseSlices has named.
+func (b *Broker) Moved(id uint32) {
+	b.change(id, "", func(s served) served {
+		s.moving = false
+		return s
+	})
+}
+
+// Moving reports whether a shard that this node owns has slices on their way to another one,
+// of which other nodes may not have heard yet. What is known of a gateway is then in both.
+func (b *Broker) Moving(id uint32) bool { return b.table.Load().shards[id].moving }
+
 // Lead makes this node the owner of a shard: calls use it from now on.
 func (b *Broker) Lead(s *shard.Shard) {
-	b.change(s.ID, s.Log.ClusterID(), func(served) served { return served{owner: b.o.Self, own: s} })
+	closed := s.Log.Away()
+	_, in := s.Log.Moves()
+	for _, m := range in {
+		closed = closed.With(m.Slices) // until it is known whether they have moved here
+	}
+	b.change(s.ID, s.Log.ClusterID(), func(served) served { return served{owner: b.o.Self, own: s, closed: closed} })
 }
 
 // Follow records that another node, owner, serves a shard; without a name, that the
@@ -150,7 +217,7 @@ func (b *Broker) Nodes() []Leader {
 			all = append(all, l)
 		}
 	}
-	if b.o.Members == nil {
+	if b.o.Members == nil || t.count == 1 {
 		return all
 	}
 	for _, n := range append([]Node{b.o.Self}, b.o.Members()...) {
@@ -162,9 +229,18 @@ func (b *Broker) Nodes() []Leader {
 	return all
 }
 
+// leader returns the node that serves a slice. Leader epochs grow when a slice moves, by how
+// much only its owner knows.
 func (b *Broker) leader(s weir.Slice) (Leader, bool) {
 	t := b.table.Load()
-	return b.leaderOf(t.shards[t.routes[s]])
+	l, ok := b.leaderOf(t.shards[t.routes[s]])
+	switch own := t.shards[t.routes[s]].own; {
+	case own != nil:
+		l.Epoch = own.Log.SliceEpoch(s)
+	case t.moved:
+		l.Epoch = -1
+	}
+	return l, ok
 }
 
 func (b *Broker) leaderOf(s served) (Leader, bool) {
@@ -184,16 +260,32 @@ func (b *Broker) leaderOf(s served) (Leader, bool) {
 func (b *Broker) Epoch(topic weir.TopicID, partition int32) int32 {
 	t := b.table.Load()
 	if s := t.shards[t.routes[weir.SliceOf(topic, partition)]].own; s != nil {
-		return s.Log.Epoch()
+		return s.Log.LeaderEpoch(topic, partition)
 	}
 	return -1
 }
+
+// SliceEpoch is Epoch for a slice.
+func (b *Broker) SliceEpoch(slice weir.Slice) int32 {
+	t := b.table.Load()
+	if s := t.shards[t.routes[slice]].own; s != nil {
+		return s.Log.SliceEpoch(slice)
+	}
+	return -1
+}
+
+// Remapped reports whether slices have moved since the cluster was created.
+func (b *Broker) Remapped() bool { return b.table.Load().moved }
 
 // at returns the shard that has a slice if this node may serve from it. Errors:
 // *NotOwnerError, ErrUnavailable.
 func (b *Broker) at(s weir.Slice) (*shard.Shard, error) {
 	t := b.table.Load()
-	return t.shards[t.routes[s]].serving()
+	own := t.shards[t.routes[s]]
+	if own.closed.Has(s) {
+		return nil, &NotOwnerError{}
+	}
+	return own.serving()
 }
 
 // shardAt is at for a partition. The partition of a hidden topic is ErrUnknownTopic;

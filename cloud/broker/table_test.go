@@ -49,6 +49,7 @@ func TestPlaces(t *testing.T) {
 		t.Errorf("nodes: %+v", nodes)
 	}
 	b.o.Members = func() []Node { return []Node{other, {Name: "idle"}} }
+	b.SetMap(b.table.Load().routes, 2)
 	if nodes := b.Nodes(); len(nodes) != 3 || nodes[2].Name != "idle" || nodes[2].Epoch != -1 {
 		t.Errorf("nodes, with one that serves nothing: %+v", nodes)
 	}

@@ -130,7 +130,7 @@ func (b *Broker) CreateTopic(ctx context.Context, name string, partitions int32,
 			}
 		}
 		if err == nil {
-			b.tell(ctx)
+			b.Tell(ctx)
 		}
 		return t, translate(err)
 	}
@@ -186,7 +186,7 @@ func (b *Broker) GrowTopic(ctx context.Context, id weir.TopicID, partitions int3
 	}
 	err = c.Log.GrowTopic(ctx, id, partitions)
 	if err == nil {
-		b.tell(ctx)
+		b.Tell(ctx)
 	}
 	return translate(err)
 }
@@ -230,7 +230,7 @@ func (b *Broker) AlterTopic(ctx context.Context, id weir.TopicID, change func(co
 	}
 	err = c.Log.AlterTopic(ctx, id, configs)
 	if err == nil {
-		b.tell(ctx)
+		b.Tell(ctx)
 	}
 	return translate(err)
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/weirmq/weir/cloud/queue/routing"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/recent"
+	"github.com/weirmq/weir/cloud/split"
 	"github.com/weirmq/weir/sync/join"
 )
 
@@ -61,6 +62,11 @@ type Options struct {
 	// Forward passes a request on to the owner and copies its answer. It reports
 	// whether it did; if not, the request is unchanged.
 	Forward func(http.ResponseWriter, *http.Request) bool
+
+	// Split begins to move slices to new shards, so that so many have data, or with dry says
+	// what would move. SplitState returns what has become of that. Both are for the owner.
+	Split      func(ctx context.Context, data int, dry bool) (Split, error)
+	SplitState func() (Split, error)
 
 	// Removed is called when an administrator was removed.
 	Removed func(ctx context.Context, name string) error
@@ -114,6 +120,7 @@ func New(o Options) http.Handler {
 			"GET /v1/vhosts":        c.vhosts,
 			"GET /v1/queues":        c.queues,
 			"GET /v1/quotas":        c.quotas,
+			"GET /v1/shards/split":  c.splitState,
 		},
 		admin.Operate: {
 			// The content of records needs more than the right to read or no
@@ -133,6 +140,7 @@ func New(o Options) http.Handler {
 			"GET /v1/queues/messages":           c.messages,
 			"POST /v1/queues/{change}":          c.changeQueue,
 			"DELETE /v1/queues":                 c.deleteQueue,
+			"POST /v1/shards/split":             c.split,
 		},
 		admin.Administer: {
 			"POST /v1/users":          c.setUser,
@@ -270,7 +278,7 @@ func status(err error) int {
 		return http.StatusConflict
 	case errors.As(err, &tooLarge):
 		return http.StatusRequestEntityTooLarge
-	case errors.Is(err, auth.ErrTooMany), errors.Is(err, quota.ErrTooMany), errors.Is(err, machine.ErrLevel):
+	case errors.Is(err, auth.ErrTooMany), errors.Is(err, quota.ErrTooMany), errors.Is(err, machine.ErrLevel), errors.Is(err, split.ErrShards):
 		return http.StatusConflict
 	case errors.As(err, &routes), errors.Is(err, queue.ErrInvalid), errors.Is(err, errInput), errors.Is(err, auth.ErrInvalid), errors.Is(err, quota.ErrInvalid), errors.Is(err, join.ErrGatewayID), errors.Is(err, fleet.ErrPattern), errors.Is(err, broker.ErrInvalidTopic), errors.Is(err, broker.ErrInvalidPartitions), errors.Is(err, broker.ErrInvalidConfig):
 		return http.StatusBadRequest

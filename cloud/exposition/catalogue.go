@@ -113,6 +113,10 @@ func cloud() map[string]Family {
 
 		"weir_shards": {Gauge, "Shards that this node has to do with, by state: owner, recovering, doubt (the bucket does not answer), handing (to another node), failing (it could not lead them)."},
 
+		"weir_cluster_shards":           {Gauge, "Shards of the cluster, as far as this node knows."},
+		"weir_slices_moved_total":       {Counter, "Slices that have moved from a shard of this node to a new one."},
+		"weir_slice_moves_failed_total": {Counter, "Moves of slices from a shard of this node that were given up."},
+
 		"weir_stream_values_lost_total": {Counter, "Values of records and messages that stream queues could not pass on, by loss."},
 
 		"weir_sync_append_bytes_total":    {Counter, "Bytes of record batches that gateways sent."},

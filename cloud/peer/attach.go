@@ -17,8 +17,9 @@ const attachPath = "/peer/v1/attach"
 
 // Attachments are the calls of a node that owns shards which a door needs.
 type Attachments struct {
-	// Number is uplink.Owner.Number of the owner of that shard here.
-	Number func(shard uint32) (uplink.Number, error)
+	// Number is uplink.Owner.Number of the owner of that shard here. gateway is "" if the
+	// door does not name it, as its slice cannot have moved.
+	Number func(shard uint32, gateway string) (uplink.Number, error)
 	// Attach is uplink.Owner.Attach.
 	Attach func(ctx context.Context, shard uint32, gateway string, n uplink.Number, buffers []weir.Buffer, end func(error)) (uplink.Attachment, uplink.Offered, error)
 }
@@ -110,12 +111,15 @@ func (d *doorStream) take(m message) error {
 	switch m.kind {
 	case kindNumber:
 		in := coding.NewDecoder(m.body)
-		shard := uint32(in.UpTo(1<<32 - 1))
+		shard, gateway := uint32(in.UpTo(1<<32-1)), ""
+		if in.Len() > 0 {
+			gateway = in.String()
+		}
 		if err := end(&in); err != nil {
 			return err
 		}
 		var a answer
-		a.number, a.err = d.of.Number(shard)
+		a.number, a.err = d.of.Number(shard, gateway)
 		d.answer(m, a)
 		return nil
 	case kindAttach:

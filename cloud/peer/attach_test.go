@@ -98,7 +98,7 @@ func newOwnedShard(t *testing.T) *ownedShard {
 	}
 	o.port = startWith(t, ca, "a", budget.GateOptions{}, func(opts *Options) {
 		opts.Attachments = Attachments{
-			Number: func(shard uint32) (uplink.Number, error) {
+			Number: func(shard uint32, _ string) (uplink.Number, error) {
 				if err := here(shard); err != nil {
 					return uplink.Number{}, err
 				}
@@ -125,7 +125,7 @@ type attached struct {
 
 func (o *ownedShard) attach(t *testing.T, door *Client) *attached {
 	t.Helper()
-	n, err := door.Number(t.Context(), "a", o.addr, 7)
+	n, err := door.Number(t.Context(), "a", o.addr, 7, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +202,7 @@ func TestAttach(t *testing.T) {
 	if err := a.Retire(t.Context(), weir.BufferID{4}); err != nil || !slices.Equal(o.log.retired, []weir.BufferID{{4}}) {
 		t.Errorf("retired %v, %v", o.log.retired, err)
 	}
-	if _, err := o.door.Number(t.Context(), "a", o.addr, 8); !errors.Is(err, uplink.ErrDetached) {
+	if _, err := o.door.Number(t.Context(), "a", o.addr, 8, ""); !errors.Is(err, uplink.ErrDetached) {
 		t.Errorf("number of a shard that is elsewhere: %v", err)
 	}
 	o.owner.End()
@@ -257,12 +257,12 @@ func TestAttachBreaks(t *testing.T) {
 		t.Errorf("the attachment: %v", err)
 	}
 	o.log.answer(0, nil) // nobody hears it
-	if _, err := o.door.Number(t.Context(), "a", o.addr, 7); !errors.Is(err, uplink.ErrDetached) {
+	if _, err := o.door.Number(t.Context(), "a", o.addr, 7, ""); !errors.Is(err, uplink.ErrDetached) {
 		t.Errorf("of a node that is down: %v", err)
 	}
 	ca := newCA(t)
 	older := start(t, ca, "old", budget.GateOptions{})
-	if _, err := client(t, identity(t, ca, "b")).Number(t.Context(), "old", older.addr, 7); !errors.Is(err, ErrUnknownVerb) {
+	if _, err := client(t, identity(t, ca, "b")).Number(t.Context(), "old", older.addr, 7, "gw"); !errors.Is(err, ErrUnknownVerb) {
 		t.Errorf("of a node of an earlier version: %v", err)
 	}
 }
@@ -360,7 +360,7 @@ func TestAttachFullShard(t *testing.T) {
 	ca := newCA(t)
 	owner := startWith(t, ca, "a", budget.GateOptions{}, func(opts *Options) {
 		opts.Attachments = Attachments{
-			Number: func(shard uint32) (uplink.Number, error) { return owners[shard].Number(), nil },
+			Number: func(shard uint32, _ string) (uplink.Number, error) { return owners[shard].Number(), nil },
 			Attach: func(ctx context.Context, shard uint32, gateway string, n uplink.Number, buffers []weir.Buffer, end func(error)) (uplink.Attachment, uplink.Offered, error) {
 				return owners[shard].Attach(ctx, gateway, n, buffers, end)
 			},
@@ -372,7 +372,7 @@ func TestAttachFullShard(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	attach := func(shard uint32, gateway string) uplink.Attachment {
-		n, err := door.Number(ctx, "a", owner.addr, shard)
+		n, err := door.Number(ctx, "a", owner.addr, shard, "")
 		if err != nil {
 			t.Fatal(err)
 		}

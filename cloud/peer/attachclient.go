@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"sync"
 
+	"github.com/weirmq/weir/storage/coding"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/uplink"
 )
@@ -27,14 +28,20 @@ var errSilent = fmt.Errorf("%w: the owner of the shard does not answer", uplink.
 
 // Number asks a node, by its name and host:port, for a number for a session of a gateway
 // that lies in that shard. The errors are those of an uplink.Attachment.
-func (c *Client) Number(ctx context.Context, node, address string, shard uint32) (uplink.Number, error) {
+func (c *Client) Number(ctx context.Context, node, address string, shard uint32, gateway string) (uplink.Number, error) {
 	s := c.attachStream(node, address)
 	l, err := s.newLink(shard, "", func(error) {})
 	if err != nil {
 		return uplink.Number{}, err
 	}
 	defer s.forget(l)
-	a := l.ask(ctx, kindNumber, func(b []byte) []byte { return binary.AppendUvarint(b, uint64(shard)) })
+	a := l.ask(ctx, kindNumber, func(b []byte) []byte {
+		b = binary.AppendUvarint(b, uint64(shard))
+		if gateway != "" {
+			b = coding.AppendString(b, gateway)
+		}
+		return b
+	})
 	return a.number, a.err
 }
 

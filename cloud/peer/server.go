@@ -88,6 +88,10 @@ type Options struct {
 	// catalogue. nil means that this is durable.
 	Drop func(ctx context.Context, shard uint32, topic weir.TopicID, at journal.Position) error
 
+	// Slices, if set, answers what another node asks about a move of slices between shards.
+	// moved is for SlicesVoid.
+	Slices func(ctx context.Context, call SlicesCall, m weir.Move) (moved bool, err error)
+
 	// AMQP, if set, serves a connection of AMQP 0-9-1 whose client is at another node, and
 	// returns when it has ended. An error comes before anything was written: ErrElsewhere
 	// if this node does not have what the description says, any other one if it cannot
@@ -157,6 +161,7 @@ func New(o Options) *Server {
 	mux.HandleFunc("POST "+verifyPath, s.transaction(o.VerifyTransaction))
 	mux.HandleFunc("POST "+dropPath, s.drop)
 	mux.HandleFunc("POST "+successionPath, s.succession)
+	mux.HandleFunc("POST "+slicesPath, s.slices)
 	mux.HandleFunc("POST "+createPath, s.create)
 	mux.HandleFunc("GET "+sessionsPath, s.sessions)
 	mux.HandleFunc("GET "+statusPath, s.status)

@@ -31,20 +31,21 @@ type Part int
 
 // The parts. The numbers are not at rest.
 const (
-	Whole     Part = iota // everything: the only shard of a cluster
+	Whole     Part = iota // everything: shard 0 of a cluster that was created with one; see below
 	Catalogue             // topics, users, quotas, settings and gateways: shard 0 of several
 	Data                  // partitions, groups, transactions and work queues: the others
 )
 
-// PartOf returns the part of a shard, by its number, in a cluster of so many shards.
-func PartOf(id uint32, shards int) Part {
+// PartOf returns the part of a shard, by its number, in a cluster that was created with so
+// many shards. If slices move from shard 0 to others, it stays Whole, with fewer slices.
+func PartOf(id uint32, created int) Part {
 	switch {
-	case shards < 2:
+	case id > 0:
+		return Data
+	case created < 2:
 		return Whole
-	case id == 0:
-		return Catalogue
 	}
-	return Data
+	return Catalogue
 }
 
 // service is a state machine on the log of a shard. It is made before the log is

@@ -11,7 +11,7 @@ import (
 // View is the machines of the catalogue that other nodes have, too: see
 // commitlog.Mirror.
 type View struct {
-	Fleet    *fleet.Fleet // nil if Part is Whole: then gateways are the owner's
+	Fleet    *fleet.Fleet
 	Users    *auth.Auth
 	Quotas   *quota.Quotas
 	Settings *settings.Settings
@@ -19,11 +19,7 @@ type View struct {
 
 // View returns the machines that other nodes have. There are none if Part is Data.
 func (s *Shard) View() View {
-	v := View{s.Fleet, s.Users, s.Quotas, s.Settings}
-	if s.Part == Whole {
-		v.Fleet = nil
-	}
-	return v
+	return View{s.Fleet, s.Users, s.Quotas, s.Settings}
 }
 
 // Machines lists the machines of the View.
@@ -31,9 +27,5 @@ func (v View) Machines() []state.Machine {
 	if v.Users == nil {
 		return nil
 	}
-	all := []state.Machine{v.Users, v.Quotas, v.Settings}
-	if v.Fleet != nil {
-		all = append(all, v.Fleet)
-	}
-	return all
+	return []state.Machine{v.Users, v.Quotas, v.Settings, v.Fleet}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/pause"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // CheckShards proves from the bytes at rest what must hold between the shards of a
@@ -56,6 +57,11 @@ func (r *reading) Apply(pos journal.Position, entries []journal.Entry) error {
 		var err error
 		if m := r.machines[e.Kind]; m != nil {
 			err = m.Apply(e.Kind, e.Body)
+		} else if e.Kind == state.KindMovedOut || e.Kind == state.KindImported {
+			var effect state.MoveEffect
+			if effect, err = r.state.ApplyMove(pos, e); err == nil {
+				err = r.machines.Take(effect)
+			}
 		} else if e.Kind < state.FirstMachineKind {
 			err = r.state.Apply(pos, e)
 		}
@@ -75,11 +81,31 @@ func (r *reading) Restore(_ journal.Position, body []byte) error {
 	return r.machines.Restore(sections)
 }
 
+// other is a machine whose entries say nothing about transactions.
+type other struct{ kind uint16 }
+
+// lastKind is above the kinds of all machines.
+const lastKind = 1000
+
+func (o other) Kinds() []uint16           { return []uint16{o.kind} }
+func (other) Apply(uint16, []byte) error  { return nil }
+func (other) Snapshot() []byte            { return nil }
+func (other) Restore([]byte) error        { return nil }
+func (other) Export(weir.SliceSet) []byte { return nil }
+func (other) Import([]byte) error         { return nil }
+func (other) Remove(weir.SliceSet)        {}
+
 // read reads a shard.
 func read(ctx context.Context, b storage.Bucket, shard uint32) (*reading, error) {
 	r := &reading{shard: shard, state: state.Empty(), txns: New(Options{}), parts: NewParticipant(Options{})}
 	var err error
-	if r.machines, err = state.NewMachines([]state.Machine{r.txns, r.parts}); err != nil {
+	all := []state.Machine{r.txns, r.parts}
+	for kind := state.FirstMachineKind; kind < lastKind; kind++ {
+		if !slices.Contains(r.txns.Kinds(), kind) && !slices.Contains(r.parts.Kinds(), kind) {
+			all = append(all, other{kind})
+		}
+	}
+	if r.machines, err = state.NewMachines(all); err != nil {
 		return nil, err
 	}
 	if _, err := journal.Replay(ctx, journal.Options{Bucket: b, Shard: shard}, r); err != nil {

@@ -88,7 +88,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.StringVar(&s.peer, "peer", "", "TCP `address` at which the nodes of the cluster reach this one, or off. Only nodes with a certificate of the cluster are let in. Change it if port 7401 is taken (default :7401; 127.0.0.1:0 if the bucket is a local folder or memory)")
 	fs.StringVar(&s.secretFile, "secret-file", "", "`file` with a secret that encrypts the keys in the bucket, the same for all nodes; required unless the bucket is a local folder or memory")
 	fs.IntVar(&s.partitions, "partitions", 4, "`number` of partitions of a topic that is created without a number")
-	fs.IntVar(&s.shards, "shards", 0, "`number` of shards over which the data of a new cluster is spread, so that several nodes can each serve some of them. It cannot be changed later. A node of a cluster that exists needs no number")
+	fs.IntVar(&s.shards, "shards", 0, "`number` of shards over which the data of a new cluster is spread, so that several nodes can each serve some of them. A cluster that runs gets more with weirctl shards split. A node of a cluster that exists needs no number")
 	fs.BoolVar(&s.autoCreate, "auto-create", true, "create a topic when a gateway or a Kafka client first names it")
 	configs.DurationVar(fs, &s.takeover, "takeover", 0, "`time` of the owner's silence after which a standby takes over. Raise it if the owner is replaced although it is alive (default 3s, in a cluster of several shards 2s)")
 	configs.DurationVar(fs, &s.drain, "drain-timeout", 30*time.Second, "`time` that a node that is stopped (SIGTERM) has to hand its shards over to other nodes. With 0 it hands none over: another node takes them when it has ended")

@@ -74,6 +74,8 @@ type call struct {
 	permission        permissionFlags
 	queue             queueFlags
 	login             loginFlags
+	shards            int  // --to
+	dryRun            bool // --dry-run
 }
 
 func run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -142,7 +144,7 @@ func (v verb) flagSet(c *call) *pflag.FlagSet {
 func (v verb) call(ctx context.Context, args, environ []string, c *call) error {
 	fs := v.flagSet(c)
 	p := configs.Program{Name: "weirctl " + v.name, Summary: v.summary, Usage: "weirctl " + v.name + " " + v.usage, Notes: v.notes,
-		New: []string{"data", "ca", "insecure", "role", "secret-file", "topics", "repair", "partition", "offset", "since", "value", "max", "edge", "vhost", "exchange", "configure", "write", "read", "to-queue", "to-exchange", "if-empty", "if-unused"}, Warnings: c.stderr}
+		New: []string{"data", "ca", "insecure", "role", "secret-file", "topics", "repair", "partition", "offset", "since", "value", "max", "edge", "vhost", "exchange", "configure", "write", "read", "to-queue", "to-exchange", "if-empty", "if-unused", "to", "dry-run"}, Warnings: c.stderr}
 	if err := configs.Load(p, fs, args, environ, c.stdout); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/pflag"
 
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
@@ -100,19 +101,30 @@ func clock(ahead time.Duration) string {
 }
 
 func shardsVerb() verb {
-	actions := []string{"list"}
+	actions := []string{"list", "split"}
 	return verb{
 		actions: actions,
-		name:    "shards", usage: "[flags]",
-		summary: "list the shards of the cluster, and which node has each",
+		name:    "shards", usage: "[split [--to N [--dry-run]]] [flags]",
+		summary: "list the shards of the cluster, and which node has each, or give it more",
 		notes: "Any node answers, also while there is no owner of the catalogue (shard 0). STATE is owner if the shard is\n" +
 			"served, recovering while its log is read, handing while it goes to another node, doubt while the bucket does\n" +
-			"not answer its owner, and none if no node has it. CAME says why the shard came to its owner.",
+			"not answer its owner, and none if no node has it. CAME says why the shard came to its owner.\n\n" +
+			"split --to N moves slices, each with its partitions, groups and transactions, to new shards of the running\n" +
+			"cluster, until N shards have data. Nodes that have fewer get them. Clients and gateways lose nothing; those\n" +
+			"of slices that move wait for less than a second, as a rule. Shards cannot be put together again. Without\n" +
+			"--to it shows how far that is. All nodes need --peer, and a version that knows it; see weirctl upgrade, too.",
+		flags: func(fs *pflag.FlagSet, c *call) {
+			fs.IntVar(&c.shards, "to", 0, "`number` of shards that are to have data: more than now, 1,024 at most")
+			fs.BoolVar(&c.dryRun, "dry-run", false, "show what would move, and move nothing")
+		},
 		run: func(ctx context.Context, c *call) error {
-			if len(c.args) == 0 || len(c.args) == 1 && c.args[0] == "list" {
+			switch {
+			case len(c.args) == 0 || len(c.args) == 1 && c.args[0] == "list":
 				return c.listShards(ctx)
+			case len(c.args) == 1 && c.args[0] == "split":
+				return c.splitShards(ctx)
 			}
-			return c.wrong("shards takes no argument", actions)
+			return c.wrong("shards takes no argument, or split", actions)
 		},
 	}
 }

@@ -90,11 +90,26 @@ func repairAuthority(ctx context.Context, bucket storage.Bucket, secret []byte, 
 // repairLogs repairs the log of each shard. What says how many there are comes first, then
 // shard 0.
 func repairLogs(ctx context.Context, bucket storage.Bucket, tell func(string)) error {
-	shards, err := repairCluster(ctx, bucket, tell)
+	created, err := repairCluster(ctx, bucket, tell)
+	shards := created
 	for id := 0; err == nil && id < shards; id++ {
-		err = repairLog(ctx, bucket, uint32(id), shards, tell)
+		err = repairLog(ctx, bucket, uint32(id), created, tell)
+		if err == nil && id == 0 {
+			shards, err = shardsNow(ctx, bucket, created)
+		}
 	}
 	return err
+}
+
+// shardsNow returns how many shards a cluster has, as the log of shard 0 says, which is
+// repaired.
+func shardsNow(ctx context.Context, bucket storage.Bucket, created int) (int, error) {
+	m, err := commitlog.ReadMirror(ctx, bucket)
+	if err != nil {
+		return 0, err
+	}
+	_, shards := m.Map()
+	return max(created, int(shards)), nil
 }
 
 // repairCluster repairs the object that says how many shards there are, and returns how
@@ -118,9 +133,9 @@ func repairCluster(ctx context.Context, bucket storage.Bucket, tell func(string)
 
 // repairLog repairs the log of a shard, with the machines and options of a node: a
 // checkpoint that has more than a node's is one that no node can read.
-func repairLog(ctx context.Context, bucket storage.Bucket, id uint32, shards int, tell func(string)) error {
+func repairLog(ctx context.Context, bucket storage.Bucket, id uint32, created int, tell func(string)) error {
 	quiet := slog.New(slog.DiscardHandler)
-	machines := shard.New(shard.Options{Log: quiet, Part: shard.PartOf(id, shards)})
+	machines := shard.New(shard.Options{Log: quiet, Part: shard.PartOf(id, created)})
 	// The claim has this name only if no other claim can be read. A node finds that
 	// nothing answers at its address, and leads.
 	nobody := cluster.Node{Name: "weirctl", Addresses: cluster.Addresses{cluster.HTTP: {"": "repaired.invalid:1"}}}

@@ -25,6 +25,7 @@ const maxProblems = 1000
 
 // Report is what Check found.
 type Report struct {
+	Shards     uint32        `json:"shards"` // how many there are
 	Slots      int64         `json:"slots"`
 	Entries    int64         `json:"entries"`
 	Batches    int64         `json:"batches"`
@@ -67,7 +68,7 @@ func Check(ctx context.Context, b storage.Bucket, w io.Writer) (Report, error) {
 	if err != nil {
 		return a.report, fmt.Errorf("check %w", cmp.Or(context.Cause(ctx), err))
 	}
-	a.report.Took = time.Since(began)
+	a.report.Shards, a.report.Took = a.count(), time.Since(began)
 	return a.report, nil
 }
 

@@ -157,7 +157,7 @@ func raise(ctx context.Context, b storage.Bucket, from, level int, needs string)
 }
 
 // ErrShards: the cluster has another number of shards than was asked for.
-var ErrShards = errors.New("the number of shards of a cluster cannot be changed yet")
+var ErrShards = errors.New("a cluster keeps the number of shards that it was created with, until it is given more while it runs")
 
 // Open reads the object `cluster`, or creates it with that number of shards, which
 // includes shard 0: see weir.FirstMap. With 0 shards any number will do, and a new
@@ -173,7 +173,7 @@ func Open(ctx context.Context, b storage.Bucket, shards int) (Cluster, error) {
 	}
 	c, found, err := ReadCluster(ctx, b)
 	if err == nil && found && shards > 0 && shards != c.Shards {
-		err = fmt.Errorf("%w (by `weirctl shards split`): it was created with %s, and %s are asked for", ErrShards, described(c.Shards), described(shards))
+		err = fmt.Errorf("%w (weirctl shards split): it was created with %s, and %s are asked for", ErrShards, described(c.Shards), described(shards))
 	}
 	if found || err != nil {
 		return c, err
