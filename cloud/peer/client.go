@@ -138,7 +138,7 @@ func newLink(address string, config *tls.Config) *link {
 	l.transport = &http.Transport{
 		Protocols:       new(http.Protocols),
 		IdleConnTimeout: idleTime / 2, // shorter than the server's
-		HTTP2:           &http.HTTP2Config{SendPingTimeout: streamPing, PingTimeout: streamGrace},
+		HTTP2:           &http.HTTP2Config{SendPingTimeout: streamPing, PingTimeout: streamGrace, MaxReceiveBufferPerStream: maxUnread},
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return l.dial(ctx, address, config)
 		},

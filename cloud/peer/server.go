@@ -30,6 +30,10 @@ const (
 	// one connection.
 	maxBody  = maxReport
 	maxCalls = 64
+	// maxUnread bounds what arrives on one stream before it is read, in bytes. A connection
+	// takes that much for each of maxCalls, so that a stream that nobody reads for a while
+	// does not stop the others.
+	maxUnread = 256 << 10
 )
 
 // Options configure a Server. Listener, Identity, Gate and Self are required.
@@ -97,6 +101,9 @@ type Options struct {
 	// if this node does not have what the description says, any other one if it cannot
 	// serve the connection now.
 	AMQP func(description []byte, stream io.ReadWriteCloser) error
+
+	// Relay, if set, likewise serves a connection of Kafka's protocol.
+	Relay func(description []byte, stream io.ReadWriteCloser) error
 
 	// Records, if set, answers what another node asks about records that this node leads, and
 	// FollowRecords tells it which partitions of a shard grow, until ctx ends. The bodies are
@@ -175,14 +182,16 @@ func New(o Options) *Server {
 	all := http.NewServeMux()
 	all.Handle("/", http.MaxBytesHandler(mux, maxBody))
 	all.Handle("POST "+endPath, http.MaxBytesHandler(s.transaction(o.EndTransaction), maxDecision))
-	all.HandleFunc("POST "+amqpPath, s.amqp) // a stream has no limit
+	all.HandleFunc("POST "+amqpPath, stream(o.AMQP)) // a stream has no limit
+	all.HandleFunc("POST "+relayPath, stream(o.Relay))
 	all.HandleFunc("POST "+attachPath, s.attach)
 	all.Handle("POST "+recordsPath+"/{what}", http.MaxBytesHandler(http.HandlerFunc(s.records), maxRecordsQuestion))
 	all.HandleFunc("GET "+recordsPath, s.followRecords)
 	s.http = &http.Server{
-		Handler:           s.traffic.Handler(all),
-		Protocols:         new(http.Protocols),
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxCalls, SendPingTimeout: streamPing, PingTimeout: streamGrace},
+		Handler:   s.traffic.Handler(all),
+		Protocols: new(http.Protocols),
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxCalls, SendPingTimeout: streamPing, PingTimeout: streamGrace,
+			MaxReceiveBufferPerStream: maxUnread, MaxReceiveBufferPerConnection: maxUnread * maxCalls},
 		ReadHeaderTimeout: handshakeTime,
 		IdleTimeout:       idleTime,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {

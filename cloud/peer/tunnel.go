@@ -12,9 +12,11 @@ import (
 	"time"
 )
 
-// amqpPath is that of a stream for a connection of AMQP 0-9-1 whose client is at another
-// node.
-const amqpPath = "/peer/v1/amqp"
+// Paths of the streams for connections whose client is at another node, by protocol.
+const (
+	amqpPath  = "/peer/v1/amqp"
+	relayPath = "/peer/v1/kafka/stream"
+)
 
 const (
 	maxPreamble  = 16 << 10         // bytes of what describes a stream
@@ -31,15 +33,24 @@ var ErrElsewhere = errors.New("node does not have it")
 // stream, or the end of the other node, ends reads and writes. Errors: ErrElsewhere,
 // ErrUnknownVerb, and that no answer came.
 func (c *Client) OpenAMQP(ctx context.Context, node, address string, description any) (io.ReadWriteCloser, error) {
+	return c.openStream(ctx, amqpPath, node, address, description)
+}
+
+// OpenKafka is OpenAMQP for Kafka's protocol: Options.Relay gets the description.
+func (c *Client) OpenKafka(ctx context.Context, node, address string, description any) (io.ReadWriteCloser, error) {
+	return c.openStream(ctx, relayPath, node, address, description)
+}
+
+func (c *Client) openStream(ctx context.Context, path, node, address string, description any) (io.ReadWriteCloser, error) {
 	head, err := preamble(description)
 	if err != nil {
 		return nil, err
 	}
-	key := node + "\n" + address + "\n" + amqpPath
+	key := node + "\n" + address + "\n" + path
 	l := c.link(key, node, address)
 	lifetime, cancel := context.WithCancel(l.ctx)
 	body, out := io.Pipe()
-	req, err := http.NewRequestWithContext(lifetime, http.MethodPost, "http://node"+amqpPath, body)
+	req, err := http.NewRequestWithContext(lifetime, http.MethodPost, "http://node"+path, body)
 	if err != nil {
 		cancel()
 		return nil, err
@@ -101,12 +112,16 @@ func (s *clientStream) Close() error {
 	return errors.Join(err, s.ReadCloser.Close())
 }
 
-// amqp serves a stream that another node opens.
-func (s *Server) amqp(w http.ResponseWriter, r *http.Request) {
-	if s.o.AMQP == nil {
-		http.NotFound(w, r)
-		return
+// stream returns what serves a stream that another node opens; a nil serve is a verb that
+// this node does not know.
+func stream(serve func(description []byte, stream io.ReadWriteCloser) error) http.HandlerFunc {
+	if serve == nil {
+		return http.NotFound
 	}
+	return func(w http.ResponseWriter, r *http.Request) { serveStream(w, r, serve) }
+}
+
+func serveStream(w http.ResponseWriter, r *http.Request, serve func(description []byte, stream io.ReadWriteCloser) error) {
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(preambleTime))
 	description, err := readPreamble(r.Body)
@@ -116,7 +131,7 @@ func (s *Server) amqp(w http.ResponseWriter, r *http.Request) {
 	}
 	_ = control.SetReadDeadline(time.Time{})
 	x := &serverStream{ReadCloser: r.Body, w: w, control: control}
-	err = s.o.AMQP(description, x)
+	err = serve(description, x)
 	x.leave()
 	x.mu.Lock()
 	defer x.mu.Unlock()

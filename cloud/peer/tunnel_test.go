@@ -110,3 +110,54 @@ func TestStreamRefused(t *testing.T) {
 		t.Errorf("a node that says nothing: %v", err)
 	}
 }
+
+// TestStreams: a node has room for more streams than one connection takes, and streams that
+// nobody reads do not stop the others.
+func TestStreams(t *testing.T) {
+	ca := newCA(t)
+	p := startWith(t, ca, "a", budget.GateOptions{}, func(o *Options) {
+		o.Relay = func(description []byte, stream io.ReadWriteCloser) error {
+			var stuck bool
+			if err := json.Unmarshal(description, &stuck); err != nil {
+				return err
+			}
+			if _, err := stream.Write(nil); err != nil { // the stream is open
+				return err
+			}
+			if stuck {
+				<-t.Context().Done()
+				return nil
+			}
+			_, err := io.Copy(stream, stream)
+			return err
+		}
+	})
+	b := client(t, identity(t, ca, "b"))
+	var open []io.ReadWriteCloser
+	defer func() {
+		for _, s := range open {
+			s.Close()
+		}
+	}()
+	for i := range maxCalls + 10 {
+		stream, err := b.OpenKafka(t.Context(), "a", p.addr, i%2 == 0)
+		if err != nil {
+			t.Fatalf("stream %d: %v", i, err)
+		}
+		open = append(open, stream)
+	}
+	for i, stream := range open {
+		if i%2 == 0 {
+			go func() { _, _ = stream.Write(make([]byte, 2*maxUnread)) }() // as much as fits
+		}
+	}
+	for i, stream := range open {
+		if i%2 == 0 {
+			continue
+		}
+		go func() { _, _ = stream.Write(make([]byte, 2*maxUnread)) }()
+		if _, err := io.ReadFull(stream, make([]byte, 2*maxUnread)); err != nil {
+			t.Errorf("stream %d: %v", i, err)
+		}
+	}
+}
