@@ -98,6 +98,7 @@ func (n *Node) listenPeer() error {
 		Sessions:    func() ([]byte, error) { return json.Marshal(n.sessions()) },
 		Status:      n.statusFor,
 		Notices:     n.noticesFor,
+		Relay:       n.relayed,
 		Attachments: peer.Attachments{Number: n.numberFor, Attach: n.attachFor},
 		Membership:  peer.Membership{Join: n.joinHere, Renew: n.renewHere, Resolve: n.resolveFor},
 		Gate:        n.conns.Gate(peerGate())})

@@ -24,11 +24,19 @@ type shardNodes struct {
 	dir   string
 	ports map[string]int
 	nodes map[string]*harness.Process
+	here  *balancer // the only address that clients have; nil: they have all
 }
 
 func startShards(t *testing.T, names ...string) *shardNodes {
 	t.Helper()
-	n := &shardNodes{t: t, dir: t.TempDir(), ports: make(map[string]int), nodes: make(map[string]*harness.Process)}
+	return startShardsBehind(t, nil, names...)
+}
+
+// startShardsBehind starts nodes whose clients come through a load balancer, unless that is
+// nil.
+func startShardsBehind(t *testing.T, here *balancer, names ...string) *shardNodes {
+	t.Helper()
+	n := &shardNodes{t: t, dir: t.TempDir(), ports: make(map[string]int), nodes: make(map[string]*harness.Process), here: here}
 	t.Cleanup(func() {
 		for _, p := range n.nodes {
 			p.Kill()
@@ -55,8 +63,8 @@ func (n *shardNodes) start(name string) {
 // startAs is start with a binary, which may be of an earlier version.
 func (n *shardNodes) startAs(name, binary string) {
 	n.t.Helper()
-	p, err := harness.Start(n.dir, name, binary, "--data", filepath.Join(n.dir, name), "--node-id", name, "--bucket", n.bucket(), "--shards", "4",
-		"--sync", "off", "--http", "127.0.0.1:0", "--peer", "127.0.0.1:0", "--kafka", fmt.Sprintf("127.0.0.1:%d", n.ports[name]), "--takeover", "2s")
+	p, err := harness.Start(n.dir, name, binary, append([]string{"--data", filepath.Join(n.dir, name), "--node-id", name, "--bucket", n.bucket(), "--shards", "4",
+		"--sync", "off", "--http", "127.0.0.1:0", "--peer", "127.0.0.1:0", "--kafka", fmt.Sprintf("127.0.0.1:%d", n.ports[name]), "--takeover", "2s"}, n.here.flags(n.t, name)...)...)
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -68,6 +76,9 @@ func (n *shardNodes) client(opts ...kgo.Opt) *kgo.Client {
 	var servers []string
 	for _, port := range n.ports {
 		servers = append(servers, fmt.Sprintf("127.0.0.1:%d", port))
+	}
+	if n.here != nil {
+		servers = []string{n.here.address()}
 	}
 	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(servers...), kgo.RetryTimeout(30 * time.Second), kgo.MetadataMinAge(100 * time.Millisecond), kgo.MetadataMaxAge(time.Second)}, opts...)...)
 	if err != nil {

@@ -29,7 +29,6 @@ import (
 //     its header, under the transactional id of the request.
 //   - timeout_ms is ignored: the server could only answer "unknown" after it, which
 //     the client's own time-out says already.
-//     that is what the client's own time-out says.
 //
 // Versions:
 //   - v0–2: other record formats. Advertised (see table), refused on receipt.
@@ -62,9 +61,10 @@ var errTooMany = errors.New("too many topics or partitions")
 // produceRequest is decoded by hand. It is the only large request, and kmsg would let
 // a hostile one allocate a hundred times its size.
 type produceRequest struct {
-	id     string // transactional id, "" for none
-	acks   int16
-	topics []producedTopic
+	id      string // transactional id, "" for none
+	acks    int16
+	timeout int32 // ms
+	topics  []producedTopic
 }
 
 type producedTopic struct {
@@ -79,6 +79,7 @@ type producedPart struct {
 
 	err  error // set by done, like base; read when the reply is ready
 	base int64
+	away *kmsg.ProduceResponseTopicPartition // what the owner says, if that is another node
 }
 
 func readProduce(p []byte, version int16) (produceRequest, error) {
@@ -86,7 +87,7 @@ func readProduce(p []byte, version int16) (produceRequest, error) {
 	r := reader{p: p, flexible: version >= flexibleProduce}
 	q.id = string(r.nullableString())
 	q.acks = r.int16()
-	r.int32() // timeout
+	q.timeout = r.int32()
 	topics := r.array(minProducedTopic)
 	if topics > maxProducedParts {
 		return q, errTooMany
@@ -131,7 +132,6 @@ func (c *conn) produce(r *request) (*reply, error) {
 		return nil, violated("decode Produce v%d: %w", r.version, err)
 	}
 	n := &reply{request: r, ready: make(chan struct{}), sent: make(chan struct{})}
-	r.countBytes(quota.Produce, r.size)
 	n.finish = func() (kmsg.Response, error) { return r.produced(&q) }
 
 	var flying atomic.Int64
@@ -142,9 +142,11 @@ func (c *conn) produce(r *request) (*reply, error) {
 			close(n.ready)
 		}
 	}
+	var others []*away
+	size := 0 // of what this node appends
 	for i := range q.topics {
 		t := &q.topics[i]
-		topic, err := r.topic(kmsg.ACLOperationWrite, t.name, t.id, r.version >= idProduce)
+		topic, err := r.writable(ctx, t, r.version >= idProduce)
 		for j := range t.parts {
 			p := &t.parts[j]
 			if p.err = err; p.err == nil {
@@ -156,6 +158,13 @@ func (c *conn) produce(r *request) (*reply, error) {
 			if p.err != nil {
 				continue
 			}
+			if to := c.relay.leader(topic.ID, p.index); to.Name != "" {
+				var one *away
+				one, others = awayFor(others, to)
+				one.add(placeOf{i, j}, p)
+				continue
+			}
+			size += len(p.records)
 			flying.Add(1)
 			a := broker.Append{Topic: topic.ID, Partition: p.index, Batch: p.records, Verified: true}
 			done := func(base int64, err error) {
@@ -168,6 +177,16 @@ func (c *conn) produce(r *request) (*reply, error) {
 			}
 			c.s.broker.AppendTransactional(ctx, a, broker.Transaction{ID: q.id, Implicit: r.version >= implicitProduce}, done)
 		}
+	}
+	if others == nil {
+		size = r.size
+	}
+	if size > 0 {
+		r.countBytes(quota.Produce, size) // the others count what they append
+	}
+	for _, a := range others {
+		flying.Add(1)
+		r.produceAway(a, &q, landed)
 	}
 	landed()
 	return n, nil
@@ -228,7 +247,7 @@ func (p *producedPart) done(count *counters, base int64, err error) {
 func (r *request) produced(q *produceRequest) (kmsg.Response, error) {
 	s, version := r.conn.s, r.version
 	resp := kmsg.NewPtrProduceResponse()
-	resp.Version, resp.ThrottleMillis = version, r.wait
+	resp.Version, resp.ThrottleMillis = version, max(r.wait, r.waitLater.Load())
 	for i := range q.topics {
 		t := &q.topics[i]
 		rt := kmsg.NewProduceResponseTopic()
@@ -238,6 +257,11 @@ func (r *request) produced(q *produceRequest) (kmsg.Response, error) {
 			p := &t.parts[j]
 			if p.err != nil && q.acks == 0 {
 				return nil, fmt.Errorf("append without acks to partition %d of topic %q: %w", p.index, t.name, p.err)
+			}
+			if p.away != nil {
+				rt.Partitions = append(rt.Partitions, *p.away)
+				r.directHere(resp, p.away)
+				continue
 			}
 			rp := kmsg.NewProduceResponseTopicPartition()
 			rp.Partition, rp.BaseOffset, rp.LogAppendTime, rp.LogStartOffset = p.index, p.base, none, none

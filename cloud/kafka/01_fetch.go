@@ -33,7 +33,6 @@ import (
 //   - Before v10 a topic whose compression.type is zstd is refused. Zstd batches in
 //     other topics, from a producer or a gateway, are sent as they are.
 //   - Followers do not fetch: replica ids and racks are ignored.
-//   - Followers do not fetch: replica ids and racks are ignored.
 //
 // Versions:
 //   - v4: record batches, isolation level; v5: log start offset
@@ -106,8 +105,8 @@ func (s *Server) fetch(ctx context.Context, r *request, q *kmsg.FetchRequest) (*
 	}
 	limit := min(int(q.MaxBytes), s.o.MaxResponse)
 	least := min(max(limit, 1), smallAnswer)
-	timer := time.NewTimer(min(milliseconds(q.MaxWaitMillis), maxPoll))
-	defer timer.Stop()
+	timer, stop := r.waitTimer(q.MaxWaitMillis)
+	defer stop()
 	for over := q.MaxWaitMillis <= 0; ; {
 		if err := r.room(ctx, limit, least); err != nil {
 			return nil, err

@@ -76,6 +76,9 @@ func (s *Server) configsOf(ctx context.Context, r *request, typ kmsg.ConfigResou
 		if err := r.mayCluster(kmsg.ACLOperationDescribeConfigs); err != nil {
 			return nil, err
 		}
+		if here := r.conn.here; here != nil && name == strconv.Itoa(int(here.id)) {
+			name = "" // all nodes; this one answers
+		}
 		if err := s.checkBroker(name); err != nil {
 			return nil, err
 		}

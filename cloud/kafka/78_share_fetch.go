@@ -134,8 +134,8 @@ func (f *shareFetching) begin(group, member string) error {
 // poll acquires records, and waits for some if there are none.
 func (f *shareFetching) poll(ctx context.Context) error {
 	q := f.q
-	timer := time.NewTimer(min(milliseconds(q.MaxWaitMillis), maxPoll))
-	defer timer.Stop()
+	timer, stop := f.r.waitTimer(q.MaxWaitMillis)
+	defer stop()
 	limit := min(int(q.MaxBytes), f.s.o.MaxResponse)
 	for over := q.MaxWaitMillis <= 0 || len(f.acks.order) > 0; ; {
 		if err := f.r.room(ctx, limit, min(max(limit, 1), smallAnswer)); err != nil {

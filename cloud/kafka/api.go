@@ -134,6 +134,9 @@ func (s *Server) handle(ctx context.Context, r *request) (kmsg.Response, error) 
 	if err := s.decodeInto(ctx, q, r.body); err != nil {
 		return nil, fmt.Errorf("decode %s v%d: %w", r.api.key.Name(), r.version, err)
 	}
+	if resp, ok, err := r.relay(ctx, q); ok || err != nil {
+		return resp, err
+	}
 	if resp, ok := r.forward(ctx, q); ok {
 		return resp, nil
 	}

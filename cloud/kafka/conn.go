@@ -49,6 +49,10 @@ type conn struct {
 	met      bool                         // a request has come; owned by read
 	session  *login.Session               // who the client is
 	shares   map[[2]string]*share.Session // its share sessions, by group and member; owned by perform
+	here     *node                        // what the client takes for the only node; nil: it knows the nodes
+	relay    *relay                       // to the owners; nil unless the listener has route=here
+	tunnel   bool                         // the client is at another node
+	poll     polling                      // of a tunnel
 	muted    atomic.Int64                 // Unix nanoseconds until which nothing is read
 	login    *login.Login                 // the one under way; owned by perform
 
@@ -81,10 +85,12 @@ type request struct {
 	rights      access.Rights // what the client may do
 	refreshed   bool          // the copy was refreshed for it
 	behalf      bool          // it is for a client of another node
+	relayed     bool          // owners have performed it, and counted its bytes
 	last        bool          // the connection is closed after the answer
 
-	watch *stopwatch.Stopwatch // measures the work on it; passed on with it; nil if its time does not count
-	wait  int32                // throttle time in the answer, in ms
+	watch     *stopwatch.Stopwatch // measures the work on it; passed on with it; nil if its time does not count
+	wait      int32                // throttle time in the answer, in ms
+	waitLater atomic.Int32         // likewise, as owners have said of a Produce
 
 	began  time.Time     // when it had arrived
 	polled time.Duration // time since then that a Fetch has waited for records
@@ -115,6 +121,22 @@ func newConn(s *Server, nc net.Conn, l *listener.Listener) *conn {
 	if l.TLS != nil {
 		nc = tls.Server(nc, l.TLS)
 	}
+	c := s.connect(nc, l)
+	c.from = from
+	if len(l.SASL) > 0 {
+		c.memory.Store(s.strangers.Peer(from.String()))
+	} else {
+		c.memory.Store(s.memory.Peer(""))
+	}
+	c.session = s.o.Sessions.Open(l, s.o.Now, c.cancel)
+	if l.Here {
+		c.lead()
+	}
+	return c
+}
+
+// connect makes a connection without memory for requests and without a session.
+func (s *Server) connect(nc net.Conn, l *listener.Listener) *conn {
 	c := &conn{
 		listener: l,
 		s:        s,
@@ -122,7 +144,6 @@ func newConn(s *Server, nc net.Conn, l *listener.Listener) *conn {
 		br:       s.readers.Get().(*bufio.Reader),
 		bw:       s.writers.Get().(*bufio.Writer),
 		peer:     nc.RemoteAddr().String(),
-		from:     from,
 		requests: make(chan *request, s.o.MaxFlying),
 		replies:  make(chan *reply, s.o.MaxFlying),
 		flying:   make(chan struct{}, s.o.MaxFlying),
@@ -130,15 +151,9 @@ func newConn(s *Server, nc net.Conn, l *listener.Listener) *conn {
 		answers:  s.answers.Peer(""),
 		polls:    s.polls.Peer(""),
 	}
-	if len(l.SASL) > 0 {
-		c.memory.Store(s.strangers.Peer(from.String()))
-	} else {
-		c.memory.Store(s.memory.Peer(""))
-	}
 	c.br.Reset(nc)
 	c.bw.Reset(nc)
 	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
-	c.session = s.o.Sessions.Open(l, s.o.Now, c.cancel)
 	return c
 }
 
@@ -149,7 +164,9 @@ func (c *conn) serve() {
 	if err := c.greet(c.ctx); err != nil {
 		c.cancel(err)
 	} else {
-		defer c.session.Hurry(c.s.o.LoginTime)()
+		if !c.tunnel {
+			defer c.session.Hurry(c.s.o.LoginTime)()
+		}
 		var wg sync.WaitGroup
 		wg.Go(func() { c.perform(c.ctx) })
 		wg.Go(func() { c.cancel(c.write(c.ctx)) })
@@ -157,6 +174,7 @@ func (c *conn) serve() {
 		close(c.requests)
 		wg.Wait()
 		c.leaveShares()
+		c.relay.end()
 		close(c.replies)
 		for n := range c.replies {
 			n.request.dropAnswer()
@@ -165,6 +183,7 @@ func (c *conn) serve() {
 	c.memory.Load().Close()
 	c.answers.Close()
 	c.polls.Close()
+	c.relay.close()
 	c.recycle()
 	if err := context.Cause(c.ctx); !errors.Is(err, errGone) && !errors.Is(err, context.Canceled) {
 		if errors.As(err, new(violation)) {
@@ -247,7 +266,7 @@ func (c *conn) answer(ctx context.Context, r *request, last *reply) (*reply, err
 		return nil, err
 	}
 	resp, err := c.s.handle(r.start(ctx), r)
-	if size := recordBytes(resp); err == nil && size > 0 {
+	if size := recordBytes(resp); err == nil && size > 0 && !r.relayed {
 		r.countBytes(quota.Consume, size)
 		c.s.count.fetchedBytes.Add(size)
 	}

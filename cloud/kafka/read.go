@@ -22,6 +22,12 @@ func (c *conn) read(ctx context.Context) error {
 		if err != nil {
 			return gone(err)
 		}
+		if size == hasten && c.tunnel {
+			if err := c.hastened(); err != nil {
+				return gone(err)
+			}
+			continue
+		}
 		if err := c.unmuted(ctx); err != nil {
 			return err
 		}
@@ -48,10 +54,11 @@ func (c *conn) read(ctx context.Context) error {
 }
 
 // mute makes read wait, as backpressure on this client only. It never shortens an
-// earlier wait. Only perform calls it.
+// earlier wait.
 func (c *conn) mute(d time.Duration) {
-	if until := time.Now().Add(d).UnixNano(); until > c.muted.Load() {
-		c.muted.Store(until)
+	until := time.Now().Add(d).UnixNano()
+	for old := c.muted.Load(); until > old && !c.muted.CompareAndSwap(old, until); {
+		old = c.muted.Load()
 	}
 }
 
@@ -237,6 +244,9 @@ func (c *conn) heard() {
 		return
 	}
 	c.met = true
+	if c.tunnel {
+		return // its seat is at the client's node
+	}
 	c.seat.Heard()
 	if c.session.Known() {
 		c.seat.Known()

@@ -18,6 +18,9 @@ var errLogin = errors.New("login failed")
 
 // greet makes a connection ready for requests.
 func (c *conn) greet(ctx context.Context) error {
+	if c.tunnel {
+		return nil // the client's node has done it
+	}
 	err := c.session.Greet(ctx, c.nc, c.s.o.LoginTime)
 	if errors.Is(err, login.ErrTLS) {
 		return gone(violation{err})

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/weirmq/weir/cloud/access"
 	"github.com/weirmq/weir/cloud/auth/bearer"
 	"github.com/weirmq/weir/cloud/broker"
@@ -31,6 +33,7 @@ type Options struct {
 	Access    *access.Access // what clients may do; required
 
 	Owner      *Owner            // performs requests of clients while this node is a standby; nil: it cannot be asked
+	Relay      Relay             // to the owners, for listeners with route=here
 	Penalties  *budget.Penalties // of addresses with wrong secrets; default: its own
 	Tokens     *bearer.Verifier  // for listeners with OAUTHBEARER
 	Sessions   *login.Sessions   // of all doors; default: its own
@@ -41,12 +44,15 @@ type Options struct {
 	MaxConns   int           // connections at once on each listener; 2,048
 	PerAddress int           // of those, from one address; half
 
+	MaxTunnels int // connections at once whose clients are at other nodes; 4,096
+
 	MaxRequest  int           // bytes of the largest request, which is a Produce; 16 MiB
 	MaxResponse int           // bytes of records in one Fetch response, plus or minus a batch; 16 MiB
 	MaxFlying   int           // requests of one connection without an answer; 64
 	MemoryBytes int           // for requests of clients that have logged in, or need not; 32 MiB
 	AnswerBytes int           // for answers; 64 MiB
 	IdleTimeout time.Duration // a connection without requests is closed after this long; 10 min
+	LateTime    time.Duration // an owner answers a Fetch this long after its max_wait at the latest, for a client of this node; 3 s
 	FrameTime   time.Duration // for a client to complete a request that it has begun, and to take 1 MiB; 30 s
 
 	Metrics *measure.Registry // for this server only; default: a registry that is not shown
@@ -79,9 +85,11 @@ func (o Options) withDefaults() (Options, error) {
 	o.MaxConns = cmp.Or(o.MaxConns, 2_048)
 	o.PerAddress = cmp.Or(o.PerAddress, max(o.MaxConns/2, 1))
 	o.MaxFlying = cmp.Or(o.MaxFlying, 64)
+	o.MaxTunnels = cmp.Or(o.MaxTunnels, 4_096)
 	o.MemoryBytes = cmp.Or(o.MemoryBytes, 32<<20)
 	o.AnswerBytes = cmp.Or(o.AnswerBytes, 64<<20)
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 10*time.Minute)
+	o.LateTime = cmp.Or(o.LateTime, 3*time.Second)
 	o.FrameTime = cmp.Or(o.FrameTime, 30*time.Second)
 	if o.Metrics == nil {
 		o.Metrics = measure.New()
@@ -111,6 +119,7 @@ type Server struct {
 	strangers *budget.Pool // for requests of clients that have not logged in
 	memory    *budget.Pool // for requests of all others
 	answers   *budget.Pool
+	owners    *budget.Pool   // for answers of owners to clients of this node
 	polls     *budget.Pool   // for a Fetch while it waits for records
 	buffers   *freelist.List // memory of Produces that were answered, for the frames of the next ones
 
@@ -120,12 +129,17 @@ type Server struct {
 	logins *login.Logins
 	shares *share.Sessions
 
+	relays    map[kmsg.Key]relaying // how operations are passed on
+	tunnelled *listener.Traffic     // of tunnels
+	spreads   *share.Sessions       // of clients whose partitions several nodes lead
+
 	ctx  context.Context // ends when the server closes
 	stop context.CancelFunc
-	wg   sync.WaitGroup // counts police
+	wg   sync.WaitGroup // counts police, and connections through tunnels
 
-	mu    sync.Mutex
-	conns map[*conn]struct{}
+	mu      sync.Mutex // guards what follows, and that no tunnel begins after Close
+	conns   map[*conn]struct{}
+	tunnels int
 }
 
 // New checks the options. The door opens with Serve.
@@ -143,6 +157,9 @@ func New(o Options) (*Server, error) {
 		decode:  newDecoding(),
 		shares:  share.NewSessions(maxShareSessions),
 		conns:   make(map[*conn]struct{}),
+
+		tunnelled: new(listener.Traffic),
+		spreads:   share.NewSessions(maxShareSessions),
 	}
 	s.logins = login.New(login.Options{Users: o.Access.Users, Tokens: o.Tokens, Penalties: o.Penalties, Waited: o.Metrics.Waiting("login")})
 	s.readers.New = func() any { return bufio.NewReaderSize(nil, smallFrame) }
@@ -152,6 +169,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.acceptor = listener.NewAcceptor(listener.AcceptorOptions{Door: "kafka", Listeners: o.Listeners, Conns: o.Conns, MaxConns: o.MaxConns, PerAddress: o.PerAddress, Log: o.Log, Open: s.open})
 	s.apis = s.table()
+	s.relays = relays()
 	s.count = newCounters(o.Metrics, s.apis)
 	o.Metrics.Door(measure.Door{Name: "kafka", Counts: s.acceptor.Counts, Totals: totals()})
 	s.ctx, s.stop = context.WithCancel(context.Background())
@@ -183,7 +201,9 @@ func (s *Server) open(nc net.Conn, l *listener.Listener) listener.Conn {
 // Close closes the listeners and all connections, and waits until none of the door's
 // goroutines runs. It does not wait for batches that the broker still holds.
 func (s *Server) Close() error {
+	s.mu.Lock()
 	s.stop()
+	s.mu.Unlock()
 	err := s.acceptor.Close()
 	s.wg.Wait()
 	return err

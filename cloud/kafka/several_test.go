@@ -3,8 +3,10 @@ package kafka
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -37,6 +39,10 @@ import (
 type twoOwners struct {
 	t         testing.TB
 	a, b      *door
+	here      map[string]net.Listener // further ones of a and b, for route=here
+	tunnels   sync.WaitGroup
+	deaf      atomic.Int32                  // tunnels that got that
+	frozen    atomic.Pointer[io.PipeReader] // what node a answers in tunnels that begin now; nil: the truth
 	catalogue *shard.Shard
 	asked     int // of a, for clients of b
 	copies    atomic.Int32
@@ -44,17 +50,14 @@ type twoOwners struct {
 
 func newTwoOwners(t testing.TB) *twoOwners {
 	t.Helper()
-	p, bucket := &twoOwners{t: t}, mem.New()
+	p, bucket := &twoOwners{t: t, here: make(map[string]net.Listener)}, mem.New()
 	var brokers [2]*broker.Broker
 	var listeners [2]net.Listener
 	for i, name := range []string{"a", "b"} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		listeners[i] = l
+		listeners[i], p.here[name] = listen(t), listen(t)
 		brokers[i] = broker.New(broker.Options{Shards: 3, Partitions: 4, AutoCreate: true,
-			Self: broker.Node{ID: int32(7 + i), Name: name, Addresses: cluster.Addresses{cluster.Kafka: {"": l.Addr().String()}}}})
+			Self: broker.Node{ID: int32(7 + i), Name: name, Addresses: cluster.Addresses{
+				cluster.Kafka: {"": listeners[i].Addr().String(), "here": p.here[name].Addr().String()}, cluster.Peer: {"": "of " + name}}}})
 	}
 	a, b := brokers[0], brokers[1]
 	p.catalogue = p.lead(a, bucket, 0)
@@ -101,6 +104,16 @@ func newTwoOwners(t testing.TB) *twoOwners {
 		}
 	})
 	return p
+}
+
+func listen(t testing.TB) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
 }
 
 // inBackground runs a task of a node until the test ends.

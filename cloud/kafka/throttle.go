@@ -38,3 +38,15 @@ func (r *request) throttle(wait time.Duration) {
 		r.wait = max(r.wait, int32(wait.Milliseconds()), 1)
 	}
 }
+
+// throttledLater makes the client of a Produce wait as an owner has said, in ms. Any
+// goroutine may call it.
+func (r *request) throttledLater(ms int32) {
+	if ms <= 0 {
+		return
+	}
+	r.conn.mute(milliseconds(ms))
+	for old := r.waitLater.Load(); ms > old && !r.waitLater.CompareAndSwap(old, ms); {
+		old = r.waitLater.Load()
+	}
+}

@@ -62,6 +62,11 @@ func (s *Server) checkEpoch(topic [16]byte, partition, known int32) error {
 	}
 }
 
+// hereID is the number that all nodes have for clients of a listener with route=here. They
+// have one, so that a client behind a load balancer finds the node that it knows whichever
+// it reaches.
+const hereID = 1
+
 // node is a node that clients are sent to, with its address in two parts.
 type node struct {
 	id, port int32
@@ -70,10 +75,13 @@ type node struct {
 
 // node returns the address of a node for a client: that of the node's listener with
 // the name of the client's listener. It returns false if the node is not known, or
-// has no such listener.
+// has no such listener. A client of a listener with route=here takes all nodes for one.
 func (r *request) node(l broker.Leader, known bool) (node, bool) {
 	if !known {
 		return node{}, false
+	}
+	if r.conn.here != nil {
+		return *r.conn.here, true
 	}
 	host, port, ok := splitAddress(l.ListenerAddress(cluster.Kafka, r.conn.listener.Name))
 	return node{l.ID, port, host}, ok
@@ -97,6 +105,9 @@ func (r *request) elsewhereIs(err error, topic weir.TopicID, partition int32) (n
 
 // nodes lists the nodes that serve something.
 func (r *request) nodes() []node {
+	if r.conn.here != nil {
+		return []node{*r.conn.here}
+	}
 	var all []node
 	for _, l := range r.conn.s.broker.Nodes() {
 		if n, ok := r.node(l, true); ok {

@@ -22,6 +22,7 @@ type Settings struct {
 	ClientCA  string        // file: clients must have a certificate signed by one of these CAs
 	SASL      []string      // mechanisms by which clients must log in (package login)
 	Reauth    time.Duration // clients must log in again after this long; 0: never
+	Here      bool          // this node passes requests on to the owners, and clients see no other node; Kafka only
 
 	// These two are for doors whose clients log in at every listener, with or without
 	// an account: see login.Always.
@@ -38,6 +39,7 @@ type Listener struct {
 	SASL   []string      // mechanisms by which clients must log in; they outrank a certificate
 	Reauth time.Duration // after which a client must log in again; 0: never
 
+	Here      bool // see Settings
 	Anonymous bool // see Settings
 	Guests    bool // see Settings
 
@@ -68,7 +70,7 @@ func (s Settings) Check() error {
 // Open checks the settings, reads the files, and listens: with listen, or if it is nil on a
 // new socket.
 func (s Settings) Open(log *slog.Logger, listen func(address string) (net.Listener, error)) (Listener, error) {
-	l := Listener{Name: s.Name, SASL: s.SASL, Reauth: s.Reauth, Anonymous: s.Anonymous, Guests: s.Guests}
+	l := Listener{Name: s.Name, SASL: s.SASL, Reauth: s.Reauth, Here: s.Here, Anonymous: s.Anonymous, Guests: s.Guests}
 	if err := s.Check(); err != nil {
 		return l, err
 	}

@@ -14,7 +14,13 @@ import (
 )
 
 // listenerKeys are the keys of a listener's settings.
-var listenerKeys = []string{"name", "listen", "advertise", "tls-cert", "tls-key", "client-ca", "sasl", "reauth"}
+var listenerKeys = []string{"name", "listen", "advertise", "tls-cert", "tls-key", "client-ca", "sasl", "reauth", "route"}
+
+// Values of the key route.
+const (
+	routeOwners = "owners"
+	routeHere   = "here"
+)
 
 // parseListener reads "host:port", or "listen=host:port,sasl=plain,scram-sha-256,…". An
 // element without a key belongs to the list before it.
@@ -54,6 +60,11 @@ func parseListener(s string) (listener.Settings, error) {
 		var err error
 		if l.Reauth, err = configs.ParseDuration(v[0]); err != nil {
 			return l, fmt.Errorf("reauth: %w", err)
+		}
+	}
+	if v := given["route"]; v != nil {
+		if l.Here = v[0] == routeHere; !l.Here && v[0] != routeOwners {
+			return l, fmt.Errorf("route %q: there are %s and %s", v[0], routeOwners, routeHere)
 		}
 	}
 	var err error
@@ -154,6 +165,9 @@ func (s settings) checkKafka(l listener.Settings) error {
 // checkAMQP refuses an AMQP listener that is less safe than it looks, or asks for a
 // mechanism that AMQP's clients do not have.
 func (s settings) checkAMQP(l listener.Settings) error {
+	if err := checkRoute(l); err != nil {
+		return err
+	}
 	if err := configs.CheckListener("listener", l.Listen, l.Authenticated() || s.amqpAnonymous,
 		"set sasl or client-ca, or set --amqp-anonymous to let everyone use all queues and topics"); err != nil {
 		return err
@@ -169,6 +183,9 @@ func (s settings) checkAMQP(l listener.Settings) error {
 // checkManagement refuses a listener that sends passwords in the clear, or asks for a
 // mechanism that HTTP's Basic scheme is not.
 func checkManagement(l listener.Settings) error {
+	if err := checkRoute(l); err != nil {
+		return err
+	}
 	for _, m := range l.SASL {
 		if m != login.Plain {
 			return fmt.Errorf("sasl=%s: clients log in by plain", strings.ToLower(m))
@@ -176,6 +193,15 @@ func checkManagement(l listener.Settings) error {
 	}
 	l.SASL = []string{login.Plain}
 	return checkSecrets(l, "")
+}
+
+// checkRoute refuses what only Kafka's clients need: those of other protocols never see more
+// than one node.
+func checkRoute(l listener.Settings) error {
+	if l.Here {
+		return fmt.Errorf("route=%s is for --kafka only", routeHere)
+	}
+	return nil
 }
 
 // checkSecrets refuses secrets in the clear.

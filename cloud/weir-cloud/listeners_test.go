@@ -23,6 +23,9 @@ func TestListeners(t *testing.T) {
 		{"", []listener.Settings{{Name: "default", Listen: "127.0.0.1:9092"}}, ""},
 		{"--kafka off", nil, ""},
 		{"--kafka off --kafka localhost:1", []listener.Settings{{Name: "default", Listen: "localhost:1"}}, ""},
+		{"--kafka listen=localhost:1,route=here --kafka name=b,listen=localhost:2,route=owners", []listener.Settings{
+			{Name: defaultListener, Listen: "localhost:1", Here: true}, {Name: "b", Listen: "localhost:2"}}, ""},
+		{"--kafka listen=localhost:1,route=there", nil, "there are owners and here"},
 		{"--kafka localhost:1 --kafka name=b,listen=:2,sasl=scram,reauth=1h", []listener.Settings{
 			{Name: "default", Listen: "localhost:1"}, {Name: "b", Listen: ":2", SASL: scram, Reauth: time.Hour}}, ""},
 		{"--kafka listen=:2,advertise=a:3,tls-cert=c,tls-key=k,client-ca=a,sasl=plain,SCRAM-SHA-256", []listener.Settings{

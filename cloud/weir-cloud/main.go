@@ -67,7 +67,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.StringSliceVar(&s.roleNames, "roles", cluster.RoleNames(), "`roles` of this node: door, it takes clients and gateways; meta, it may own the catalogue; log, it may own the other shards. Set it to scale these apart, in a cluster of several shards. Without door --kafka, --amqp, --management and --sync are off")
 	fs.StringVar(&s.advertise, "advertise", "", "`host` under which clients, gateways and other nodes reach the listeners that are not on loopback. Set it if they do not know this machine by its host name (default: the host of each listener, or the host name)")
 	fs.StringVar(&s.sync, "sync", ":7400", "UDP `address` for gateways, or off. Only gateways with a certificate of the cluster are let in")
-	fs.StringArrayVar(&s.kafka, "kafka", []string{"127.0.0.1:9092"}, "TCP `listener` for Kafka clients: an address, or name=…,listen=…,advertise=…,tls-cert=…,tls-key=…,client-ca=…,sasl=…,reauth=…, or off. Repeat it for several listeners")
+	fs.StringArrayVar(&s.kafka, "kafka", []string{"127.0.0.1:9092"}, "TCP `listener` for Kafka clients: an address, or name=…,listen=…,advertise=…,tls-cert=…,tls-key=…,client-ca=…,sasl=…,reauth=…,route=…, or off. Repeat it for several listeners")
 	fs.BoolVar(&s.kafkaAnonymous, "kafka-anonymous", false, "let anybody who can reach a listener without sasl and client-ca read and write")
 	fs.BoolVar(&s.authorize, "kafka-authorize", false, "allow Kafka clients only what ACLs allow (weirctl acls). Set it on all nodes or on none")
 	fs.StringSliceVar(&s.superUsers, "kafka-super-users", nil, "`names` of users who may do everything under --kafka-authorize, and in all vhosts of AMQP; ANONYMOUS is a client that did not log in")
@@ -113,7 +113,8 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 			"<data>/admin-token has the admin token of the node; weirctl on the same machine finds it.\n\n" +
 			"A Kafka listener uses TLS if it has tls-cert and tls-key. With client-ca clients need a certificate, whose\n" +
 			"name is the user's. With sasl they log in by scram, plain or oauthbearer (weirctl users). reauth is the\n" +
-			"time after which a client has to log in again, such as 1h.\n\n" +
+			"time after which a client has to log in again, such as 1h. Clients of a listener with route=here see one node,\n" +
+			"which passes requests on to the others: set it where they cannot reach every node. The default is route=owners.\n\n" +
 			"An AMQP listener without sasl and client-ca takes the user guest with the password guest from this\n" +
 			"machine while there are no users, as RabbitMQ does; then users with sasl=plain (weirctl permissions).\n\n" +
 			"Examples:\n  weir-cloud\n  weir-cloud --bucket 's3://weir?endpoint=http://127.0.0.1:9000' --secret-file /etc/weir/secret" +
