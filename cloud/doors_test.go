@@ -191,3 +191,33 @@ func TestDoorHangs(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestBusySyncDoor: while gateways get in, the sync port works, although the node's own
+// question is lost.
+func TestBusySyncDoor(t *testing.T) {
+	n := openNode(t, bucketOf(t, 1), "first", t.TempDir())
+	n.run(t)
+	n.says(t, "ready")
+	for _, busy := range []bool{false, true} {
+		silent, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer silent.Close()
+		asked := &Node{receiver: n.receiver}
+		asked.askSync(silent.LocalAddr())
+		ctx, cancel := context.WithCancel(t.Context())
+		answer := make(chan error, 1)
+		go func() { answer <- asked.own[0].Ask(ctx) }()
+		if _, err := silent.Read(make([]byte, 1500)); err != nil { // the question
+			t.Fatal(err)
+		}
+		if busy {
+			n.joinAt(t, n, "gw-1")
+		}
+		cancel()
+		if err := <-answer; (err == nil) != busy {
+			t.Errorf("gateways get in: %v, answer: %v", busy, err)
+		}
+	}
+}
