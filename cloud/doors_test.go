@@ -16,6 +16,7 @@ import (
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/sync/join"
 )
 
 // testDoor is a Kafka listener that answers until it hangs: then it accepts and says
@@ -218,6 +219,43 @@ func TestBusySyncDoor(t *testing.T) {
 		cancel()
 		if err := <-answer; (err == nil) != busy {
 			t.Errorf("gateways get in: %v, answer: %v", busy, err)
+		}
+	}
+}
+
+// TestBusyPeerDoor: while the peer port serves other nodes, it works, although the node's own
+// question is not answered in time.
+func TestBusyPeerDoor(t *testing.T) {
+	ca, err := join.NewCA(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	identity, err := join.NewNodeIdentity(ca, "first", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, busy := range []bool{false, true} {
+		silent, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer silent.Close()
+		asked := &Node{o: Options{Node: "first"}}
+		asked.askPeer(silent.Addr(), identity)
+		ctx, cancel := context.WithCancel(t.Context())
+		answer := make(chan error, 1)
+		go func() { answer <- asked.own[0].Ask(ctx) }()
+		c, err := silent.Accept() // the question
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if busy {
+			asked.servedTo("first")
+		}
+		cancel()
+		if err := <-answer; (err == nil) != busy {
+			t.Errorf("it serves others: %v, answer: %v", busy, err)
 		}
 	}
 }

@@ -44,6 +44,7 @@ type peers struct {
 	http     *http.Client // asks nodes without a peer port, directly
 	nodes    heardNodes
 	heard    atomic.Int64 // when another node last asked this one, in Unix nanoseconds; 0: never
+	served   atomic.Int64 // questions of nodes over the peer port
 	counters cluster.Counters
 	looks    atomic.Uint64 // for questions in the bucket
 	answers  atomic.Uint64 // slots that were written for them
@@ -87,7 +88,7 @@ func (n *Node) listenPeer() error {
 		return fmt.Errorf("listen on --peer: %w", err)
 	}
 	n.askPeer(n.peers.listener.Addr(), identity)
-	server := peer.New(peer.Options{Listener: n.peers.listener, Identity: identity, Self: n.answer, Report: n.reported, Succession: func(ctx context.Context, step []byte) ([]byte, error) { return n.manager.Succeeds(ctx, step) }, Heard: n.heardOf, Forwarded: n.forwarded, Race: n.joinRaces, Log: n.o.Log,
+	server := peer.New(peer.Options{Listener: n.peers.listener, Identity: identity, Self: n.answer, Report: n.reported, Succession: func(ctx context.Context, step []byte) ([]byte, error) { return n.manager.Succeeds(ctx, step) }, Heard: n.servedTo, Forwarded: n.forwarded, Race: n.joinRaces, Log: n.o.Log,
 		Catalogue: n.catalogueFor, Copy: n.copyFor, CreateTopic: n.createFor, NewProducerID: n.producerFor, Kafka: n.performFor, AMQP: n.tunnelled,
 		VerifyTransaction: n.verifyFor, EndTransaction: n.endFor,
 		Create: n.createHere, Slices: n.answerMove,
@@ -155,6 +156,12 @@ func (n *Node) reported(node string, body []byte) ([]byte, error) {
 		return nil, fmt.Errorf("node %q sends a report of %q", node, r.Node.Name)
 	}
 	return n.manager.Heard(r).Encode()
+}
+
+// servedTo records that a node has asked this one over the peer port.
+func (n *Node) servedTo(node string) {
+	n.peers.served.Add(1)
+	n.heardOf(node)
 }
 
 // heardOf records that a node has asked this one, over the peer port or through the
