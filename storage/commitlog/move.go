@@ -37,9 +37,6 @@ var (
 // Export is what a log has of slices.
 type Export struct{ body []byte }
 
-// Size returns its bytes, which is what Import writes.
-func (e *Export) Size() int { return len(e.body) }
-
 // maxExport bounds what moves at once: a checkpoint has all of it until it is confirmed.
 const maxExport = 64 << 20
 

@@ -22,9 +22,9 @@ import (
 // TestMovedIsTheSame: what partitions that move answer at each step is what those of a log
 // answer that stay where they are: to writers of all kinds, and to readers.
 func TestMovedIsTheSame(t *testing.T) {
-	runs := 15
+	runs := 8
 	if testing.Short() {
-		runs = 8
+		runs = 4
 	}
 	for range runs {
 		seed := rand.Uint64()
