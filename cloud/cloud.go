@@ -31,7 +31,6 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/cloud/cluster"
-	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/kafka"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
@@ -59,6 +58,7 @@ const (
 type Options struct {
 	Bucket     storage.Bucket
 	Data       string              // directory of this node's own files: its lock, the join token
+	BucketURL  string              // of Bucket: where it was probed before, Open does not wait for that; "" if it is not known
 	Node       string              // name, unique in the cluster
 	Roles      cluster.Roles       // what the node does; 0: everything
 	Advertise  string              // host under which others reach this node's listeners that are not on loopback; default: that of each listener, else the host's name
@@ -103,6 +103,7 @@ type Node struct {
 	o          Options
 	self       broker.Node
 	bucket     storage.Bucket
+	probed     bool   // the bucket has passed before this process started
 	clusterID  string // "" while the bucket is empty
 	ca         *join.CA
 	broker     *broker.Broker
@@ -171,20 +172,14 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	if err := n.lockData(); err != nil {
 		return nil, err
 	}
-	if err := storage.Probe(ctx, o.Bucket); err != nil {
-		return nil, err
-	}
-	for _, warning := range storage.Warnings(ctx, o.Bucket) {
-		n.o.Log.Warn("the bucket can lose what it acknowledged", "reason", warning)
-	}
-	n.bucket = storage.Metrics(o.Bucket, n.metrics.Set, "bucket")
-	if n.ca, err = fleet.Authority(ctx, n.bucket, o.Secret, time.Now()); err != nil {
+	read, err := n.meetBucket(ctx)
+	if err != nil {
 		return nil, err
 	}
 	if n.decoy, err = n.ca.Derive("salts of nonexistent users", 32); err != nil {
 		return nil, fmt.Errorf("derive the key of salts: %w", err)
 	}
-	if err := n.openCluster(ctx); err != nil {
+	if err := n.openCluster(ctx, read); err != nil {
 		return nil, err
 	}
 	n.self = broker.Node{ID: cluster.NodeID(o.Node), Name: o.Node, Roles: o.Roles, Addresses: make(cluster.Addresses)}
@@ -204,8 +199,8 @@ var ErrShards = errors.New("settings do not fit the shards of the cluster")
 
 // openCluster reads how many shards the cluster has. It creates a cluster only if it is
 // to have several: else the node that leads first does that.
-func (n *Node) openCluster(ctx context.Context) error {
-	known, found, err := identity.ReadCluster(ctx, n.bucket)
+func (n *Node) openCluster(ctx context.Context, read clusterRead) error {
+	known, found, err := read.cluster, read.found, read.err
 	if err != nil && !errors.Is(err, state.ErrFormat) { // which keeps the node from leading, and not from redirecting
 		return fmt.Errorf("read the cluster's name: %w", err)
 	}
@@ -426,6 +421,9 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.metrics.Meter.Run(leading, n.broker) })
 	wg.Go(func() { n.metrics.Loads.Run(leading, n.metrics) })
 	wg.Go(func() { n.keepCopy(leading) })
+	if n.probed {
+		wg.Go(func() { n.probeAgain(ctx) })
+	}
 	if n.o.IdleExit > 0 {
 		wg.Go(func() {
 			if n.idleness().await(ctx) {

@@ -31,6 +31,25 @@ func Probe(ctx context.Context, b Bucket) error {
 	return err
 }
 
+// passedPrefix is where it is noted that a store has passed Probe.
+const passedPrefix = "probe/passed/"
+
+// Passed reports whether the store was found to have passed Probe, by a program and under
+// an address for which name stands. It does not hold for a store that has taken the place
+// of another one under the same address: whoever relies on it probes in the background.
+func Passed(ctx context.Context, b Bucket, name string) bool {
+	_, err := b.Get(ctx, passedPrefix+name, 0, 1)
+	return err == nil
+}
+
+// NotePassed notes for Passed that the store has passed Probe.
+func NotePassed(ctx context.Context, b Bucket, name string) error {
+	if err := b.Create(ctx, passedPrefix+name, []byte("passed\n")); err != nil && !errors.Is(err, ErrExists) {
+		return fmt.Errorf("note that the bucket was probed: %w", err)
+	}
+	return nil
+}
+
 func probeTwice(ctx context.Context, b Bucket, key string) error {
 	if _, err := b.Get(ctx, key, 0, -1); err == nil {
 		return errors.New("probe bucket: a name that was never used holds an object")
