@@ -116,7 +116,7 @@ fuzz:
 
 bench: build services clients
 	go test -run '^$$' -bench . -benchmem -timeout 60m $(PACKAGES)
-	go test -count=1 -timeout 90m -v -p 1 ./e2e/bench/... -run '^TestCost$$' -bench . -benchtime 1x
+	go test -count=1 -timeout 90m -v -p 1 ./e2e/bench/... ./e2e/zero -run '^TestCost$$' -bench . -benchtime 1x
 
 # Real servers for the tests of the buckets: MinIO and versitygw, built once from
 # their Go modules (about three minutes), and Hadoop from Maven Central. Redis and
