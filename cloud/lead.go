@@ -174,7 +174,11 @@ func (n *Node) lead(ctx context.Context, id uint32, self cluster.Node, epoch uin
 	if lost == nil || handed {
 		n.keepView(own)
 	}
-	n.broker.Follow(id, broker.Node{}, "")
+	if handed {
+		n.broker.HandedOver(id)
+	} else {
+		n.broker.Follow(id, broker.Node{}, "")
+	}
 	n.shards.set(id, nil)
 	if n.receiver != nil && !n.several() && id == catalogueShard {
 		n.receiver.Handover("")

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/storage/weir"
@@ -30,10 +31,21 @@ type served struct {
 	epoch uint64       // of another node's ownership; 0: not known
 	own   *shard.Shard // nil: this node does not own it
 	doubt bool         // this node owns it, but cannot confirm that
+	given *given       // this node has handed it over, and the owner is not known yet; nil: it has not
 
 	closed weir.SliceSet // slices that this node does not serve from it: they move, or have moved
 	moving bool          // slices move away, and other nodes may not have heard of the new map
 }
+
+// given is a shard that this node has handed over.
+type given struct {
+	known chan struct{} // closed when it is known who owns it
+	until time.Time     // nobody waits longer
+}
+
+// givenTime is how long a client waits to hear who has a shard that this node has just
+// handed over. The new owner needs a few requests to the bucket.
+const givenTime = 500 * time.Millisecond
 
 // Leader is a node that serves something.
 type Leader struct {
@@ -69,12 +81,18 @@ func (s served) serving() (*shard.Shard, error) {
 
 // change replaces the entry of a shard.
 func (b *Broker) change(id uint32, cluster string, to func(served) served) {
+	var was, is *given
 	b.replace(func(next *table) {
+		was = next.shards[id].given
 		next.shards[id] = to(next.shards[id])
+		is = next.shards[id].given
 		if cluster != "" {
 			next.cluster = cluster
 		}
 	})
+	if was != nil && was != is {
+		close(was.known)
+	}
 	if id == catalogueShard {
 		b.notify()
 	}
@@ -172,6 +190,28 @@ func (b *Broker) Follow(id uint32, owner Node, clusterID string) { b.FollowAt(id
 // FollowAt is Follow with the epoch in which the other node serves the shard.
 func (b *Broker) FollowAt(id uint32, owner Node, epoch uint64, clusterID string) {
 	b.change(id, clusterID, func(served) served { return served{owner: owner, epoch: epoch} })
+}
+
+// HandedOver records that this node owns a shard no more, because another one takes it over
+// in these moments: see AwaitLeader. Lead or Follow comes next.
+func (b *Broker) HandedOver(id uint32) {
+	b.change(id, "", func(served) served { return served{given: &given{make(chan struct{}), time.Now().Add(givenTime)}} })
+}
+
+// AwaitLeader waits until it is known who leads a partition, if this node has just handed it
+// over: a client that is not told asks all over again.
+func (b *Broker) AwaitLeader(topic weir.TopicID, partition int32) {
+	t := b.table.Load()
+	g := t.shards[t.routes[weir.SliceOf(topic, partition)]].given
+	if g == nil {
+		return
+	}
+	timer := time.NewTimer(time.Until(g.until))
+	defer timer.Stop()
+	select {
+	case <-g.known:
+	case <-timer.C:
+	}
 }
 
 // Doubt suspends reads and writes of a shard while this node cannot confirm that it

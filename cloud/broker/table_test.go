@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/weir"
@@ -70,4 +72,37 @@ func TestPlaces(t *testing.T) {
 	if _, err := b.Groups("g"); err != nil || b.IsController() {
 		t.Error(err)
 	}
+}
+
+// TestAwaitLeader: who asks about a shard that was just handed over hears who has it, or
+// waits no longer than a moment after that. Nobody waits for any other shard.
+func TestAwaitLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(Options{})
+		id := weir.TopicID{}
+		waits := func(want time.Duration) {
+			t.Helper()
+			began := time.Now()
+			if b.AwaitLeader(id, 0); time.Since(began) != want {
+				t.Errorf("it has waited for %v, want %v", time.Since(began), want)
+			}
+		}
+		waits(0)
+		b.Follow(catalogueShard, Node{}, "")
+		waits(0)
+		b.HandedOver(catalogueShard)
+		b.Doubt(catalogueShard, false)
+		time.AfterFunc(givenTime/5, func() { b.FollowAt(catalogueShard, Node{ID: 2, Name: "b"}, 7, "") })
+		waits(givenTime / 5)
+		if l, known := b.Leader(id, 0); !known || l.Name != "b" || l.Epoch != 7 {
+			t.Errorf("the leader is %+v", l)
+		}
+		waits(0)
+		b.HandedOver(catalogueShard)
+		time.Sleep(givenTime * 4 / 5)
+		waits(givenTime / 5)
+		waits(0)
+		b.Follow(catalogueShard, Node{}, "")
+		waits(0)
+	})
 }

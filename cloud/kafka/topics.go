@@ -88,11 +88,13 @@ func (r *request) node(l broker.Leader, known bool) (node, bool) {
 }
 
 // elsewhereIs returns the leader of a partition for a client that has asked another
-// node, if err says that (KIP-951).
+// node, if err says that (KIP-951). It waits for a moment if this node has just handed the
+// partition over.
 func (r *request) elsewhereIs(err error, topic weir.TopicID, partition int32) (n node, epoch int32, ok bool) {
 	if !errors.Is(err, broker.ErrNotOwner) {
 		return n, 0, false
 	}
+	r.conn.s.broker.AwaitLeader(topic, partition)
 	l, known := r.conn.s.broker.Leader(topic, partition)
 	if l.Name == r.conn.s.broker.Self().Name {
 		return n, 0, false // it is about to serve it, or has just lost it
