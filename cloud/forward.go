@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/admin"
+	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/peer"
@@ -81,6 +82,30 @@ func (n *Node) forward(w http.ResponseWriter, r *http.Request) bool {
 	w.WriteHeader(res.StatusCode)
 	_, _ = io.Copy(w, res.Body) // if this fails, the client sees a short answer
 	return true
+}
+
+// maxAdminAnswer bounds the answer of another node to askAdmin, in bytes.
+const maxAdminAnswer = 32 << 20
+
+// askAdmin has another node perform a request to the admin port, with this node's own
+// credential.
+func (n *Node) askAdmin(r *http.Request, body []byte, node broker.Node) (status int, answer []byte, err error) {
+	if node.Address(cluster.Peer) == "" {
+		return 0, nil, errors.New("it has no --peer")
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), forwardTime)
+	defer cancel()
+	hash := admin.HashOf(n.guard.Own())
+	res, err := n.peers.client.Forward(ctx, node.Name, node.Address(cluster.Peer), peer.Forward{Method: r.Method, Target: r.URL.RequestURI(), Body: body, Own: hex.EncodeToString(hash[:])})
+	if err != nil {
+		return 0, nil, err
+	}
+	defer res.Body.Close()
+	answer, err = io.ReadAll(io.LimitReader(res.Body, maxAdminAnswer+1))
+	if len(answer) > maxAdminAnswer {
+		err = errors.New("its answer is too long")
+	}
+	return res.StatusCode, answer, err
 }
 
 // forwarded answers a request that a standby forwards. The standby's own token is valid

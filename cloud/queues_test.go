@@ -2,11 +2,17 @@ package cloud
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/cluster"
+	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/cloud/queue/routing"
@@ -200,5 +206,83 @@ func TestQueuesOverNodes(t *testing.T) {
 	}
 	if i, err := e.Queue(queue.DefaultVhost, "fresh", ""); err != nil || i.Ready != 48 {
 		t.Errorf("the stream queue has %d messages: %v", i.Ready, err)
+	}
+}
+
+// answered sends a request to a node's admin port, with its own credential.
+func answered[T any](t *testing.T, n running, method, path, body string) (answer T) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+n.self.Address(cluster.HTTP)+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+tokenOf(t, n))
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	all, err := io.ReadAll(res.Body)
+	if err == nil {
+		err = json.Unmarshal(all, &answer)
+	}
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s %s is answered with %d %s: %v", n.o.Node, method, path, res.StatusCode, all, err)
+	}
+	return answer
+}
+
+// TestConsoleOverNodes: weirctl reads and writes all partitions, and finds and changes all
+// vhosts and queues, whichever node it asks.
+func TestConsoleOverNodes(t *testing.T) {
+	first, second := startTwo(t)
+	answered[console.Topic](t, first, "POST", "/v1/topics", `{"name":"t","partitions":8}`)
+	for i, n := range []running{first, second} {
+		for p := range 8 {
+			body := fmt.Sprintf(`{"partition":%d,"records":[{"value":"eA=="}]}`, p)
+			if w := answered[console.Written](t, n, "POST", "/v1/topics/t/records", body); w.Offset != int64(i) {
+				t.Errorf("%s: a record of partition %d is at offset %d", n.o.Node, p, w.Offset)
+			}
+		}
+	}
+	vhosts := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
+	for i, v := range vhosts {
+		answered[struct{}](t, []running{first, second}[i%2], "POST", "/v1/vhosts", `{"name":"`+v+`"}`)
+	}
+	settings := state.Settings{Durable: true, TTL: -1, MaxLength: -1, MaxBytes: -1, DeliveryLimit: -1}
+	for _, v := range vhosts {
+		host, _ := hostOf(t, v, first, second)
+		if _, err := engineOf(t, host, v).DeclareQueue(t.Context(), v, "q", settings); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, n := range []running{first, second} {
+		for p := range 8 {
+			if all := answered[console.Records](t, n, "GET", fmt.Sprint("/v1/topics/t/records?partition=", p), ""); len(all.Records) != 2 || all.End != 2 {
+				t.Errorf("%s: partition %d has %d records, and ends at %d", n.o.Node, p, len(all.Records), all.End)
+			}
+		}
+		if all := answered[console.Topic](t, n, "GET", "/v1/topics/t", ""); all.Records != 16 {
+			t.Errorf("%s: the topic has %d records", n.o.Node, all.Records)
+		}
+		if all := answered[[]console.Vhost](t, n, "GET", "/v1/vhosts", ""); len(all) != 1+len(vhosts) {
+			t.Errorf("%s: there are %d vhosts", n.o.Node, len(all))
+		}
+		if all := answered[[]console.Queue](t, n, "GET", "/v1/queues", ""); len(all) != len(vhosts) || all[0].Vhost != "a" {
+			t.Errorf("%s: there are %d queues", n.o.Node, len(all))
+		}
+		for _, v := range vhosts {
+			if all := answered[[]console.Queue](t, n, "GET", "/v1/queues?name=q&vhost="+v, ""); len(all) != 1 {
+				t.Errorf("%s: there are %d queues in vhost %s", n.o.Node, len(all), v)
+			}
+		}
+	}
+	for i, v := range vhosts {
+		n := []running{second, first}[i%2]
+		answered[console.Changed](t, n, "DELETE", "/v1/queues?name=q&vhost="+v, "")
+		answered[struct{}](t, n, "DELETE", "/v1/vhosts?name="+v, "")
+	}
+	if all := answered[[]console.Vhost](t, first, "GET", "/v1/vhosts", ""); len(all) != 1 {
+		t.Errorf("%d vhosts are left", len(all))
 	}
 }

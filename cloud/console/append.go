@@ -64,7 +64,7 @@ func (c *console) appendRecords(r *http.Request) (any, error) {
 	}
 	var written Written
 	done := make(chan error, 1)
-	c.Broker.Produce(r.Context(), broker.Append{Topic: t.ID, Partition: req.Partition, Batch: batch}, func(base int64, err error) {
+	c.Records.Append(r.Context(), broker.Append{Topic: t.ID, Partition: req.Partition, Batch: batch}, func(base int64, err error) {
 		written.Offset = base
 		done <- err
 	})

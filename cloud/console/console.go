@@ -68,6 +68,14 @@ type Options struct {
 	Split      func(ctx context.Context, data int, dry bool) (Split, error)
 	SplitState func() (Split, error)
 
+	// Records are those of all partitions; default: of those that this node leads.
+	Records *broker.Records
+
+	// Ask performs a request at another node, with this node's own credential: the caller's
+	// was checked. It returns the status and the body of the answer. nil: there is no other
+	// node to ask.
+	Ask func(r *http.Request, body []byte, node broker.Node) (status int, answer []byte, err error)
+
 	// Removed is called when an administrator was removed.
 	Removed func(ctx context.Context, name string) error
 
@@ -91,6 +99,9 @@ type call func(*http.Request) (any, error)
 
 // New registers the calls with the guard, and returns it.
 func New(o Options) http.Handler {
+	if o.Records == nil {
+		o.Records = broker.NewRecords(o.Broker, broker.RecordsOptions{})
+	}
 	c := &console{o, make(chan struct{}, maxReads)}
 	g := o.Guard
 	g.Handle(admin.Open, "GET /healthz", c.healthz)
@@ -234,7 +245,15 @@ func (c *console) answer(handle call) http.HandlerFunc {
 		if c.Forward != nil && !c.Broker.IsController() && !admin.IsForwarded(r) && c.Forward(w, r) {
 			return
 		}
-		body, err := handle(r)
+		asked, err := c.keepBody(r)
+		var body any
+		if err == nil {
+			body, err = handle(r)
+		}
+		if owner, elsewhere := c.elsewhere(err); elsewhere {
+			c.pass(w, r, asked, owner)
+			return
+		}
 		if err != nil {
 			owner, _ := c.Broker.Controller()
 			status := status(err)
@@ -267,7 +286,7 @@ func status(err error) int {
 	switch {
 	case errors.Is(err, broker.ErrNotOwner):
 		return http.StatusMisdirectedRequest
-	case errors.Is(err, broker.ErrUnavailable), errors.Is(err, group.ErrClosed), errors.Is(err, group.ErrUnavailable),
+	case errors.Is(err, broker.ErrUnavailable), errors.Is(err, broker.ErrNoLeader), errors.Is(err, group.ErrClosed), errors.Is(err, group.ErrUnavailable),
 		errors.Is(err, broker.ErrFenced), errors.Is(err, broker.ErrClosed), errors.Is(err, queue.ErrClosed), errors.Is(err, queue.ErrStarting):
 		return http.StatusServiceUnavailable
 	case errors.Is(err, broker.ErrUnknownTopic), errors.Is(err, fleet.ErrUnknownGateway), errors.Is(err, auth.ErrUnknownUser), errors.Is(err, auth.ErrUnknownAdmin),

@@ -15,10 +15,14 @@ import (
 // groups lists all groups, or describes the one that parameter id names.
 func (c *console) groups(r *http.Request) (any, error) {
 	if id := r.URL.Query().Get("id"); id != "" {
-		g, err := c.describeGroup(id)
+		g, err := c.describeGroup(r, id)
 		return []Group{g}, err
 	}
-	return c.groupsAll()
+	all, err := c.groupsAll()
+	if err != nil {
+		return nil, err
+	}
+	return withOthers(c, r, all, func(a, b Group) int { return cmp.Compare(a.ID, b.ID) })
 }
 
 func (c *console) groupsAll() ([]Group, error) {
@@ -50,9 +54,9 @@ func (c *console) deleteGroup(r *http.Request) (any, error) {
 	return struct{}{}, nil
 }
 
-func (c *console) group(r *http.Request) (any, error) { return c.describeGroup(r.PathValue("id")) }
+func (c *console) group(r *http.Request) (any, error) { return c.describeGroup(r, r.PathValue("id")) }
 
-func (c *console) describeGroup(id string) (Group, error) {
+func (c *console) describeGroup(r *http.Request, id string) (Group, error) {
 	groups, err := c.Broker.Groups(id)
 	if err != nil {
 		return Group{}, err
@@ -75,11 +79,16 @@ func (c *console) describeGroup(id string) (Group, error) {
 	if err != nil {
 		return g, err
 	}
-	for _, o := range offsets {
+	places := make([]broker.Place, len(offsets))
+	for i, o := range offsets {
+		places[i] = broker.Place{Topic: o.Topic, Partition: o.Index}
+	}
+	ranges := c.Records.Ranges(r.Context(), places)
+	for i, o := range offsets {
 		t, err := c.Broker.TopicByID(o.Topic)
-		var end int64
+		end := ranges[i].End
 		if err == nil {
-			_, end, err = c.Broker.Bounds(t.ID, o.Index)
+			err = ranges[i].Err
 		}
 		if errors.Is(err, broker.ErrUnknownTopic) {
 			continue // deleted since

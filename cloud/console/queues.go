@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -121,7 +122,13 @@ func (c *console) queues(r *http.Request) (any, error) {
 			}
 		}
 	}
-	if name != "" && len(all) == 0 {
+	if vhost == "" {
+		var err error
+		if all, err = withOthers(c, r, all, func(a, b Queue) int { return cmp.Or(cmp.Compare(a.Vhost, b.Vhost), cmp.Compare(a.Name, b.Name)) }); err != nil {
+			return nil, err
+		}
+	}
+	if name != "" && len(all) == 0 && !c.gathered(r) {
 		return nil, fmt.Errorf("%w: %s", queue.ErrNoQueue, name)
 	}
 	return all, nil

@@ -113,7 +113,8 @@ func wants(r *http.Request, t broker.Topic) (wanted, error) {
 
 // begin returns the offset to read from.
 func (c *console) begin(ctx context.Context, w wanted) (int64, error) {
-	start, end, err := c.Broker.Bounds(w.topic.ID, w.partition)
+	at, err := c.Records.Range(ctx, w.topic.ID, w.partition)
+	start, end := at.Start, at.End
 	switch {
 	case err != nil:
 		return 0, err
@@ -124,7 +125,7 @@ func (c *console) begin(ctx context.Context, w wanted) (int64, error) {
 	case w.since == 0:
 		return start, nil
 	}
-	offset, _, err := c.Broker.OffsetByTime(ctx, w.topic.ID, w.partition, w.since)
+	offset, _, err := c.Records.OffsetByTime(ctx, w.topic.ID, w.partition, w.since)
 	if offset < 0 && err == nil {
 		return end, nil // everything is older
 	}
@@ -138,7 +139,7 @@ func (c *console) read(ctx context.Context, w wanted) (Records, error) {
 	}
 	found := found{Records: Records{Topic: w.topic.Name, Partition: w.partition, Next: next, Records: []Record{}}, wanted: w}
 	for range maxFetches {
-		f, err := c.Broker.FetchCommitted(ctx, w.topic.ID, w.partition, found.Next, fetchBytes)
+		f, err := c.Records.FetchCommitted(ctx, w.topic.ID, w.partition, found.Next, fetchBytes)
 		if err == nil || errors.Is(err, broker.ErrOffsetOutOfRange) {
 			found.Start, found.End = f.Start, f.End
 		}

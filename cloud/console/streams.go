@@ -12,14 +12,16 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 )
 
-func (c *console) topics(*http.Request) (any, error) {
+func (c *console) topics(r *http.Request) (any, error) {
 	topics, err := c.Broker.Topics()
 	if err != nil {
 		return nil, err
 	}
+	ranges := c.Records.Ranges(r.Context(), partitionsOf(topics...))
 	all := make([]Topic, 0, len(topics))
 	for _, t := range topics {
-		described, err := c.describe(t)
+		described, err := c.described(t, ranges[:t.Partitions])
+		ranges = ranges[t.Partitions:]
 		if errors.Is(err, broker.ErrUnknownTopic) {
 			continue // deleted meanwhile
 		}
@@ -31,24 +33,36 @@ func (c *console) topics(*http.Request) (any, error) {
 	return all, nil
 }
 
-func (c *console) describe(t broker.Topic) (Topic, error) {
+// partitionsOf lists the partitions of topics.
+func partitionsOf(topics ...broker.Topic) (all []broker.Place) {
+	for _, t := range topics {
+		for p := range t.Partitions {
+			all = append(all, broker.Place{Topic: t.ID, Partition: p})
+		}
+	}
+	return all
+}
+
+func (c *console) describe(r *http.Request, t broker.Topic) (Topic, error) {
+	return c.described(t, c.Records.Ranges(r.Context(), partitionsOf(t)))
+}
+
+// described describes a topic. Of a partition whose node does not answer it says which node
+// that is.
+func (c *console) described(t broker.Topic, ranges []broker.Range) (Topic, error) {
 	d := Topic{Name: t.Name, ID: hex.EncodeToString(t.ID[:]), Created: time.UnixMilli(t.Created).UTC(), Configs: t.Configs}
-	for p := range t.Partitions {
-		start, end, err := c.Broker.Bounds(t.ID, p)
-		if elsewhere, is := errors.AsType[*broker.NotOwnerError](err); is && c.Broker.Several() {
-			d.Partitions = append(d.Partitions, Partition{Leader: elsewhere.Owner.Name})
+	for p, x := range ranges {
+		if errors.Is(x.Err, broker.ErrNoLeader) {
+			l, _ := c.Broker.Leader(t.ID, int32(p))
+			d.Partitions = append(d.Partitions, Partition{Leader: l.Name})
 			continue
 		}
-		if err != nil {
-			return d, err
+		if x.Err != nil {
+			return d, x.Err
 		}
-		size, err := c.Broker.Size(t.ID, p)
-		if err != nil {
-			return d, err
-		}
-		d.Partitions = append(d.Partitions, Partition{Start: start, End: end, Bytes: size})
-		d.Records += end - start
-		d.Bytes += size
+		d.Partitions = append(d.Partitions, Partition{Start: x.Start, End: x.End, Bytes: x.Bytes})
+		d.Records += x.End - x.Start
+		d.Bytes += x.Bytes
 	}
 	d.Rate = c.Metrics.Meter.Rate(t.ID)
 	return d, nil
@@ -70,7 +84,7 @@ func (c *console) createTopic(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.describe(t)
+	return c.describe(r, t)
 }
 
 func (c *console) deleteTopic(r *http.Request) (any, error) {
@@ -96,7 +110,7 @@ func (c *console) growTopic(r *http.Request) (any, error) {
 	if t, err = c.Broker.TopicByID(t.ID); err != nil {
 		return nil, err
 	}
-	return c.describe(t)
+	return c.describe(r, t)
 }
 
 func (c *console) alterTopic(r *http.Request) (any, error) {
@@ -119,7 +133,7 @@ func (c *console) alterTopic(r *http.Request) (any, error) {
 	if t, err = c.Broker.TopicByID(t.ID); err != nil {
 		return nil, err
 	}
-	return c.describe(t)
+	return c.describe(r, t)
 }
 
 // topic describes one.
@@ -128,5 +142,5 @@ func (c *console) topic(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.describe(t)
+	return c.describe(r, t)
 }

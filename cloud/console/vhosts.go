@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -21,7 +22,7 @@ type NewVhost struct {
 	Name string `json:"name"`
 }
 
-func (c *console) vhosts(*http.Request) (any, error) {
+func (c *console) vhosts(r *http.Request) (any, error) {
 	engines, err := c.Broker.AllQueues()
 	if err != nil {
 		return nil, err
@@ -41,7 +42,7 @@ func (c *console) vhosts(*http.Request) (any, error) {
 			all = append(all, v)
 		}
 	}
-	return all, nil
+	return withOthers(c, r, all, func(a, b Vhost) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 // createVhost creates a vhost, unless there is one of that name.
@@ -61,20 +62,26 @@ func (c *console) createVhost(r *http.Request) (any, error) {
 // deleteVhost deletes a vhost with all that is in it, and the permissions in it before:
 // they must not be left for another vhost of that name.
 func (c *console) deleteVhost(r *http.Request) (any, error) {
+	name := named(r, "name")
+	e, elsewhere := c.Broker.Queues(name)
+	if elsewhere == nil && c.gathered(r) { // that node has done the rest
+		return struct{}{}, e.DeleteVhost(r.Context(), name)
+	}
 	a, err := c.security()
 	if err != nil {
 		return nil, err
 	}
-	name := named(r, "name")
 	if err := c.checkVhost(r.Context(), name); err != nil {
 		return nil, err
 	}
-	e, err := c.Broker.Queues(name)
-	if err != nil {
-		return nil, err
+	if elsewhere != nil && !c.Broker.Several() {
+		return nil, elsewhere
 	}
 	if err := a.ClearVhost(r.Context(), name); err != nil {
 		return nil, err
+	}
+	if elsewhere != nil {
+		return nil, elsewhere // its node deletes it
 	}
 	return struct{}{}, e.DeleteVhost(r.Context(), name)
 }
