@@ -24,7 +24,7 @@ func TestListeners(t *testing.T) {
 		{"--kafka off", nil, ""},
 		{"--kafka off --kafka localhost:1", []listener.Settings{{Name: "default", Listen: "localhost:1"}}, ""},
 		{"--kafka listen=localhost:1,route=here --kafka name=b,listen=localhost:2,route=owners", []listener.Settings{
-			{Name: defaultListener, Listen: "localhost:1", Here: true}, {Name: "b", Listen: "localhost:2"}}, ""},
+			{Name: "default", Listen: "localhost:1", Here: true}, {Name: "b", Listen: "localhost:2"}}, ""},
 		{"--kafka listen=localhost:1,route=there", nil, "there are owners and here"},
 		{"--kafka localhost:1 --kafka name=b,listen=:2,sasl=scram,reauth=1h", []listener.Settings{
 			{Name: "default", Listen: "localhost:1"}, {Name: "b", Listen: ":2", SASL: scram, Reauth: time.Hour}}, ""},
