@@ -185,12 +185,16 @@ func (b *Broker) alterSettings(ctx context.Context, r settings.Resource, change,
 	if err != nil {
 		return err
 	}
-	return translate(s.Alter(ctx, r, func(values map[string]string) error {
+	err = s.Alter(ctx, r, func(values map[string]string) error {
 		if err := change(values); err != nil {
 			return err
 		}
 		return check(values)
-	}))
+	})
+	if err == nil {
+		b.Tell(ctx) // a client may ask any of them next
+	}
+	return translate(err)
 }
 
 // BrokerValues returns what clients have set for the node of that number, or with ""

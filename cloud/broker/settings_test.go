@@ -2,6 +2,7 @@ package broker
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,6 +15,7 @@ import (
 	"github.com/weirmq/weir/cloud/machine/machinetest"
 	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/cloud/share"
+	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/weir"
 )
@@ -167,5 +169,34 @@ func TestShareSettings(t *testing.T) {
 	}
 	if err := CheckGroup(map[string]string{shareDeadLetters: ""}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSettingsAreTold: a change of settings is answered when the other nodes know it, which
+// a client may ask next.
+func TestSettingsAreTold(t *testing.T) {
+	b := threeShards(t, "a")
+	told := 0
+	b.o.Told = func(_ context.Context, at journal.Position) {
+		if told++; at == (journal.Position{}) {
+			t.Error("nobody is told what has changed")
+		}
+	}
+	leadShard(t, b, mem.New(), 0, topicsOf(b))
+	set := func(values map[string]string) error { values["num.partitions"] = "5"; return nil }
+	if err := b.AlterBroker(t.Context(), "", set); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.AlterGroup(t.Context(), "g", func(values map[string]string) error {
+		values["consumer.session.timeout.ms"] = "50000"
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if told != 2 {
+		t.Errorf("others were told %d times", told)
+	}
+	if err := b.AlterGroup(t.Context(), "g", func(map[string]string) error { return errors.New("no") }); err == nil || told != 2 {
+		t.Errorf("a change that was refused: %v, told %d times", err, told)
 	}
 }
