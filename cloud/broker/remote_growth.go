@@ -37,9 +37,7 @@ func (r *Records) Notify(g *Growth) (stop func(), err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.growths[g] = struct{}{}
-	for _, id := range r.b.Routed() {
-		r.followed(id)
-	}
+	r.followRouted()
 	return func() {
 		x.mu.Lock()
 		defer x.mu.Unlock()
@@ -65,6 +63,13 @@ func (r *Records) Watch(id weir.TopicID, partition int32) <-chan struct{} {
 	return c
 }
 
+// followRouted begins to follow the shards that have slices. The caller holds follows.mu.
+func (r *Records) followRouted() {
+	for _, id := range r.b.Routed() {
+		r.followed(id)
+	}
+}
+
 // followed begins to follow a shard, unless that has begun. The caller holds follows.mu.
 func (r *Records) followed(id uint32) {
 	if x := &r.follows; !x.running[id] && r.ctx.Err() == nil {
@@ -87,10 +92,15 @@ func (r *Records) follow(id uint32) {
 	})
 	ticker := time.NewTicker(watchTime)
 	defer ticker.Stop()
-	for r.wanted(id) {
+	for {
+		turned := r.b.turned()
+		if !r.wanted(id) {
+			return
+		}
 		select {
 		case <-ticker.C:
 			r.begun(id)
+		case <-turned: // slices may have moved to a shard that is new
 		case <-ctx.Done():
 		}
 	}
@@ -102,12 +112,17 @@ func (r *Records) wanted(id uint32) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if r.ctx.Err() == nil && len(x.growths) > 0 {
+		r.followRouted()
 		return true
 	}
+	has := false
 	for key := range x.watches {
-		if r.ctx.Err() == nil && r.b.RouteOf(weir.SliceOf(key.Topic, key.Partition)) == id {
-			return true
-		}
+		of := r.b.RouteOf(weir.SliceOf(key.Topic, key.Partition))
+		r.followed(of) // it may have moved there
+		has = has || of == id
+	}
+	if has && r.ctx.Err() == nil {
+		return true
 	}
 	delete(x.running, id)
 	return false

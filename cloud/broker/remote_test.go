@@ -406,6 +406,32 @@ func followed(p *pair) error {
 	return hears(near)
 }
 
+// TestFollowMoved: when slices move to a shard that had none, readers of all partitions hear
+// of those there.
+func TestFollowMoved(t *testing.T) {
+	p := newPair(t, Mutations{})
+	was, count := p.a.Map()
+	var one weir.Map
+	for i := range one {
+		one[i] = 1
+	}
+	p.a.SetMap(one, count)
+	g := commitlog.NewGrowth()
+	stop, err := p.records.Notify(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	p.a.SetMap(was, count)
+	if a := <-p.append(p.far[0], "moved"); a.err != nil {
+		t.Fatal(a.err)
+	}
+	for heard := false; !heard; {
+		<-g.C()
+		heard = slices.Contains(g.Take(nil), Place{Topic: p.topic.ID, Partition: p.far[0]})
+	}
+}
+
 // FuzzRemote: no body makes a node panic or take more memory than it has bytes, and what can
 // be decoded is encoded to the same bytes.
 func FuzzRemote(f *testing.F) {

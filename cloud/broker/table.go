@@ -96,14 +96,19 @@ func (b *Broker) change(id uint32, cluster string, to func(served) served) {
 	if id == catalogueShard {
 		b.notify()
 	}
+	b.turnOver()
+}
+
+// turnOver closes the channels that turned has returned.
+func (b *Broker) turnOver() {
 	b.noticing.Lock()
 	defer b.noticing.Unlock()
 	close(b.turn)
 	b.turn = make(chan struct{})
 }
 
-// turned returns a channel that is closed when another node may serve a shard, or this node
-// may serve it again.
+// turned returns a channel that is closed when another node may serve a shard or this node
+// may serve it again, and when slices have moved to another shard.
 func (b *Broker) turned() <-chan struct{} {
 	b.noticing.Lock()
 	defer b.noticing.Unlock()
@@ -133,6 +138,7 @@ func (b *Broker) SetMap(m weir.Map, shards int) (changed bool) {
 	})
 	if changed {
 		b.notify()
+		b.turnOver()
 	}
 	return changed
 }
