@@ -17,7 +17,7 @@ import (
 // exchange is where records are published. The durable reader of a vhost has its name.
 const exchange = properties.TopicExchange
 
-// Options configure a Bridge. Broker and Queues are required.
+// Options configure a Bridge. Broker, Records and Queues are required.
 type Options struct {
 	Broker  *broker.Broker  // has the topics
 	Records *broker.Records // of all partitions; those of Broker
@@ -52,9 +52,6 @@ func New(o Options) *Bridge {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
-	}
-	if o.Records == nil {
-		o.Records = broker.NewRecords(o.Broker, broker.RecordsOptions{})
 	}
 	b := &Bridge{o: o, counters: newCounters(o.Metrics), wake: make(chan struct{}, 1), vhosts: make(map[string]*vhost), changed: make(map[string]bool)}
 	b.ctx, b.cancel = context.WithCancel(context.Background())

@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/cloud/queue/routing"
 	"github.com/weirmq/weir/cloud/queue/state"
+	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/journal"
@@ -19,6 +21,7 @@ import (
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/storagetest"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // TestReadings: a queue gets the readings whose MQTT topic its binding matches, from the
@@ -498,6 +501,41 @@ func TestDeletedVhost(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.put(sensors, 0, reading("sensors/a", "between"))
+		}
+	})
+}
+
+// TestSplit: a vhost goes on when a cluster of one shard gets another one, with what comes to
+// partitions that move there.
+func TestSplit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bucket := mem.New()
+		w := started(t, bucket)
+		sensors := w.topic("sensors")
+		w.bind("s", "#")
+		w.put(sensors, 0, reading("sensors/a", "1"))
+		w.expect("s", "1")
+		quiet := slog.New(slog.DiscardHandler)
+		second := shard.New(shard.Options{Log: quiet, Part: shard.Data, Topics: &machine.Topics{All: w.shard.Log.Topics, ByID: w.shard.Log.TopicByID},
+			Queues: queue.Options{Here: func(string) bool { return false }}})
+		if err := second.Open(t.Context(), commitlog.Options{Bucket: bucket, Shard: 1, Node: "a", Log: quiet}); err != nil {
+			t.Fatal(err)
+		}
+		w.shards = append(w.shards, second)
+		var moved weir.Map
+		moved[weir.SliceOf(sensors.ID, 1)] = 1
+		w.broker.Lead(second)
+		w.broker.SetMap(moved, 2)
+		w.put(sensors, 0, reading("sensors/a", "2"))
+		w.put(sensors, 1, reading("sensors/b", "3"))
+		w.put(sensors, 1, reading("sensors/b", "4"))
+		synctest.Wait()
+		got := make(map[string]int)
+		for _, body := range w.bodies("s") {
+			got[body]++
+		}
+		if len(got) != 4 || got["1"]+got["2"]+got["3"]+got["4"] != 4 {
+			t.Errorf("the queue has %v", got)
 		}
 	})
 }

@@ -82,7 +82,7 @@ func (r *reader) place(ctx context.Context, at broker.Place) (topic string, next
 	if !known {
 		t, err := r.bridge.o.Records.TopicByID(at.Topic)
 		switch {
-		case errors.Is(err, broker.ErrUnknownTopic) && r.news != nil:
+		case errors.Is(err, broker.ErrUnknownTopic) && r.many:
 			return "", 0, r.unknown(ctx, at, positioned)
 		case errors.Is(err, broker.ErrUnknownTopic) && !positioned:
 			r.topics[at.Topic] = "" // hidden, or deleted: never read

@@ -37,7 +37,8 @@ type reader struct {
 	*vhost
 	id     weir.TopicID // of the vhost
 	growth *broker.Growth
-	news   <-chan struct{} // closed when there may be topics that this node did not know; nil: there cannot
+	news   <-chan struct{} // closed when there may be topics that this node did not know
+	many   bool            // the cluster had several shards when the reader began
 
 	topics map[weir.TopicID]string          // names; "" for those that it does not read
 	reach  map[weir.TopicID]map[string]bool // whether records may reach a queue, see wanted
@@ -79,7 +80,7 @@ var errGone = errors.New("the vhost was deleted")
 // run reads until ctx ends, which is no error, or the vhost does not follow the topics any
 // more.
 func (r *reader) run(ctx context.Context) error {
-	r.news = r.bridge.o.Records.Changed()
+	r.news, r.many = r.bridge.o.Records.Changed(), r.bridge.o.Broker.Several()
 	stop, err := r.bridge.o.Records.Notify(r.growth)
 	if err != nil {
 		return err
@@ -164,12 +165,34 @@ func (r *reader) add(at broker.Place) {
 	}
 }
 
+// outgrown reports whether the cluster has several shards now, which another reader must
+// follow. It begins with what is durable, so this one waits for that.
+func (r *reader) outgrown(ctx context.Context) (ended bool, err error) {
+	if !r.bridge.o.Broker.Several() {
+		return false, nil
+	}
+	return true, r.settle(ctx)
+}
+
+// settle waits for the answer of the Work on its way.
+func (r *reader) settle(ctx context.Context) error {
+	if !r.flying {
+		return nil
+	}
+	select {
+	case err := <-r.answer:
+		r.flying = false
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // discover adds the partitions of topics that were not known.
-func (r *reader) discover() error {
-	r.news = r.bridge.o.Records.Changed()
+func (r *reader) discover() {
 	topics, err := r.bridge.o.Records.Topics()
 	if err != nil {
-		return nil // when this node knows them again, that is news
+		return // when this node knows them again, that is news
 	}
 	for _, t := range topics {
 		if _, known := r.topics[t.ID]; known || own(t.Name) {
@@ -179,7 +202,6 @@ func (r *reader) discover() error {
 			r.add(broker.Place{Topic: t.ID, Partition: partition})
 		}
 	}
-	return nil
 }
 
 // step waits for something to do, and does it. It reports whether the vhost does not
@@ -201,7 +223,12 @@ func (r *reader) step(ctx context.Context) (ended bool, err error) {
 			r.add(at)
 		}
 	case <-r.news:
-		return false, r.discover()
+		r.news = r.bridge.o.Records.Changed()
+		if r.many {
+			r.discover()
+			return false, nil
+		}
+		return r.outgrown(ctx)
 	case err := <-r.answer:
 		r.flying = false
 		return false, err
@@ -236,15 +263,8 @@ func (r *reader) bindings(ctx context.Context) (ended bool, err error) {
 	case err != nil || bound:
 		return false, err
 	}
-	if r.flying { // its positions would come after those that leave forgets
-		select {
-		case err := <-r.answer:
-			if r.flying = false; err != nil {
-				return false, err
-			}
-		case <-ctx.Done():
-			return true, nil
-		}
+	if err := r.settle(ctx); err != nil { // its positions would come after those that leave forgets
+		return false, err
 	}
 	return r.leave(ctx, r.id)
 }

@@ -27,12 +27,13 @@ import (
 // has the queues.
 type world struct {
 	*Bridge
-	t      testing.TB
-	broker *broker.Broker
-	shards []*shard.Shard
-	shard  *shard.Shard // has the queues
-	set    *metrics.Set
-	closed bool
+	t       testing.TB
+	broker  *broker.Broker
+	records *broker.Records
+	shards  []*shard.Shard
+	shard   *shard.Shard // has the queues
+	set     *metrics.Set
+	closed  bool
 }
 
 // twoShards returns the bucket of a new cluster with two shards.
@@ -73,7 +74,8 @@ func tryOpen(t testing.TB, bucket storage.Bucket, shards uint32, change ...func(
 		}
 		w.shards, w.shard = append(w.shards, s), s
 	}
-	w.Bridge = New(Options{Broker: w.broker, Queues: w.shard.Queues, Metrics: w.set, Log: quiet})
+	w.records = broker.NewRecords(w.broker, broker.RecordsOptions{})
+	w.Bridge = New(Options{Broker: w.broker, Records: w.records, Queues: w.shard.Queues, Metrics: w.set, Log: quiet})
 	for _, s := range w.shards {
 		w.broker.Lead(s)
 	}
@@ -101,6 +103,9 @@ func (w *world) end() {
 		_ = s.Close() // some tests fence the log
 	}
 	<-closed
+	if err := w.records.Close(); err != nil {
+		w.t.Error(err)
+	}
 }
 
 func (w *world) topic(name string) broker.Topic {

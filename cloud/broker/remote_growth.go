@@ -211,11 +211,6 @@ func (r *Records) grown(all []Place) {
 }
 
 // Changed returns a channel that is closed when this node knows more of the catalogue: there
-// may be topics of which it did not know when their partitions grew. In a cluster of one
-// shard that does not happen, and the channel is nil.
-func (r *Records) Changed() <-chan struct{} {
-	if !r.b.Several() {
-		return nil
-	}
-	return r.b.changed()
-}
+// may be topics of which it did not know when their partitions grew, and a cluster of one
+// shard may have become one of several.
+func (r *Records) Changed() <-chan struct{} { return r.b.changed() }
