@@ -34,6 +34,8 @@ const (
 	// moveTime how long one answer may take.
 	movePause = 50 * time.Millisecond
 	moveTime  = 5 * time.Second
+	// moveAgain bounds the time between two tries: gateways' sessions wait for the end.
+	moveAgain = 500 * time.Millisecond
 )
 
 // mover is what this node knows of moves of its shards.
@@ -204,7 +206,7 @@ func carry(ctx context.Context, from, to *owned, m weir.Move) error {
 // and the map says so. It tries again until that is done, and fails only with the ownership
 // of the shard that had them.
 func (n *Node) finishMove(ctx context.Context, from *owned, m weir.Move) error {
-	for attempt, wait := 1, movePause; ; attempt, wait = attempt+1, min(2*wait, moveTime) {
+	for attempt, wait := 1, movePause; ; attempt, wait = attempt+1, min(2*wait, moveAgain) {
 		err := n.finishOnce(ctx, from, m)
 		if err == nil {
 			return nil
@@ -330,7 +332,7 @@ func (n *Node) resumeMoves(ctx context.Context, own *owned) {
 
 // untilDone tries again until do succeeds.
 func (n *Node) untilDone(ctx context.Context, own *owned, m weir.Move, do func() error) {
-	for attempt, wait := 1, movePause; ctx.Err() == nil && own.Log.Err() == nil; attempt, wait = attempt+1, min(2*wait, moveTime) {
+	for attempt, wait := 1, movePause; ctx.Err() == nil && own.Log.Err() == nil; attempt, wait = attempt+1, min(2*wait, moveAgain) {
 		err := do()
 		if err == nil {
 			return

@@ -18,13 +18,14 @@ import (
 // nodes are the weir-cloud processes of a cluster. Each is kept running, as systemd
 // does, unless a fault keeps it down.
 type nodes struct {
-	t      *testing.T
-	lab    *lab
-	dir    string
-	bucket string
-	shards int // of data; 1: one shard has everything
-	flags  []string
-	all    []*node
+	t       *testing.T
+	lab     *lab
+	dir     string
+	bucket  string
+	shards  int // of data; 1: one shard has everything
+	created int // how many there were at first
+	flags   []string
+	all     []*node
 }
 
 type node struct {
@@ -45,7 +46,7 @@ func startNodes(t *testing.T, l *lab, bucket string, shards, count int, flags ..
 	if dir == "" {
 		dir = t.TempDir()
 	}
-	n := &nodes{t: t, lab: l, dir: dir, bucket: bucket, shards: shards, flags: flags}
+	n := &nodes{t: t, lab: l, dir: dir, bucket: bucket, shards: shards, created: shards, flags: flags}
 	t.Cleanup(func() {
 		if t.Failed() {
 			n.printLogs()
@@ -79,8 +80,8 @@ func (n *nodes) start(x *node) (*harness.Process, error) {
 	args := append([]string{"--data", filepath.Join(n.dir, x.name), "--node-id", x.name, "--bucket", n.bucket, "--takeover", "2s",
 		"--peer", x.host.ip + ":7401", "--sync", x.host.ip + ":7400", "--kafka", x.host.ip + ":9092", "--kafka-anonymous",
 		"--amqp", x.host.ip + ":5672", "--amqp-anonymous", "--http", "127.0.0.1:8080"}, n.flags...)
-	if n.shards > 1 {
-		args = append(args, "--shards", strconv.Itoa(n.shards))
+	if n.created > 1 {
+		args = append(args, "--shards", strconv.Itoa(n.created))
 	}
 	return harness.StartIn(x.host.namespace, n.dir, x.name, "weir-cloud", args...)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -46,17 +47,29 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// option changes a round.
+type option int
+
+// noQueues: the nodes have no door for AMQP, and nobody uses work queues.
+const noQueues option = 1
+
 // round runs all work on three nodes while each of the faults that fit the bucket is
 // injected once, in any order, then judges.
-func round(t *testing.T, kind string, shards int, all []fault) {
+func round(t *testing.T, kind string, shards int, all []fault, options ...option) {
 	s := seed(t)
 	t.Logf("WEIR_SEED=%d", s)
 	rng := rand.New(rand.NewPCG(s, 0))
 	l := newLab(t, 4)
 	b := newStore(t, kind)
 	t.Cleanup(func() { checkBucket(t, b.url) }) // after the nodes have stopped
+	if slices.Contains(options, noQueues) {
+		b.flags = append(b.flags, "--amqp", "off")
+	}
 	n := startNodes(t, l, b.url, shards, 3, b.flags...)
 	work := works(t, n)
+	if slices.Contains(options, noQueues) {
+		delete(work, "queue")
+	}
 	began := time.Now()
 	f := &field{nodes: n, store: b, rng: rng, log: func(format string, args ...any) {
 		t.Logf("%6.1f s: "+format, append([]any{time.Since(began).Seconds()}, args...)...)
