@@ -132,3 +132,26 @@ func (b *Broker) DropTopic(ctx context.Context, id uint32, topic weir.TopicID, a
 	}
 	return errors.Join(s.Groups.ForgetTopic(ctx, topic, ""), translateShare(s.Shares.ForgetTopic(ctx, topic)))
 }
+
+// dropAbsent makes a shard that this node serves drop topics which the catalogue does not
+// have any more, and did not tell the shard: they were deleted while their slices were on
+// the way to it. This node knows the catalogue at least as far as the shard does, so what it
+// does not have is deleted, and not new.
+func (b *Broker) dropAbsent(ctx context.Context, s *shard.Shard) error {
+	var at journal.Position
+	var exists func(weir.TopicID) bool
+	if err := b.lookUp(func(c catalogue) { at, exists = c.at, c.existing() }); err != nil {
+		return err
+	}
+	topics := s.Log.Topics()
+	if at.Before(s.Log.CataloguePosition()) { // which is that of all these topics
+		return nil
+	}
+	var errs error
+	for _, t := range topics {
+		if !hidden(t) && !t.Recovered() && !exists(t.ID) {
+			errs = errors.Join(errs, b.DropTopic(ctx, s.ID, t.ID, at))
+		}
+	}
+	return errs
+}

@@ -167,7 +167,7 @@ func (b *Broker) AwaitCatalogue(ctx context.Context, at journal.Position) error 
 func (b *Broker) FollowCatalogue(ctx context.Context, s *shard.Shard, failed func(topic string, err error)) {
 	for ctx.Err() == nil {
 		changed := b.changed()
-		if b.openAll(ctx, s, failed) && b.forgetDropped(ctx, s) == nil {
+		if b.dropAbsent(ctx, s) == nil && b.openAll(ctx, s, failed) && b.forgetDropped(ctx, s) == nil {
 			select {
 			case <-changed:
 			case <-ctx.Done():

@@ -177,11 +177,12 @@ func TestFollowCatalogueFails(t *testing.T) {
 	leadShard(t, b, bucket, 0, nil)
 	leadShard(t, b, bucket, 1, topicsOf(b))
 	own := b.table.Load().shards[1].own
-	other := Topic{ID: weir.TopicID{9}, Name: "t", Partitions: 1}
-	if err := own.Log.OpenTopic(t.Context(), other, journal.Position{Epoch: 1, Slot: 1}); err != nil {
+	topic, err := b.CreateTopic(t.Context(), "t", 4, map[string]string{"max.message.bytes": "4000"})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.CreateTopic(t.Context(), "t", 4, nil); err != nil {
+	other := Topic{ID: topic.ID, Name: "t", Partitions: 9}
+	if err := own.Log.OpenTopic(t.Context(), other, journal.Position{Epoch: 1}); err != nil {
 		t.Fatal(err)
 	}
 	failures := make(chan error)
@@ -194,9 +195,48 @@ func TestFollowCatalogueFails(t *testing.T) {
 		})
 	})
 	for range 2 {
-		if err := <-failures; !errors.Is(err, ErrTopicExists) {
+		if err := <-failures; !errors.Is(err, ErrInvalidPartitions) {
 			t.Errorf("the reason is %v", err)
 		}
+	}
+}
+
+// TestDropAbsent: a shard got a topic with slices, which the catalogue has deleted meanwhile.
+// Its name is used again. A topic of which this node has not heard yet is not one of those.
+func TestDropAbsent(t *testing.T) {
+	b := threeShards(t, "a")
+	bucket := mem.New()
+	leadShard(t, b, bucket, 0, nil)
+	leadShard(t, b, bucket, 1, topicsOf(b))
+	own := b.table.Load().shards[1].own
+	again, err := b.CreateTopic(t.Context(), "t", 4, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, young := Topic{ID: weir.TopicID{9}, Name: "t", Partitions: 1}, Topic{ID: weir.TopicID{8}, Name: "young", Partitions: 1}
+	if err := own.Log.OpenTopic(t.Context(), gone, journal.Position{Epoch: 1, Slot: 1}); err != nil {
+		t.Fatal(err)
+	}
+	ended, stop := context.WithCancel(t.Context())
+	following := make(chan struct{})
+	go func() {
+		defer close(following)
+		b.FollowCatalogue(ended, own, func(topic string, err error) { t.Errorf("topic %q: %v", topic, err) })
+	}()
+	until(t, "the topic of today is opened", func() bool { _, ok := own.Log.TopicByID(again.ID); return ok })
+	stop()
+	<-following
+	if _, ok := own.Log.TopicByID(gone.ID); ok {
+		t.Error("the deleted topic is still there")
+	}
+	if err := own.Log.OpenTopic(t.Context(), young, journal.Position{Epoch: 9}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.dropAbsent(t.Context(), own); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := own.Log.TopicByID(young.ID); !ok {
+		t.Error("a topic is dropped that this node has not heard of yet")
 	}
 }
 

@@ -16,19 +16,15 @@ import (
 // TestSplit: a cluster gets more shards while it works, and nodes are killed in the middle of
 // that.
 func TestSplit(t *testing.T) {
-	rounds := 1
-	if soak() {
-		rounds = 10
+	once := []fault{{name: "split", inject: split}}
+	if !soak() {
+		t.Run("1 shard into 4", func(t *testing.T) { round(t, "redis", 1, once, noQueues) })
+		return
 	}
-	for i := range rounds {
-		t.Run(fmt.Sprintf("4 shards into 8 and 16, %d", i+1), func(t *testing.T) {
-			round(t, "redis", 4, []fault{{name: "split", inject: split}, {name: "split", inject: split}})
-		})
-		if soak() {
-			t.Run(fmt.Sprintf("1 shard into 4 and 8, %d", i+1), func(t *testing.T) {
-				round(t, "redis", 1, []fault{{name: "split", inject: split}, {name: "split", inject: split}}, noQueues)
-			})
-		}
+	twice := append(once, once...)
+	for i := range 10 {
+		t.Run(fmt.Sprintf("1 shard into 4 and 8, %d", i+1), func(t *testing.T) { round(t, "redis", 1, twice, noQueues) })
+		t.Run(fmt.Sprintf("4 shards into 8 and 16, %d", i+1), func(t *testing.T) { round(t, "redis", 4, twice) })
 	}
 }
 
