@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/weirmq/weir/cloud/amqp091/wire"
@@ -247,12 +248,18 @@ func (n *Node) watchDoors(ctx context.Context) error {
 	if file, err := os.Stat(path); err != nil || time.Since(file.ModTime()) > rest {
 		began = time.Time{}
 	}
-	w := cluster.DoorWatch{Takeover: n.doorTime(), Doors: n.own, Log: n.o.Log, May: func() bool {
+	control, end, err := answering()
+	if err != nil {
+		n.o.Log.Warn("this node cannot tell a listener that does not answer from a machine that is too busy", "err", err)
+	} else {
+		defer end()
+	}
+	w := cluster.DoorWatch{Takeover: n.doorTime(), Doors: n.own, Control: control, Log: n.o.Log, May: func() bool {
 		standby := time.Since(time.Unix(0, n.peers.heard.Load())) < rest
 		moved := slices.ContainsFunc(n.shards.all(), func(own *owned) bool { return own.claim.Moved(rest) })
 		return standby && time.Since(began) > rest && !moved
 	}}
-	err := w.Run(ctx)
+	err = w.Run(ctx)
 	if err != nil {
 		if failed := os.WriteFile(path, []byte(err.Error()+"\n"), 0o644); failed != nil {
 			n.o.Log.Warn("the reason why this node stopped leading is not on its disk: it may lead again too soon", "err", failed)
@@ -260,4 +267,39 @@ func (n *Node) watchDoors(ctx context.Context) error {
 		return fmt.Errorf("stopped leading: %w", err)
 	}
 	return nil
+}
+
+// answering opens a listener on loopback that does nothing but answer, and returns what asks
+// it and what ends it.
+func answering() (ask func(context.Context) error, end func(), err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, nil, err
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			c, err := l.Accept()
+			switch {
+			case errors.Is(err, net.ErrClosed):
+				return
+			case err != nil: // for want of file descriptors
+				time.Sleep(10 * time.Millisecond)
+				continue
+			}
+			_, _ = c.Write([]byte{0}) // there is room for it; nobody else knows this listener
+			c.Close()
+		}
+	})
+	ask = func(ctx context.Context) error {
+		c, err := dialSelf(ctx, l.Addr())
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
+		_, err = io.ReadFull(c, make([]byte, 1))
+		return err
+	}
+	return ask, func() { l.Close(); serving.Wait() }, nil
 }

@@ -259,3 +259,20 @@ func TestBusyPeerDoor(t *testing.T) {
 		}
 	}
 }
+
+// TestAnswering: the listener that does nothing but answer does that, until it is ended.
+func TestAnswering(t *testing.T) {
+	ask, end, err := answering()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := ask(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	end()
+	if ask(t.Context()) == nil {
+		t.Error("it answers when it has ended")
+	}
+}

@@ -46,6 +46,11 @@ type DoorWatch struct {
 	Takeover time.Duration
 	Doors    []Door
 
+	// Control is asked beside each door. It does nothing but answer, so if it is late, this
+	// process gets too little of the machine, which another node might not do better. nil:
+	// there is none.
+	Control func(ctx context.Context) error
+
 	// May reports whether it helps if this node stops leading: another node stands by,
 	// and the shard has not just moved.
 	May func() bool
@@ -76,8 +81,8 @@ func (w DoorWatch) Run(ctx context.Context) error {
 	}
 }
 
-// watch asks one door. Time in which this process did not run is not held against the
-// door.
+// watch asks one door. Time in which this process did not run, or too slowly, is not held
+// against the door.
 func (w DoorWatch) watch(ctx context.Context, d Door) error {
 	period := w.Takeover / 6
 	stays := budget.NewEpisode(budget.EpisodeOptions{
@@ -87,9 +92,7 @@ func (w DoorWatch) watch(ctx context.Context, d Door) error {
 	answered, unanswered := time.Now(), 0
 	for {
 		began := time.Now()
-		question, cancel := context.WithTimeout(ctx, 2*period)
-		err := d.Ask(question)
-		cancel()
+		busy, err := w.ask(ctx, d, 2*period)
 		asked := time.Since(began)
 		if err == nil {
 			stays.End("listener", d.Name)
@@ -105,7 +108,7 @@ func (w DoorWatch) watch(ctx context.Context, d Door) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if late > period {
+		if late > period || busy {
 			answered, unanswered = time.Now(), 0
 			continue
 		}
@@ -117,6 +120,24 @@ func (w DoorWatch) watch(ctx context.Context, d Door) error {
 		}
 		stays.Note("listener", d.Name, "err", err)
 	}
+}
+
+// ask asks a door. It reports whether the control was late meanwhile: later than an eighth of
+// the limit.
+func (w DoorWatch) ask(ctx context.Context, d Door, limit time.Duration) (busy bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var control sync.WaitGroup
+	if w.Control != nil {
+		control.Go(func() {
+			began := time.Now()
+			_ = w.Control(ctx) // one that fails at once says nothing about the machine
+			busy = time.Since(began) > limit/8
+		})
+	}
+	err = d.Ask(ctx)
+	control.Wait()
+	return busy, err
 }
 
 // rest waits until a door that answers is to be asked again. The pause is longer

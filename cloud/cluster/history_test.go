@@ -234,27 +234,32 @@ func TestFit(t *testing.T) {
 func TestDoorWatch(t *testing.T) {
 	const T = DefaultTakeover
 	errHangs := errors.New("hangs")
+	hangs := func(ctx context.Context, _ time.Duration) error { <-ctx.Done(); return ctx.Err() }
 	for name, c := range map[string]struct {
-		ask  func(ctx context.Context, since time.Duration) error
-		may  bool
-		want time.Duration // 0: never
+		ask     func(ctx context.Context, since time.Duration) error
+		may     bool
+		want    time.Duration // 0: never
+		control func(ctx context.Context) error
 	}{
-		"answers":            {func(context.Context, time.Duration) error { return nil }, true, 0},
-		"hangs":              {func(ctx context.Context, _ time.Duration) error { <-ctx.Done(); return ctx.Err() }, true, T},
-		"hangs, nobody else": {func(ctx context.Context, _ time.Duration) error { <-ctx.Done(); return ctx.Err() }, false, 0},
-		"refuses":            {func(context.Context, time.Duration) error { return errHangs }, true, T},
+		"hangs, the machine is busy": {hangs, true, 0, func(context.Context) error { time.Sleep(T / 20); return nil }},
+		"hangs, the machine is not":  {hangs, true, T, func(context.Context) error { time.Sleep(T / 100); return nil }},
+		"hangs, without control":     {hangs, true, T, func(context.Context) error { return errHangs }},
+		"answers":                    {func(context.Context, time.Duration) error { return nil }, true, 0, nil},
+		"hangs":                      {hangs, true, T, nil},
+		"hangs, nobody else":         {hangs, false, 0, nil},
+		"refuses":                    {func(context.Context, time.Duration) error { return errHangs }, true, T, nil},
 		"hangs for a while": {func(_ context.Context, since time.Duration) error {
 			return map[bool]error{true: errHangs}[since%T < T*3/4]
-		}, true, 0},
-		"hangs after a while": {func(_ context.Context, since time.Duration) error { return map[bool]error{true: errHangs}[since > 4*T] }, true, 5 * T},
+		}, true, 0, nil},
+		"hangs after a while": {func(_ context.Context, since time.Duration) error { return map[bool]error{true: errHangs}[since > 4*T] }, true, 5 * T, nil},
 		"the process is frozen": {func(ctx context.Context, since time.Duration) error {
 			if since > T && since < 2*T {
 				time.Sleep(time.Hour)
 				return context.DeadlineExceeded
 			}
 			return nil
-		}, true, 0},
-		"the process is slow all the time": {func(ctx context.Context, _ time.Duration) error { time.Sleep(T); return context.DeadlineExceeded }, true, 0},
+		}, true, 0, nil},
+		"the process is slow all the time": {func(ctx context.Context, _ time.Duration) error { time.Sleep(T); return context.DeadlineExceeded }, true, 0, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -262,7 +267,7 @@ func TestDoorWatch(t *testing.T) {
 				defer cancel()
 				began := time.Now()
 				well := Door{"well", func(context.Context) error { return nil }}
-				w := DoorWatch{Takeover: T, May: func() bool { return c.may }, Log: slog.New(slog.DiscardHandler),
+				w := DoorWatch{Takeover: T, May: func() bool { return c.may }, Log: slog.New(slog.DiscardHandler), Control: c.control,
 					Doors: []Door{well, {"ill", func(ctx context.Context) error { return c.ask(ctx, time.Since(began)) }}}}
 				err := w.Run(ctx)
 				took := time.Since(began)
