@@ -41,12 +41,17 @@ func (a astray) Get(ctx context.Context, key string, off, n int64) ([]byte, erro
 // though each keeps its promises to itself, ends and says why; the owner goes on. One
 // with a good way stays.
 func TestRaceOfNodes(t *testing.T) {
+	start := func(b storage.Bucket, name string) running {
+		r := openNode(t, b, name, t.TempDir(), func(o *Options) { o.Takeover = 2 * time.Second })
+		r.run(t)
+		return r
+	}
 	bucket := mem.New()
-	first := startNode(t, bucket, "first")
+	first := start(bucket, "first")
 	first.says(t, "ready")
-	second := startNode(t, bucket, "second")
+	second := start(bucket, "second")
 	second.says(t, "this node and the owner exclude each other in the bucket")
-	third := startNode(t, astray{bucket, mem.New()}, "third")
+	third := start(astray{bucket, mem.New()}, "third")
 	select {
 	case <-third.ended:
 		if !errors.Is(*third.err, storage.ErrNoCreate) || !strings.Contains(third.errText(), "first") {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/cluster"
@@ -29,7 +30,7 @@ func (r running) readiness(t *testing.T) (status int, body string) {
 func startWith(t *testing.T, of running, name string, roles cluster.Roles) running {
 	t.Helper()
 	r := openNode(t, of.o.Bucket, name, t.TempDir(), func(o *Options) {
-		o.AutoCreate = true
+		o.AutoCreate, o.Takeover = true, 2*time.Second
 		if o.Roles = roles; !roles.Has(cluster.RoleDoor) {
 			o.Kafka, o.Sync = nil, Off
 		}
@@ -42,7 +43,7 @@ func startWith(t *testing.T, of running, name string, roles cluster.Roles) runni
 // owned by a node with the role for it, and the door has topics created by the owner of the
 // catalogue, which has no Kafka listener.
 func TestRoles(t *testing.T) {
-	door := openNode(t, bucketOf(t, 3), "door", t.TempDir(), func(o *Options) { o.Roles = cluster.RoleDoor })
+	door := openNode(t, bucketOf(t, 3), "door", t.TempDir(), func(o *Options) { o.Roles, o.Takeover = cluster.RoleDoor, 2*time.Second })
 	door.run(t)
 	const alone = "no live node has the roles that the cluster needs: clients are told to try again until one starts"
 	door.says(t, alone)
