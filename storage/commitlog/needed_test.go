@@ -68,7 +68,8 @@ func lastingValues(t testing.TB, l *Log, topic weir.TopicID) map[int64]string {
 	start, end, err := l.Bounds(topic, 0)
 	must(err)
 	for next := start; next < end; {
-		f, err := l.Fetch(context.Background(), topic, 0, next, 1<<20)
+		asked := next
+		f, err := l.Fetch(context.Background(), topic, 0, asked, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -78,6 +79,9 @@ func lastingValues(t testing.TB, l *Log, topic weir.TopicID) map[int64]string {
 		for _, raw := range f.Batches {
 			must(record.Batch(raw).Verify())
 			must(recordsOf(raw, func(offset int64, value string) {
+				if offset < asked {
+					return // small batches were joined since the last read
+				}
 				if _, twice := values[offset]; twice {
 					t.Fatalf("offset %d is read twice", offset)
 				}
