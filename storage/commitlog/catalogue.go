@@ -129,7 +129,8 @@ func checkConfigs(configs map[string]string) (size int, err error) {
 // and the producers in it. It is durable on return. With more than one shard it ends
 // what DeletingTopic began: the other shards must have dropped the topic.
 //
-// Errors: ErrUnknownTopic; ErrMoving while slices of the topic are moved away.
+// Errors: ErrUnknownTopic; ErrMoving while slices of the topic are moved away, until
+// that is settled.
 func (l *Log) DeleteTopic(ctx context.Context, id weir.TopicID) error {
 	_, err := ask(ctx, l, 0, func(b *builder) (struct{}, error) {
 		t := b.spec.topic(id)

@@ -164,6 +164,8 @@ func TestMoveOrder(t *testing.T) {
 	}
 	want("confirm", to.ConfirmMove(ctx, m), nil)
 	want("confirm again", to.ConfirmMove(ctx, m), nil)
+	want("topic deleted before that is settled", from.DeleteTopic(ctx, topic.ID), ErrMoving)
+	want("topic dropped before that is settled", from.DropTopic(ctx, topic.ID, journal.Position{Epoch: 1, Slot: 1}), ErrMoving)
 	want("cancel after that", to.Cancel(ctx, m), ErrMoveEnded)
 	want("settle", from.Settle(ctx, m), nil)
 	want("settle again", from.Settle(ctx, m), nil)
@@ -357,6 +359,7 @@ func TestDroppedMeanwhile(t *testing.T) {
 	if _, found := to.TopicByID(topic.ID); found || len(marksOf(to, "g")) > 0 {
 		t.Error("the topic has come back")
 	}
+	must(from.Settle(ctx, m))
 	must(from.DeleteTopic(ctx, topic.ID))
 	for range 3 {
 		maintained(t, to)

@@ -83,10 +83,23 @@ func (s *speculation) bars(slice weir.Slice) error {
 }
 
 // barredTopic returns ErrMoving if a topic has partitions in slices that are being moved
-// away. What is exported must not be deleted: the other shard may come to refer to it.
+// away, until the move is settled. What is exported must not be deleted: the other shard may
+// come to refer to it, and only then is it known to those who delete.
 func (s *speculation) barredTopic(t *state.Topic) error {
-	for p := int32(0); p < t.Partitions && s.leaving != nil; p++ {
-		if s.leaving.move.Slices.Has(weir.SliceOf(t.ID, p)) {
+	var set weir.SliceSet
+	if s.leaving != nil {
+		set = s.leaving.move.Slices
+	}
+	if s.durable.Moves != nil {
+		for _, m := range s.durable.Moves.Out {
+			set = set.With(m.Slices)
+		}
+	}
+	if set.Len() == 0 {
+		return nil
+	}
+	for p := range t.Partitions {
+		if set.Has(weir.SliceOf(t.ID, p)) {
 			return fmt.Errorf("%w: topic %q", ErrMoving, t.Name)
 		}
 	}

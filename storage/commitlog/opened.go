@@ -173,7 +173,8 @@ func (s *speculation) opens(t state.Topic, at journal.Position) (changes bool, e
 // DropTopic removes a topic, with everything that DeleteTopic removes, and from then on
 // refuses to open it. at is the position of the catalogue at which it is being deleted.
 // The topic need not be open. It is durable on return. If the topic was dropped before,
-// nothing changes. Errors: ErrMoving while slices of the topic are moved away.
+// nothing changes. Errors: ErrMoving while slices of the topic are moved away, until that is
+// settled.
 func (l *Log) DropTopic(ctx context.Context, id weir.TopicID, at journal.Position) error {
 	if err := l.checkLevel(); err != nil {
 		return err
