@@ -78,7 +78,8 @@ func (b *Broker) FinishDeletions(ctx context.Context, c *shard.Shard, failed fun
 	}
 }
 
-// finishDeletion makes every shard drop a topic, and then the catalogue forget it.
+// finishDeletion makes every shard drop a topic, and then the catalogue forget it. It fails
+// if the cluster gets more shards meanwhile: they may have got slices of the topic.
 func (b *Broker) finishDeletion(ctx context.Context, c *shard.Shard, d logstate.Deletion) error {
 	limited, cancel := context.WithTimeout(ctx, dropTime)
 	defer cancel()
@@ -98,6 +99,9 @@ func (b *Broker) finishDeletion(ctx context.Context, c *shard.Shard, d logstate.
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {
 		return err
+	}
+	if _, now := b.Map(); now != shards {
+		return fmt.Errorf("%w: there are %d shards now, and %d of them were asked", ErrUnavailable, now, shards)
 	}
 	err := c.Log.DeleteTopic(ctx, d.Topic.ID)
 	b.notify()

@@ -481,3 +481,32 @@ func TestSeveralRefuse(t *testing.T) {
 		t.Errorf("producer id %d, %v", id, err)
 	}
 }
+
+// TestDeletionMeetsSplit: a topic is deleted in a shard, too, that the cluster gets while the
+// others drop the topic.
+func TestDeletionMeetsSplit(t *testing.T) {
+	b := threeShards(t, "a")
+	leadShard(t, b, mem.New(), 0, nil)
+	topic, err := b.CreateTopic(t.Context(), "t", 2, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	asked := make(map[uint32]bool)
+	b.Follow(1, Node{Name: "z"}, "")
+	b.Follow(2, Node{Name: "z"}, "")
+	b.Follow(3, Node{Name: "z"}, "")
+	b.o.Drop = func(_ context.Context, _ Node, id uint32, _ weir.TopicID, _ journal.Position) error {
+		mu.Lock()
+		defer mu.Unlock()
+		asked[id] = true
+		m, _ := b.Map()
+		b.SetMap(m, 4)
+		return nil
+	}
+	catalogue := b.table.Load().shards[0].own
+	inBackground(t, func(ctx context.Context) { b.FinishDeletions(ctx, catalogue, func(string, error) {}) })
+	if err := b.DeleteTopic(t.Context(), topic.ID); err != nil || !asked[3] {
+		t.Errorf("%v; the shards that dropped it: %v", err, asked)
+	}
+}

@@ -158,10 +158,14 @@ func (b *Broker) CloseSlices(id uint32, set weir.SliceSet) {
 	})
 }
 
-// OpenSlices undoes CloseSlices: the slices have not moved.
+// OpenSlices undoes CloseSlices: the slices have not moved. It also makes this node serve
+// slices that have moved to the shard.
 func (b *Broker) OpenSlices(id uint32, set weir.SliceSet) {
 	b.change(id, "", func(s served) served {
-		s.closed, s.moving = s.closed.Without(set), false
+		if s.closed = s.closed.Without(set); s.moving && s.own != nil {
+			out, _ := s.own.Log.Moves()
+			s.moving = len(out) > 0
+		}
 		return s
 	})
 }
@@ -181,12 +185,14 @@ func (b *Broker) Moving(id uint32) bool { return b.table.Load().shards[id].movin
 
 // Lead makes this node the owner of a shard: calls use it from now on.
 func (b *Broker) Lead(s *shard.Shard) {
-	closed := s.Log.Away()
-	_, in := s.Log.Moves()
-	for _, m := range in {
-		closed = closed.With(m.Slices) // until it is known whether they have moved here
-	}
-	b.change(s.ID, s.Log.ClusterID(), func(served) served { return served{owner: b.o.Self, own: s, closed: closed} })
+	b.change(s.ID, s.Log.ClusterID(), func(served) served {
+		closed := s.Log.Away()
+		out, in := s.Log.Moves()
+		for _, m := range in {
+			closed = closed.With(m.Slices) // until OpenSlices: it is known whether they have moved here
+		}
+		return served{owner: b.o.Self, own: s, closed: closed, moving: len(out) > 0}
+	})
 }
 
 // Follow records that another node, owner, serves a shard; without a name, that the

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/weir"
 )
@@ -105,4 +106,67 @@ func TestAwaitLeader(t *testing.T) {
 		b.Follow(catalogueShard, Node{}, "")
 		waits(0)
 	})
+}
+
+// leadMoving makes b own shards 0 and 1 of a bucket, with a move of a slice that is in both
+// logs, and decided.
+func leadMoving(t *testing.T, b *Broker) (from, to *commitlog.Log, m weir.Move) {
+	t.Helper()
+	bucket, ctx := mem.New(), t.Context()
+	from, to = leadShard(t, b, bucket, 0, nil), leadShard(t, b, bucket, 1, topicsOf(b))
+	m.To = 1
+	m.ID[0] = 1
+	m.Slices.Add(3)
+	err := from.Separate(ctx, m.Slices)
+	if err == nil {
+		err = from.Stop(ctx, m)
+	}
+	e, failed := from.Export(ctx, m)
+	if err = errors.Join(err, failed); err == nil {
+		err = to.Import(ctx, m, e)
+	}
+	if err == nil {
+		err = from.MoveOut(ctx, m)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return from, to, m
+}
+
+// TestLeadMoving: a node that leads a shard with a move under way knows that slices are in
+// two shards until it is told that they are not, and closes no slice for good that comes to
+// be served in the same moment.
+func TestLeadMoving(t *testing.T) {
+	b := threeShards(t, "a")
+	_, to, m := leadMoving(t, b)
+	b.Lead(b.table.Load().shards[0].own)
+	var other weir.SliceSet
+	other.Add(4)
+	if b.OpenSlices(0, other); !b.Moving(0) || b.Moving(1) {
+		t.Error("it does not know that slices move")
+	}
+	if b.Moved(0); b.Moving(0) {
+		t.Error("slices move after they have moved")
+	}
+
+	own := b.table.Load().shards[1].own
+	b.changing.Lock()
+	begun, led := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(led)
+		close(begun)
+		b.Lead(own)
+	}()
+	<-begun
+	err := to.ConfirmMove(t.Context(), m)
+	b.changing.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.OpenSlices(1, m.Slices)
+	<-led
+	if closed := b.table.Load().shards[1].closed; closed.Has(3) {
+		t.Error("a slice is closed that has moved here")
+	}
 }
