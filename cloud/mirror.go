@@ -214,10 +214,13 @@ func (n *Node) renewCopy(ctx context.Context, wait time.Duration) (follows bool)
 // readCopy reads the catalogue from the bucket, in a cluster of several shards, if this
 // node needs it: nobody answers who owns it. So the shards that have owners are served. The
 // bucket has everything that was acknowledged when the reading began, and the age of the
-// copy is counted from there.
+// copy is counted from there. A node that cannot own the only shard of a cluster reads it
+// anyway: the cluster may have got more shards, of which only the catalogue tells, and then
+// nodes with some roles each are enough to own them.
 func (n *Node) readCopy(ctx context.Context) {
 	c := n.copies
-	if !n.several() || !n.needsCopy() || time.Since(c.read) < readEvery {
+	alone := n.o.Roles.Has(cluster.RoleMeta | cluster.RoleLog)
+	if !n.several() && alone || !n.needsCopy() || time.Since(c.read) < readEvery {
 		return
 	}
 	c.mu.Lock()

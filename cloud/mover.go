@@ -365,9 +365,17 @@ func (n *Node) resolve(ctx context.Context, to *owned, m weir.Move) error {
 }
 
 // resumeOut finishes a move away from this shard. If the cluster does not have the new shard
-// yet, this node leads that.
+// yet, this node leads that. Without the role for it, it makes the new shard part of the
+// cluster: another node leads it then, and asks this one whether the slices have moved.
 func (n *Node) resumeOut(ctx context.Context, from *owned, m weir.Move) error {
-	if int(m.To) >= n.shards.number() {
+	switch unknown := int(m.To) >= n.shards.number(); {
+	case unknown && !n.o.Roles.Has(cluster.RoleLog):
+		limited, cancel := context.WithTimeout(ctx, moveTime)
+		_, err := n.askMove(limited, peer.SlicesMap, m)
+		if cancel(); err != nil {
+			return err
+		}
+	case unknown:
 		defer n.manager.Hold()()
 		_, release, err := n.newShard(ctx, m.To)
 		if err != nil {

@@ -255,3 +255,17 @@ func (r running) begins(t *testing.T, m weir.Move, decided bool) {
 		t.Fatal(err)
 	}
 }
+
+// TestSplitOfFormerOwner: a split that ends after its owner has got the catalogue again, and
+// has begun another one, does not change what is told of that.
+func TestSplitOfFormerOwner(t *testing.T) {
+	n := startNode(t, mem.New(), "first")
+	n.says(t, "ready")
+	own := n.shards.get(0)
+	n.splitter.owner, n.splitter.state = own, &console.Split{Running: true, Data: 4}
+	old := &console.Split{Running: true, Data: 2}
+	n.playSplit(own, []split.Step{{From: 7, To: 8}}, old) // no node has shard 7
+	if got, err := n.splitState(); err != nil || !got.Running || got.Error != "" || old.Running || old.Error == "" {
+		t.Errorf("%+v, %v; the former one: %+v", got, err, old)
+	}
+}

@@ -13,8 +13,8 @@ func (n *Node) sayRoles() {
 	case single && r.Has(cluster.RoleMeta|cluster.RoleLog):
 		n.o.Log.Warn("this node has no door, and the owner of the only shard of a cluster serves its clients and gateways itself: add the role door, or create the cluster with --shards", "roles", r)
 		return
-	case single:
-		owns = "nothing: the only shard of this cluster needs the roles meta and log"
+	case single && (r.Has(cluster.RoleMeta) || r.Has(cluster.RoleLog)):
+		owns = "nothing while the cluster has one shard, which needs the roles meta and log; something when shards are split"
 	case r.Has(cluster.RoleMeta | cluster.RoleLog):
 		owns = "the catalogue and data shards"
 	case r.Has(cluster.RoleMeta):

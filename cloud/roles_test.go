@@ -9,6 +9,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/cluster"
+	"github.com/weirmq/weir/storage/mem"
 )
 
 // readiness returns the answer of a node's /readyz.
@@ -75,4 +76,20 @@ func TestRoles(t *testing.T) {
 	again := startWith(t, door, "log", cluster.RoleLog)
 	eventually(t, "the data shards are owned again", func() bool { return again.owns(1, 2) })
 	eventually(t, "the door is ready again", func() bool { status, _ := door.readiness(t); return status == http.StatusOK })
+}
+
+// TestRolesOfGrown: the shards of a cluster that was created with one, and has got more, are
+// owned by nodes that have some roles each, after all nodes were stopped.
+func TestRolesOfGrown(t *testing.T) {
+	bucket := mem.New()
+	first := startNode(t, bucket, "first")
+	first.says(t, "ready")
+	if s := first.splits(t, 2); s.Error != "" {
+		t.Fatalf("%+v", s)
+	}
+	first.stop()
+	<-first.ended
+	meta := startWith(t, first, "meta", cluster.RoleMeta|cluster.RoleDoor)
+	log := startWith(t, first, "log", cluster.RoleLog|cluster.RoleDoor)
+	eventually(t, "the nodes have the shards for which they have the roles", func() bool { return meta.owns(0) && log.owns(1, 2) })
 }

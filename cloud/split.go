@@ -25,8 +25,8 @@ const splitLevel = 2
 // the others are not made: whoever wants them asks again.
 type splitter struct {
 	mu    sync.Mutex
-	owner *owned        // guarded by mu; of the ownership in which state was; nil: none
-	state console.Split // guarded by mu
+	owner *owned         // guarded by mu; of the ownership in which state was; nil: none
+	state *console.Split // guarded by mu, also what it points to; each split has its own
 }
 
 // split is for console.Options. Errors: broker.ErrNotOwner, split.ErrShards,
@@ -62,9 +62,9 @@ func (n *Node) split(ctx context.Context, data int, dry bool) (console.Split, er
 	if s.owner == own && s.state.Running {
 		return console.Split{}, fmt.Errorf("%w: shards are being split already: weirctl shards split shows how far that is", split.ErrShards)
 	}
-	s.owner, s.state = own, state
+	s.owner, s.state = own, &state
 	n.o.Log.Info("shards are split", "shards", state.Shards, "into", data, "moves", len(steps))
-	n.races.wg.Go(func() { n.playSplit(own, steps) })
+	n.races.wg.Go(func() { n.playSplit(own, steps, &state) })
 	return cloneSplit(state), nil
 }
 
@@ -82,7 +82,7 @@ func (n *Node) splitState() (console.Split, error) {
 		data := max(int(shards)-1, 1)
 		return console.Split{Shards: data, Data: data}, nil
 	}
-	return cloneSplit(s.state), nil
+	return cloneSplit(*s.state), nil
 }
 
 func cloneSplit(s console.Split) console.Split {
@@ -91,7 +91,9 @@ func cloneSplit(s console.Split) console.Split {
 }
 
 // playSplit makes the moves of a split, until one fails, or this node loses the catalogue.
-func (n *Node) playSplit(own *owned, steps []split.Step) {
+// It notes in state how far that is. If this node has got the catalogue again meanwhile,
+// there may be another split, with a state of its own.
+func (n *Node) playSplit(own *owned, steps []split.Step, state *console.Split) {
 	ctx, cancel := context.WithCancel(n.races.ctx)
 	defer cancel()
 	stop := make(chan struct{})
@@ -111,13 +113,13 @@ func (n *Node) playSplit(own *owned, steps []split.Step) {
 			break
 		}
 		n.splitter.mu.Lock()
-		n.splitter.state.Moves[i].Done = true
+		state.Moves[i].Done = true
 		n.splitter.mu.Unlock()
 	}
 	n.splitter.mu.Lock()
-	n.splitter.state.Running = false
+	state.Running = false
 	if failed != nil {
-		n.splitter.state.Error = failed.Error()
+		state.Error = failed.Error()
 	}
 	n.splitter.mu.Unlock()
 	if failed != nil {
