@@ -26,6 +26,7 @@ func (s *Server) makePools() (err error) {
 	}{
 		{&s.strangers, budget.PoolOptions{Name: "kafka_strangers", Bytes: strangerBytes, Reserve: strangerBytes / 4, Largest: shortRequest}},
 		{&s.memory, budget.PoolOptions{Name: "kafka_requests", Bytes: int64(s.o.MemoryBytes), Largest: int64(s.o.MaxRequest), Peer: int64(s.o.MemoryBytes / 2)}},
+		{&s.relayed, budget.PoolOptions{Name: "kafka_tunnels", Bytes: int64(s.o.MemoryBytes), Largest: int64(s.o.MaxRequest), Peer: int64(s.o.MemoryBytes / 2)}},
 		{&s.answers, budget.PoolOptions{Name: "kafka_answers", Bytes: int64(s.o.AnswerBytes), Largest: int64(s.largestAnswer())}},
 		{&s.owners, budget.PoolOptions{Name: "kafka_relayed", Bytes: int64(s.o.AnswerBytes), Largest: int64(s.largestAnswer())}},
 		{&s.polls, budget.PoolOptions{Name: "kafka_polls", Bytes: pollBytes, Reserve: 1, Largest: pollBytes / 4}},

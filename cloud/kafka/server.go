@@ -118,6 +118,7 @@ type Server struct {
 
 	strangers *budget.Pool // for requests of clients that have not logged in
 	memory    *budget.Pool // for requests of all others
+	relayed   *budget.Pool // for requests that come through tunnels
 	answers   *budget.Pool
 	owners    *budget.Pool   // for answers of owners to clients of this node
 	polls     *budget.Pool   // for a Fetch while it waits for records

@@ -78,7 +78,7 @@ func (s *Server) ServeTunnel(t Tunnel, stream io.ReadWriteCloser) error {
 func newTunnelled(s *Server, t Tunnel, stream io.ReadWriteCloser) *conn {
 	c := s.connect(tunnelEnd{stream, t.From}, &listener.Listener{Name: t.Listener, Traffic: s.tunnelled})
 	c.tunnel, c.here = true, &node{id: hereID, host: t.Host, port: t.Port}
-	c.memory.Store(s.memory.Peer(""))
+	c.memory.Store(s.relayed.Peer("")) // not of s.memory: two nodes whose clients hold all of that would wait for each other
 	c.session = login.Of(t.Principal)
 	return c
 }
