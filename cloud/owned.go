@@ -191,7 +191,7 @@ func (n *Node) newOwned(id uint32, claim cluster.Node) *owned {
 		Txns:   txn.Options{Ended: n.broker.TransactionEnded, Shard: id, Shards: n.broker.TransactionShards()},
 		Fleet:  fleet.Options{CA: n.ca},
 		Users:  n.usersOptions(),
-		Queues: queue.Options{Topics: n.topics.Calls()},
+		Queues: queue.Options{Topics: n.topics.Calls(), Late: part == shard.Data},
 	}
 	changed := n.broker.ChangedSettings
 	o.Shares.Here = func(topic weir.TopicID, partition int32) bool {

@@ -324,7 +324,7 @@ func (c *conn) enterVhost(vhost string) error {
 	if err != nil {
 		return c.forced(fmt.Sprintf("vhost '%s' is not on this node", vhost))
 	}
-	known, err := e.HasVhost(c.ctx, vhost)
+	known, err := e.OpenVhost(c.ctx, vhost)
 	switch {
 	case c.ctx.Err() != nil:
 		return context.Cause(c.ctx)

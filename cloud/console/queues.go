@@ -2,6 +2,7 @@ package console
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -81,11 +82,16 @@ const (
 )
 
 // engineOf returns the engine of the vhost that a request names.
-func (c *console) engineOf(vhost string) (*queue.Engine, error) {
+func (c *console) engineOf(ctx context.Context, vhost string) (*queue.Engine, error) {
 	if vhost == "" {
 		return nil, fmt.Errorf("%w: vhost is missing", errInput)
 	}
-	return c.Broker.Queues(vhost)
+	e, err := c.Broker.Queues(vhost)
+	if err != nil {
+		return nil, err
+	}
+	_, err = e.OpenVhost(ctx, vhost)
+	return e, err
 }
 
 // queues lists the queues of the parameter vhost, without it those of all vhosts; with
@@ -105,7 +111,7 @@ func (c *console) queues(r *http.Request) (any, error) {
 	}
 	all := []Queue{}
 	for _, v := range vhosts {
-		e, err := c.engineOf(v)
+		e, err := c.engineOf(r.Context(), v)
 		if err != nil {
 			return nil, err
 		}
@@ -167,7 +173,7 @@ func limit(n int64, set bool) *int64 {
 // messages shows messages of a queue, and leaves them where they are.
 func (c *console) messages(r *http.Request) (any, error) {
 	q := r.URL.Query()
-	e, err := c.engineOf(q.Get("vhost"))
+	e, err := c.engineOf(r.Context(), q.Get("vhost"))
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +221,7 @@ func (c *console) changeQueue(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := c.engineOf(req.Vhost)
+	e, err := c.engineOf(r.Context(), req.Vhost)
 	if err != nil {
 		return nil, err
 	}
@@ -257,7 +263,7 @@ func (c *console) deleteQueue(r *http.Request) (any, error) {
 	q := r.URL.Query()
 	vhost, name := q.Get("vhost"), q.Get("name")
 	admin.Note(r, "vhost", vhost, "queue", name)
-	e, err := c.engineOf(vhost)
+	e, err := c.engineOf(r.Context(), vhost)
 	if err != nil {
 		return nil, err
 	}

@@ -92,7 +92,7 @@ func (c *console) checkVhost(ctx context.Context, name string) error {
 	if err != nil {
 		return nil // another node knows
 	}
-	has, err := e.HasVhost(ctx, name)
+	has, err := e.OpenVhost(ctx, name)
 	if err == nil && !has {
 		err = fmt.Errorf("%w: %q", queue.ErrNoVhost, name)
 	}

@@ -296,7 +296,7 @@ func (r *request) opened(vhost string) (*queue.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	has, err := e.HasVhost(r.Context(), vhost)
+	has, err := e.OpenVhost(r.Context(), vhost)
 	switch {
 	case err != nil:
 		return nil, err
@@ -326,7 +326,7 @@ func (r *request) vhosts() ([]vhost, error) {
 	}
 	var all []vhost
 	for _, e := range engines {
-		if _, err := e.HasVhost(r.Context(), queue.DefaultVhost); err != nil { // it waits until the engine serves
+		if _, err := e.OpenVhost(r.Context(), queue.DefaultVhost); err != nil { // it waits until the engine serves
 			return nil, err
 		}
 		for _, name := range e.Vhosts() {

@@ -178,7 +178,7 @@ func (r *request) setPermission(users *auth.Auth, body *permissionBody) error {
 	if err != nil {
 		return err
 	}
-	if has, err := e.HasVhost(r.Context(), body.Vhost); err != nil || !has {
+	if has, err := e.OpenVhost(r.Context(), body.Vhost); err != nil || !has {
 		if err == nil {
 			err = badRequest("vhost_or_user_not_found")
 		}

@@ -253,6 +253,25 @@ func (e *Engine) HasVhost(ctx context.Context, name string) (bool, error) {
 	return err == nil, err
 }
 
+// OpenVhost is HasVhost for a client that is about to use the vhost: it creates the default
+// vhost, if that belongs to this shard and is Late.
+func (e *Engine) OpenVhost(ctx context.Context, name string) (bool, error) {
+	has, err := e.HasVhost(ctx, name)
+	if has || err != nil || name != DefaultVhost || !e.o.Late || !e.o.Here(name) || e.log.Level() < 2 {
+		return has, err
+	}
+	e.mu.Lock()
+	ended := e.ended
+	e.mu.Unlock()
+	if ended {
+		return false, nil
+	}
+	if err := e.createVhost(ctx, name); err != nil {
+		return false, fmt.Errorf("create vhost %s: %w", name, err)
+	}
+	return true, nil
+}
+
 // DeclareExchange creates an exchange, unless there is an equivalent one. Errors:
 // *routing.Error, ErrNoVhost, ErrClosed.
 func (e *Engine) DeclareExchange(ctx context.Context, vhost string, x routing.Exchange) error {

@@ -13,8 +13,8 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// DefaultVhost exists from the first start on. It has the name that RabbitMQ's clients
-// ask for by default.
+// DefaultVhost exists from the first start on, or with Options.Late from its first use on.
+// It has the name that RabbitMQ's clients ask for by default.
 const DefaultVhost = "/"
 
 // Options configure an Engine. The zero value is usable.
@@ -27,6 +27,10 @@ type Options struct {
 	// Here reports whether a vhost belongs to this shard; nil: all of them. Others cannot be
 	// created here.
 	Here func(vhost string) bool
+
+	// Late says that the default vhost is created when a client first needs it (OpenVhost):
+	// until then nothing is written that a version without queues here could not read.
+	Late bool
 
 	Mutations Mutations // of tests
 }
@@ -48,6 +52,7 @@ type Engine struct {
 	hosts  map[weir.TopicID]*host // guarded by mu; made when first needed
 	failed error                  // guarded by mu: why the start did not succeed
 	phase  phase                  // guarded by mu
+	ended  bool                   // guarded by mu: the default vhost was deleted; not OpenVhost, but the next owner creates it again
 	wishes map[string]*declarer   // guarded by mu, by vhost
 	flying map[string]*batch      // guarded by mu: verdicts on their way into the log, by the body of their entry
 	route  scratch                // guarded by mu
@@ -114,7 +119,7 @@ func (e *Engine) Start(_ context.Context, log machine.WaitingLog) {
 	e.tasks.run(e.start)
 }
 
-// start writes what a new owner has to: the default vhost if it belongs here, the end of the sessions of
+// start writes what a new owner has to: the default vhost if it belongs here and is not Late, the end of the sessions of
 // the owner before, and that what was lent then may have been delivered.
 func (e *Engine) start() {
 	err := e.begin(e.ctx)
@@ -152,7 +157,7 @@ func (e *Engine) begin(ctx context.Context) error {
 	if e.log.Level() < 2 {
 		return nil // nothing can be written, see writable
 	}
-	if !known && e.o.Here(DefaultVhost) {
+	if !known && !e.o.Late && e.o.Here(DefaultVhost) {
 		if err := e.createVhost(ctx, DefaultVhost); err != nil {
 			return fmt.Errorf("create vhost %s: %w", DefaultVhost, err)
 		}
@@ -278,6 +283,7 @@ func (e *Engine) changed(c *state.Changes) (cancelled []*Consumer) {
 		}
 	}
 	for _, v := range c.DeletedVhosts {
+		e.ended = e.ended || v.Name == DefaultVhost
 		if h := e.hosts[v.Topic]; h != nil {
 			delete(e.hosts, v.Topic)
 			h.gone = true

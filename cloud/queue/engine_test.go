@@ -30,8 +30,15 @@ type served struct {
 // serve opens the log of a bucket with an engine, which ends with the test.
 func serve(t *testing.T, bucket storage.Bucket, change ...func(*commitlog.Options)) *served {
 	t.Helper()
+	return serveWith(t, bucket, Options{}, change...)
+}
+
+// serveWith is serve for an engine with options.
+func serveWith(t *testing.T, bucket storage.Bucket, engine Options, change ...func(*commitlog.Options)) *served {
+	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	e := New(Options{Log: quiet})
+	engine.Log = quiet
+	e := New(engine)
 	o := commitlog.Options{Bucket: bucket, Node: "a", Log: quiet, Machines: []logstate.Machine{e}}
 	for _, c := range change {
 		c(&o)

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -53,4 +54,39 @@ func TestShards(t *testing.T) {
 			t.Errorf("%d messages are left in shard %d, want %d", n, i, i)
 		}
 	}
+}
+
+// TestLateVhost: in a shard whose default vhost is late, nothing of the queues is written
+// before a client uses it. A client that deletes it does not find it again.
+func TestLateVhost(t *testing.T) {
+	bucket := twoShards(t)
+	open := func(late, here bool) *served {
+		return serveWith(t, bucket, Options{Late: late, Here: func(string) bool { return here }}, func(o *commitlog.Options) { o.Shard = 1 })
+	}
+	has := func(s *served, want bool, ask func(context.Context, string) (bool, error)) {
+		t.Helper()
+		if there, err := ask(t.Context(), DefaultVhost); err != nil || there != want {
+			t.Errorf("the default vhost: %v, %v, want %v", there, err, want)
+		}
+	}
+	s := open(true, false)
+	has(s, false, s.OpenVhost)
+	s.end()
+	s = open(true, true)
+	has(s, false, s.HasVhost)
+	if topics := s.log.Topics(); len(topics) > 0 || s.Snapshot() != nil {
+		t.Errorf("the start has written: topics %v", topics)
+	}
+	has(s, true, s.OpenVhost)
+	has(s, true, s.HasVhost)
+	s.end()
+	s = open(true, true)
+	has(s, true, s.HasVhost)
+	if err := s.DeleteVhost(t.Context(), DefaultVhost); err != nil {
+		t.Fatal(err)
+	}
+	has(s, false, s.OpenVhost)
+	s.end()
+	s = open(true, true)
+	has(s, true, s.OpenVhost)
 }
