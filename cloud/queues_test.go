@@ -125,7 +125,10 @@ func TestQueuesOverNodes(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, e := range engines {
-			if _, err := e.HasVhost(t.Context(), queue.DefaultVhost); err != nil {
+			if has, err := e.HasVhost(t.Context(), queue.DefaultVhost); err != nil || has {
+				t.Fatalf("the default vhost before its first use: %v, %v", has, err)
+			}
+			if _, err := e.OpenVhost(t.Context(), queue.DefaultVhost); err != nil {
 				t.Fatal(err)
 			}
 			vhosts += len(e.Vhosts())
