@@ -9,3 +9,4 @@ type Mutations struct{}
 func noProducer(Mutations) bool { return false }
 func noWhole(Mutations) bool    { return false }
 func noRestart(Mutations) bool  { return false }
+func noStuck(Mutations) bool    { return false }

@@ -15,6 +15,7 @@ func TestMutations(t *testing.T) {
 	}{
 		"NoProducer": {Mutations{NoProducer: true}, remoteOnce},
 		"NoRestart":  {Mutations{NoRestart: true}, remoteRefused},
+		"NoStuck":    {Mutations{NoStuck: true}, remoteStuck},
 		"NoWhole":    {Mutations{NoWhole: true}, followed},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,8 +8,10 @@ type Mutations struct {
 	NoProducer bool // batches for other nodes have no producer and no sequence
 	NoWhole    bool // who begins to follow a shard is not told what is there already
 	NoRestart  bool // after a batch that may be durable was refused, its sequence is used again
+	NoStuck    bool // batches that are durable behind one that is sent again count as such
 }
 
 func noProducer(m Mutations) bool { return m.NoProducer }
 func noWhole(m Mutations) bool    { return m.NoWhole }
 func noRestart(m Mutations) bool  { return m.NoRestart }
+func noStuck(m Mutations) bool    { return m.NoStuck }

@@ -54,7 +54,7 @@ type Records struct {
 // NewRecords returns the records of a cluster.
 func NewRecords(b *Broker, o RecordsOptions) *Records {
 	r := &Records{b: b, o: o,
-		appends: appends{lines: make(map[Place]*line), busy: make(map[Place]*line), lanes: make(map[uint32]bool), producer: -1},
+		appends: appends{lines: make(map[Place]*line), busy: make(map[Place]*line), lanes: make(map[uint32]bool), away: make(map[uint32]int), producer: -1},
 		follows: follows{growths: make(map[*Growth]struct{}), watches: make(map[Place]chan struct{}), running: make(map[uint32]bool)}}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r

@@ -18,7 +18,8 @@ import (
 // so it is not given up: the numbers behind it would not be known.
 
 const (
-	// maxAway bounds the bytes of batches that wait for other nodes. Further ones are refused.
+	// maxAway bounds the bytes of batches that wait for other nodes, and no shard has more of
+	// them than what is left for the others. Further ones are refused.
 	maxAway = 32 << 20
 	// maxFlying is how many batches of a partition are under way at once: a log can tell so
 	// many from new ones.
@@ -32,6 +33,7 @@ type appends struct {
 	busy  map[Place]*line // those with batches
 	lanes map[uint32]bool // shards that have a goroutine
 	bytes int             // of all batches
+	away  map[uint32]int  // of them, by shard: the sum of those of its lines
 
 	making   sync.Mutex
 	producer int64 // id; -1: there is none yet; guarded by making
@@ -40,6 +42,8 @@ type appends struct {
 // line is the batches for a partition, in order.
 type line struct {
 	place   Place
+	shard   uint32 // that had its slice at the last look
+	bytes   int    // of all that wait
 	waiting []*posted
 	flying  int // the first so many are under way
 
@@ -58,8 +62,9 @@ type posted struct {
 
 // Append is Broker.Append, for a partition that any node may lead. done may get ErrNoLeader:
 // the batch may be or become durable. When ctx ends it does. A batch is refused, and does not
-// become durable, while too much waits for nodes that do not answer. Append does not keep
-// the order with calls of Broker.Append.
+// become durable, while too much waits for nodes that do not answer: in all, or for the one
+// of its shard, which leaves the others room. Append does not keep the order with calls of
+// Broker.Append.
 func (r *Records) Append(ctx context.Context, a Append, done func(base int64, err error)) {
 	if !r.b.Several() {
 		r.b.append(ctx, a, nil, done)
@@ -91,31 +96,50 @@ func (r *Records) Append(ctx context.Context, a Append, done func(base int64, er
 
 // post puts a batch into its line.
 func (r *Records) post(ctx context.Context, slice weir.Slice, p *posted) {
-	x, key := &r.appends, Place{Topic: p.Topic, Partition: p.Partition}
+	x, key, id := &r.appends, Place{Topic: p.Topic, Partition: p.Partition}, r.b.RouteOf(slice)
 	x.mu.Lock()
 	var refused error
 	switch {
 	case r.ctx.Err() != nil:
 		refused = fmt.Errorf("%w: this node ends", ErrNoLeader)
-	case x.bytes+len(p.Batch) > maxAway && x.bytes > 0:
-		refused = fmt.Errorf("%w: %d bytes wait for other nodes", ErrNoLeader, x.bytes)
+	case x.away[id]+len(p.Batch) > maxAway-x.bytes && x.bytes > 0:
+		refused = fmt.Errorf("%w: %d bytes wait for other nodes, %d of them for that of shard %d", ErrNoLeader, x.bytes, x.away[id], id)
 	default:
 		l := x.lines[key]
 		if l == nil {
 			l = &line{place: key}
 			x.lines[key] = l
 		}
+		x.move(l, id)
 		l.waiting = append(l.waiting, p)
 		x.busy[key] = l
-		x.bytes += len(p.Batch)
+		x.grow(l, len(p.Batch))
 		if ctx.Done() != nil {
 			p.forget = context.AfterFunc(ctx, func() { r.giveUp(ctx, l, p) })
 		}
-		r.run(r.b.RouteOf(slice))
+		r.run(id)
 	}
 	x.mu.Unlock()
 	if refused != nil {
 		p.done(-1, refused)
+	}
+}
+
+// grow adds to what waits in a line. The caller holds mu.
+func (x *appends) grow(l *line, bytes int) {
+	l.bytes += bytes
+	x.bytes += bytes
+	if x.away[l.shard] += bytes; x.away[l.shard] == 0 {
+		delete(x.away, l.shard)
+	}
+}
+
+// move makes a line one of a shard, with what waits in it. The caller holds mu.
+func (x *appends) move(l *line, id uint32) {
+	if bytes := l.bytes; l.shard != id {
+		x.grow(l, -bytes)
+		l.shard = id
+		x.grow(l, bytes)
 	}
 }
 
@@ -144,7 +168,7 @@ func (r *Records) giveUp(ctx context.Context, l *line, p *posted) {
 
 // remove removes a batch from its line. The caller holds mu.
 func (x *appends) remove(l *line, i int) {
-	x.bytes -= len(l.waiting[i].Batch)
+	x.grow(l, -len(l.waiting[i].Batch))
 	l.waiting = append(l.waiting[:i:i], l.waiting[i+1:]...)
 	if len(l.waiting) == 0 {
 		delete(x.busy, l.place)
@@ -187,7 +211,9 @@ func (r *Records) takeOff(id uint32) (flights []*flight) {
 		if l.flying > 0 {
 			continue
 		}
-		if of := r.b.RouteOf(weir.SliceOf(key.Topic, key.Partition)); of != id {
+		of := r.b.RouteOf(weir.SliceOf(key.Topic, key.Partition))
+		x.move(l, of)
+		if of != id {
 			r.run(of)
 			continue
 		}
@@ -319,7 +345,8 @@ func (r *Records) judge(topic weir.TopicID, err error) verdict {
 }
 
 // landed acts on the answers about the batches of a line. It reports whether the next ones
-// can follow at once.
+// can follow at once. Those behind one that is to be sent again are sent again with it, also
+// if they are durable: else it would get a number behind theirs, and be there twice.
 func (r *Records) landed(f *flight) (ready bool) {
 	x := &r.appends
 	var calls []func()
@@ -327,13 +354,18 @@ func (r *Records) landed(f *flight) (ready bool) {
 	f.flying = 0
 	ready = f.answers != nil
 	restart, skipped := false, false // since the last batch that is durable: numbers are in doubt, or free again
+	stuck := false                   // a batch is to be sent again
 	for i, p := range f.all {
 		if f.answers == nil {
 			p.unsure = true
 			continue
 		}
 		answer := f.answers[i]
-		switch r.judge(p.Topic, answer.err) {
+		v := r.judge(p.Topic, answer.err)
+		if stuck {
+			v = again
+		}
+		switch v {
 		case landed:
 			f.next, restart, skipped = following(p.Batch.LastSequence()), false, false
 			calls = append(calls, x.finish(f.line, p, answer))
@@ -344,6 +376,7 @@ func (r *Records) landed(f *flight) (ready bool) {
 		case misplaced:
 			restart = restart || !skipped
 		case again:
+			stuck = !noStuck(r.o.Mutations)
 			p.unsure, ready = true, false
 		}
 	}
