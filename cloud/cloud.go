@@ -432,9 +432,7 @@ func (n *Node) Run(ctx context.Context) error {
 			}
 		})
 	}
-	if n.several() {
-		wg.Go(func() { n.tellOwner(leading) })
-	}
+	wg.Go(func() { n.tellOwner(leading) }) // with one shard too: it may be split, and until then there is nothing to tell
 	err := n.manage(ctx, leading, stop)
 	idle := errors.Is(context.Cause(ctx), ErrIdle)
 	if cause := context.Cause(ctx); cause != nil && !idle && !errors.Is(cause, context.Canceled) {

@@ -69,6 +69,14 @@ func TestNoticesReachTheFleet(t *testing.T) {
 	}
 }
 
+// TestNoticesAfterSplit: a node that began with one shard passes notices on.
+func TestNoticesAfterSplit(t *testing.T) {
+	n := startNode(t, bucketOf(t, 1), "n")
+	n.says(t, "leading")
+	n.notices.note("gw-1", func(o *notice) { o.Lost = 1 }) // as it does when there are several
+	eventually(t, "nothing is kept", func() bool { return n.notices.next(n.self.Boot) == nil })
+}
+
 // TestLateNodes: a revocation names the nodes that have not applied it, and no others.
 func TestLateNodes(t *testing.T) {
 	nodes := startSeveral(t, "first", "second")
