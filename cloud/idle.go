@@ -27,6 +27,7 @@ const (
 type idleness struct {
 	after   time.Duration
 	clients func() bool                 // somebody is connected, or something is to be done
+	behind  func() bool                 // queues lack records: other nodes are asked, so only when there is nothing else
 	own     func() bool                 // the node is asking its own doors: a connection may be its own
 	spare   func() bool                 // the cluster can do without the node
 	tidy    func(context.Context) error // leaves nothing for the next start to read again
@@ -48,12 +49,15 @@ func (i idleness) await(ctx context.Context) bool {
 			continue
 		case time.Since(since) < i.after || !i.spare():
 			continue
+		case i.behind():
+			since = time.Now()
+			continue
 		}
 		if i.tidy(ctx) != nil {
 			since = time.Now()
 			continue
 		}
-		if !i.clients() { // none came meanwhile
+		if !i.clients() && !i.behind() { // none came meanwhile
 			return ctx.Err() == nil
 		}
 	}
@@ -69,10 +73,11 @@ type use struct {
 
 // idleness is of this node.
 func (n *Node) idleness() idleness {
-	return idleness{after: n.o.IdleExit, clients: n.used, own: n.use.own, spare: n.manager.Spare, tidy: n.tidy}
+	return idleness{after: n.o.IdleExit, clients: n.used, behind: func() bool { return n.bridgeLag() > 0 }, own: n.use.own, spare: n.manager.Spare, tidy: n.tidy}
 }
 
-// used reports whether somebody uses this node, or it has something to do.
+// used reports whether somebody uses this node, or it has something to do, as far as it
+// can tell without a question to other nodes.
 func (n *Node) used() bool {
 	if n.use.requests.Load() > 0 || time.Since(time.Unix(0, n.use.latest.Load())) < idleStep {
 		return true
@@ -85,7 +90,7 @@ func (n *Node) used() bool {
 			}
 		}
 	}
-	return n.Role() == console.RoleRecovering || n.bridgeLag() > 0
+	return n.Role() == console.RoleRecovering
 }
 
 // own reports whether a connection may be that of a question to this node's own doors,

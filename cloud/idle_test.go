@@ -71,7 +71,7 @@ func TestIdle(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var used, own, spare, untidy atomic.Bool
 				spare.Store(true)
-				i := idleness{after: after, clients: used.Load, own: own.Load, spare: spare.Load, tidy: func(context.Context) error {
+				i := idleness{after: after, clients: used.Load, behind: func() bool { return false }, own: own.Load, spare: spare.Load, tidy: func(context.Context) error {
 					if untidy.Load() {
 						return errors.New("the bucket is slow")
 					}
@@ -91,6 +91,28 @@ func TestIdle(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestIdleBehind: queues that lack records keep a node. Other nodes are not asked about that
+// before all else has been idle for the time.
+func TestIdleBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const after = time.Minute
+		var asked []time.Duration
+		began := time.Now()
+		behind := func() bool {
+			asked = append(asked, time.Since(began))
+			return len(asked) < 3
+		}
+		no, yes := func() bool { return false }, func() bool { return true }
+		i := idleness{after: after, clients: no, behind: behind, own: no, spare: yes, tidy: func(context.Context) error { return nil }}
+		if !i.await(t.Context()) {
+			t.Error("it does not end")
+		}
+		if len(asked) != 4 || asked[0] < after || asked[1] < 2*after || asked[2] < 3*after || asked[3] != asked[2] {
+			t.Errorf("it asks after %v", asked)
+		}
+	})
 }
 
 // TestIdleNode: a node whose client has gone ends with ErrIdle. Its log is closed, and the
