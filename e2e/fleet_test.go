@@ -65,8 +65,8 @@ func TestMetricsOfThePrograms(t *testing.T) {
 	sendReadings(t, c, 20)
 	within(t, 30*time.Second, "the gateway has sent everything", func() bool { return backlog(t, c) == 0 })
 	cloud, edge := families(t, c.Cloud), families(t, c.Edge)
-	// These are shown only while there are groups.
-	ofGroups := []string{"weir_group_lag_records", "weir_share_group_lag_records", "weir_share_group_acquired_records", "weir_share_group_records_total"}
+	// These are shown only while there are groups, or other nodes.
+	sometimes := []string{"weir_peer_up", "weir_group_lag_records", "weir_share_group_lag_records", "weir_share_group_acquired_records", "weir_share_group_records_total"}
 	either := make(map[string]bool)
 	for _, names := range []map[string]bool{cloud, edge} {
 		for name := range names {
@@ -80,7 +80,7 @@ func TestMetricsOfThePrograms(t *testing.T) {
 			if !has[base] {
 				base, _ = strings.CutSuffix(base, "_bucket")
 			}
-			if !has[base] && !slices.Contains(ofGroups, base) {
+			if !has[base] && !slices.Contains(sometimes, base) {
 				t.Errorf("%s asks for %s, which there is not", file, name)
 			}
 		}
