@@ -100,27 +100,30 @@ type HTTP struct {
 
 // Node is a running weir-cloud.
 type Node struct {
-	o          Options
-	self       broker.Node
-	bucket     storage.Bucket
-	probed     bool   // the bucket has passed before this process started
-	clusterID  string // "" while the bucket is empty
-	ca         *join.CA
-	broker     *broker.Broker
-	records    *broker.Records     // of all partitions, wherever they are led
-	topics     *streamqueue.Topics // of stream queues
-	kafka      *kafka.Server
-	amqp       *amqp091.Server // nil: --amqp off in a cluster of one shard
-	receiver   *receiver.Receiver
-	ingest     *ingest // from gateways to the shards
-	http       *http.Server
-	adminPort  *admin.Listener // nil: --http off
-	guard      *admin.Guard    // of the admin port
-	unjudged   chan struct{}   // a token for each request that is forwarded without a checked credential
-	conns      *budget.Conns   // of all listeners
-	access     *access.Access  // what clients of all doors may do
-	logins     *login.Sessions // of clients of all doors
-	peers      peers           // the other nodes
+	o         Options
+	self      broker.Node
+	bucket    storage.Bucket
+	probed    bool   // the bucket has passed before this process started
+	clusterID string // "" while the bucket is empty
+	ca        *join.CA
+	broker    *broker.Broker
+	records   *broker.Records     // of all partitions, wherever they are led
+	topics    *streamqueue.Topics // of stream queues
+	kafka     *kafka.Server
+	amqp      *amqp091.Server // nil: --amqp off in a cluster of one shard
+	receiver  *receiver.Receiver
+	ingest    *ingest // from gateways to the shards
+	http      *http.Server
+	adminPort *admin.Listener // nil: --http off
+	guard     *admin.Guard    // of the admin port
+	unjudged  chan struct{}   // a token for each request that is forwarded without a checked credential
+	conns     *budget.Conns   // of all listeners
+	access    *access.Access  // what clients of all doors may do
+	logins    *login.Sessions // of clients of all doors
+	peers     peers           // the other nodes
+
+	revocations revocations // of them
+
 	manager    *cluster.Manager
 	races      races      // with them, for names in the bucket
 	mover      mover      // of slices between this node's shards
@@ -162,7 +165,7 @@ type door struct {
 func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	lines := new(recent.Lines)
 	o.Log = slog.New(lines.Handler(o.Log.Handler()))
-	n := &Node{o: o, started: time.Now(), recent: lines, metrics: measure.New(), unjudged: make(chan struct{}, maxUnjudged), watching: make(chan struct{}, 1), mover: mover{turn: make(chan struct{}, 1)}, logins: login.NewSessions(), conns: budget.NewConns(budget.ConnsOptions{Total: o.Limits.Connections, Log: o.Log})}
+	n := &Node{o: o, started: time.Now(), recent: lines, metrics: measure.New(), unjudged: make(chan struct{}, maxUnjudged), watching: make(chan struct{}, 1), revocations: revocations{kick: make(chan struct{}, 1)}, mover: mover{turn: make(chan struct{}, 1)}, logins: login.NewSessions(), conns: budget.NewConns(budget.ConnsOptions{Total: o.Limits.Connections, Log: o.Log})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -421,6 +424,7 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.metrics.Meter.Run(leading, n.broker) })
 	wg.Go(func() { n.metrics.Loads.Run(leading, n.metrics) })
 	wg.Go(func() { n.keepCopy(leading) })
+	wg.Go(func() { n.expelRevoked(leading) })
 	if n.probed {
 		wg.Go(func() { n.probeAgain(ctx) })
 	}

@@ -35,7 +35,7 @@ func (n *Node) newManager() *cluster.Manager {
 	return cluster.New(cluster.ManagerOptions{
 		Bucket: n.bucket, Self: n.self, Shards: func() uint32 { return uint32(n.shards.number()) }, Takeover: n.takeover(),
 		Ask: n.ask, Follow: n.follow, Fit: n.fit, Lead: n.lead, Progress: n.progress,
-		Prepare: n.prepare, HandOver: n.handOver, Succeed: n.succeed, Counters: &n.peers.counters, Log: n.o.Log,
+		Prepare: n.prepare, HandOver: n.handOver, Succeed: n.succeed, Revoked: n.nodeRevoked, Counters: &n.peers.counters, Log: n.o.Log,
 	})
 }
 
@@ -163,6 +163,12 @@ func (n *Node) lead(ctx context.Context, id uint32, self cluster.Node, epoch uin
 	case err != nil:
 		return fmt.Errorf("recover the log: %w", err)
 	}
+	if own.Fleet != nil {
+		if n.judgeNodesBy(own.Fleet, began); own.Fleet.NodeRevoked(n.o.Node) {
+			n.fail(errNodeRevoked)
+			return errors.Join(errNodeRevoked, own.Close())
+		}
+	}
 	n.got(own, began)
 	n.shards.set(id, own) // before the broker leads: nothing is served without users
 	if own.Part != shard.Data {
@@ -178,6 +184,9 @@ func (n *Node) lead(ctx context.Context, id uint32, self cluster.Node, epoch uin
 		n.broker.HandedOver(id)
 	} else {
 		n.broker.Follow(id, broker.Node{}, "")
+	}
+	if own.Fleet != nil {
+		n.judgeNodesBy(own.Fleet, time.Now())
 	}
 	n.shards.set(id, nil)
 	if n.receiver != nil && !n.several() && id == catalogueShard {

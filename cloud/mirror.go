@@ -319,7 +319,7 @@ func (n *Node) newMirror(got *peer.Catalogue) (*mirror, error) {
 
 // newView makes the machines of a mirror.
 func (n *Node) newView() shard.View {
-	return shard.View{Users: auth.New(n.usersOptions()), Quotas: n.copies.quotas, Settings: settings.New(), Fleet: fleet.New(fleet.Options{CA: n.ca, Changed: n.drop})}
+	return shard.View{Users: auth.New(n.usersOptions()), Quotas: n.copies.quotas, Settings: settings.New(), Fleet: fleet.New(fleet.Options{CA: n.ca, Changed: n.drop, NodesChanged: n.nodesChanged})}
 }
 
 // usersOptions are those of the users of the log, and of each copy of them.
@@ -338,6 +338,7 @@ func (n *Node) publish(m *mirror, next *broker.Copy, same bool) {
 	}
 	next.Users, next.Quotas, next.Settings = m.view.Users, m.view.Quotas, m.view.Settings
 	next.Position = m.Position()
+	n.judgeNodesBy(m.view.Fleet, next.Asked)
 	n.setMap(m.Map())
 	if n.several() { // else the gateways are those of the owner
 		next.Fleet, next.MaxAge = m.view.Fleet, severalAge

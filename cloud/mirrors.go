@@ -108,6 +108,9 @@ func (n *Node) late(ctx context.Context) []string {
 	n.mirrors.await(ctx, at)
 	var all []string
 	for _, k := range n.manager.Known() {
+		if n.nodeRevoked(k.Name) {
+			continue
+		}
 		if (k.Alive || time.Since(k.Heard) < severalAge) && n.mirrors.lacks(k.Name, at) {
 			all = append(all, k.Name)
 		}

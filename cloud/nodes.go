@@ -80,6 +80,7 @@ func (n *Node) nodes(ctx context.Context) []console.ClusterNode {
 	}
 	wg.Go(func() { all[len(known)] = console.ClusterNode{NodeStatus: n.status(ctx), State: console.NodeUp} })
 	wg.Wait()
+	all = n.addRevoked(all)
 	slices.SortFunc(all, func(a, b console.ClusterNode) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }

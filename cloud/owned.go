@@ -189,7 +189,7 @@ func (n *Node) newOwned(id uint32, claim cluster.Node) *owned {
 		Log:    n.o.Log,
 		Part:   part,
 		Txns:   txn.Options{Ended: n.broker.TransactionEnded, Shard: id, Shards: n.broker.TransactionShards()},
-		Fleet:  fleet.Options{CA: n.ca},
+		Fleet:  fleet.Options{CA: n.ca, NodesChanged: n.nodesChanged},
 		Users:  n.usersOptions(),
 		Queues: queue.Options{Topics: n.topics.Calls(), Late: part == shard.Data},
 	}

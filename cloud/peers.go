@@ -39,6 +39,7 @@ const (
 // peers is this node's connection to the others of its cluster.
 type peers struct {
 	listener net.Listener // nil: --peer off
+	server   *peer.Server // likewise
 	client   *peer.Client
 	identity *join.NodeIdentity
 	http     *http.Client // asks nodes without a peer port, directly
@@ -72,6 +73,7 @@ func (n *Node) listenPeer() error {
 	if err != nil {
 		return err
 	}
+	identity.Admit = n.admitNode
 	n.peers.client, n.peers.identity = peer.NewClient(identity), identity
 	n.metrics.NewGauge("weir_node_certificate_expires_seconds", func() float64 {
 		expires, err := identity.Expires()
@@ -96,6 +98,7 @@ func (n *Node) listenPeer() error {
 		Drop: func(ctx context.Context, shard uint32, topic weir.TopicID, at journal.Position) error {
 			return n.broker.DropTopic(ctx, shard, topic, at)
 		},
+		Ready:       n.knowsRevoked,
 		Sessions:    func() ([]byte, error) { return json.Marshal(n.sessions()) },
 		Status:      n.statusFor,
 		Notices:     n.noticesFor,
@@ -103,6 +106,7 @@ func (n *Node) listenPeer() error {
 		Attachments: peer.Attachments{Number: n.numberFor, Attach: n.attachFor},
 		Membership:  peer.Membership{Join: n.joinHere, Renew: n.renewHere, Resolve: n.resolveFor},
 		Gate:        n.conns.Gate(peerGate())})
+	n.peers.server = server
 	n.closers = append(n.closers, server.Close)
 	n.doors = append(n.doors, door{"peer", server.Serve})
 	n.metrics.Door(measure.Door{Name: "peer", Counts: server.Counts})

@@ -66,6 +66,11 @@ type ManagerOptions struct {
 	// zero if it is not known.
 	Progress func(shard uint32) (State, journal.Position)
 
+	// Revoked, if set, reports whether a node is not to be one of the cluster any more: it
+	// is no member, and what it owns is taken without waiting for silence. After a node was
+	// revoked, Expel is to be called.
+	Revoked func(node string) bool
+
 	Counters *Counters // nil: not used
 	Log      *slog.Logger
 

@@ -9,12 +9,13 @@ const (
 	HandedOver Reason = "handover" // its owner has handed it over
 	Silent     Reason = "takeover" // its owner was silent
 	Ended      Reason = "ended"    // its owner has ended in good order
+	Revoked    Reason = "revoked"  // its owner is not to be one of the cluster any more
 	Restarted  Reason = "restart"  // this node had it in its former life
 	Kept       Reason = "kept"     // this node had it, and no other one has taken it since
 )
 
 // Reasons lists all of them.
-func Reasons() []Reason { return []Reason{First, HandedOver, Silent, Ended, Restarted, Kept} }
+func Reasons() []Reason { return []Reason{First, HandedOver, Silent, Ended, Revoked, Restarted, Kept} }
 
 // Move is how a shard came to a node.
 type Move struct {
@@ -29,6 +30,8 @@ func (w *watch) moved() Move {
 		return Move{Restarted, w.owner.Name}
 	case w.own:
 		return Move{Kept, w.owner.Name}
+	case w.s.m.revoked(w.owner.Name):
+		return Move{Revoked, w.owner.Name}
 	case w.left:
 		return Move{Ended, w.owner.Name}
 	}

@@ -21,3 +21,4 @@ func roleless(mutations) bool          { return false }
 func closeFirst(mutations) bool        { return false }
 func claimUnseen(mutations) bool       { return false }
 func neverTakes(mutations) bool        { return false }
+func trustRevoked(mutations) bool      { return false }

@@ -24,6 +24,7 @@ func TestRulesOfPlacement(t *testing.T) {
 		"8 my own former life": {mutations{OwnNameOnly: true}, "unable"},
 		"9 a closed house":     {mutations{ClosedUnseen: true}, "all stop, others start"},
 		"10 roles":             {mutations{Roleless: true}, "roles, start"},
+		"11 revocation":        {mutations{TrustRevoked: true}, "revoked"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := all[c.scenario]

@@ -19,6 +19,7 @@ type mutations struct {
 	CloseFirst        bool // an owner closes the log before its successor reads it
 	ClaimUnseen       bool // an owner whose successor does not answer does not look whether it has claimed
 	NeverTakes        bool // a successor that has claimed waits for an owner that is gone
+	TrustRevoked      bool // a revoked node is a member like any other
 }
 
 func pullShards(m mutations) bool        { return m.PullShards }
@@ -35,3 +36,4 @@ func roleless(m mutations) bool          { return m.Roleless }
 func closeFirst(m mutations) bool        { return m.CloseFirst }
 func claimUnseen(m mutations) bool       { return m.ClaimUnseen }
 func neverTakes(m mutations) bool        { return m.NeverTakes }
+func trustRevoked(m mutations) bool      { return m.TrustRevoked }

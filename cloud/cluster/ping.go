@@ -48,7 +48,7 @@ func (m *member) load() int {
 // meet makes a node known that was found in the bucket: in a member object, or as the
 // author of a claim. m.mu is held.
 func (m *Manager) meet(n Node) {
-	if n.Name == m.self.Name {
+	if n.Name == m.self.Name || m.revoked(n.Name) {
 		return
 	}
 	known := m.members[n.Name]
@@ -149,6 +149,8 @@ func (m *Manager) Heard(r Report) Report {
 func (m *Manager) hear(r Report) {
 	known := m.members[r.Node.Name]
 	switch {
+	case m.revoked(r.Node.Name):
+		return // it has asked before it was
 	case r.Node.Member == 0 && known == nil:
 		return // it says nothing by which it could be asked
 	case r.Node.Member == 0:

@@ -26,6 +26,7 @@ type scenario struct {
 	lost    int                 // claims that another node was faster with; 0: any number
 	nodes   int                 // default: that of the test
 	roles   []Roles             // of the nodes
+	empty   string              // a node that has nothing at the end
 	before  func(w *world)
 	mutated mutations
 }
@@ -101,6 +102,9 @@ func (s scenario) judge(w *world, f figures, had []int) (faults []string) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	if most := s.claims(had); f.claims > most {
 		fault("%d takeovers, want %d at most", f.claims, most)
+	}
+	if s.empty != "" && f.loads[s.empty] > 0 {
+		fault("%s has %d shards, and should have none", s.empty, f.loads[s.empty])
 	}
 	if f.moves > s.moves {
 		fault("%d moves, want %d at most", f.moves, s.moves)
@@ -266,6 +270,18 @@ func further() map[string]scenario {
 			w.mu.Lock()
 			w.loss = 0.1
 			w.mu.Unlock()
+		}},
+		// The others do not talk to a revoked node, which goes on and does not know it.
+		"revoked": {asks: -1, uneven: true, empty: "n1", claims: of(1), moves: 9, gap: 4 * second, play: func(w *world, n []*host) {
+			w.mu.Lock()
+			w.revoked = "n1"
+			w.mu.Unlock()
+			for _, h := range n {
+				if h.name != "n1" {
+					w.part(h.name, "n1", errLost)
+					h.manager().Expel()
+				}
+			}
 		}},
 		"roles, start":              {nodes: 5, roles: tiers(), claims: of(0), moves: 8},
 		"roles, a log node crashes": {nodes: 5, roles: tiers(), asks: -1, claims: of(2), moves: 4, gap: 6 * second, play: func(w *world, n []*host) { within(w, second); n[2].kill() }},

@@ -90,6 +90,9 @@ func (w *watch) await(ctx context.Context) bool {
 		case w.own: // it is for others to take it: this process could not keep it
 			w.s.wait(ctx, m.period())
 			continue
+		case m.revoked(w.owner.Name): // its word and its log do not count
+			w.s.wait(ctx, time.Duration(m.rank(w.s.shard))*m.period()+w.jitter)
+			return true
 		case pullShards(m.o.mutations) && m.rank(w.s.shard) == 0 && m.seen() > m.settled():
 			return true
 		}

@@ -241,7 +241,11 @@ func (s *supervisor) taken() (self Node, epoch uint64, ok bool) {
 
 // claimant returns the node to claim with after the watched claim.
 func (s *supervisor) claimant(w *watch) Node {
-	if !w.former && !w.own && !w.left {
+	revoked := s.m.revoked(w.owner.Name)
+	if revoked {
+		s.log.Warn("the owner is revoked: taking over", "owner", w.owner.Name, "epoch", w.epoch)
+	}
+	if !w.former && !w.own && !w.left && !revoked {
 		s.past.takes(w.epoch, w.skips(), w.owner.Boot)
 		s.log.Warn("the owner is silent: taking over", "owner", w.owner.Name, "epoch", w.epoch,
 			"silent", time.Since(w.heard).Round(time.Millisecond), "err", w.err)

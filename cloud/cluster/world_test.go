@@ -34,6 +34,7 @@ type world struct {
 	roles     map[string]Roles        // of nodes that do not have all
 	succeeds  successor               // what happens in a hand-over; nil: nothing
 	earlier   bool                    // the nodes do not know hand-overs in steps
+	revoked   string                  // a node that all others know to be revoked; guarded by mu
 
 	mu      sync.Mutex
 	latency time.Duration       // of the bucket: between half of that and one and a half
@@ -258,6 +259,11 @@ func (l *life) options() ManagerOptions {
 			return l.lead(ctx, shard, self, epoch, c)
 		},
 		Prepare: l.prepare, HandOver: l.handOver, Succeed: l.succeed,
+		Revoked: func(node string) bool {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return node == w.revoked && node != h.name
+		},
 		Counters: &h.counters, mutations: w.mutations, random: w.random,
 	}
 }

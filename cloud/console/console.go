@@ -68,6 +68,11 @@ type Options struct {
 	Split      func(ctx context.Context, data int, dry bool) (Split, error)
 	SplitState func() (Split, error)
 
+	// RevokeNode revokes a node; with unknown, also one that nobody has heard of. ResetNode
+	// lets it in again. Both are for the owner.
+	RevokeNode func(ctx context.Context, name string, unknown bool) (RevokedNode, error)
+	ResetNode  func(ctx context.Context, name string) error
+
 	// Records are those of all partitions; default: of those that this node leads.
 	Records *broker.Records
 
@@ -165,6 +170,8 @@ func New(o Options) http.Handler {
 			"GET /v1/admins":          c.admins,
 			"POST /v1/admins":         c.setAdmin,
 			"DELETE /v1/admins":       c.removeAdmin,
+			"POST /v1/nodes/revoke":   c.revokeNode,
+			"POST /v1/nodes/reset":    c.resetNode,
 
 			"DELETE /v1/vhosts":            c.deleteVhost, // with permissions
 			"POST /v1/topic-permissions":   c.setTopicPermissions,
@@ -297,7 +304,7 @@ func status(err error) int {
 		return http.StatusConflict
 	case errors.As(err, &tooLarge):
 		return http.StatusRequestEntityTooLarge
-	case errors.Is(err, auth.ErrTooMany), errors.Is(err, quota.ErrTooMany), errors.Is(err, machine.ErrLevel), errors.Is(err, split.ErrShards):
+	case errors.Is(err, auth.ErrTooMany), errors.Is(err, quota.ErrTooMany), errors.Is(err, machine.ErrLevel), errors.Is(err, split.ErrShards), errors.Is(err, ErrNode):
 		return http.StatusConflict
 	case errors.As(err, &routes), errors.Is(err, queue.ErrInvalid), errors.Is(err, errInput), errors.Is(err, auth.ErrInvalid), errors.Is(err, quota.ErrInvalid), errors.Is(err, join.ErrGatewayID), errors.Is(err, fleet.ErrPattern), errors.Is(err, broker.ErrInvalidTopic), errors.Is(err, broker.ErrInvalidPartitions), errors.Is(err, broker.ErrInvalidConfig):
 		return http.StatusBadRequest

@@ -70,6 +70,8 @@ func (s OwnedShard) Came() string {
 		return from + " was silent"
 	case cluster.Ended:
 		return from + " had ended"
+	case cluster.Revoked:
+		return from + " was revoked"
 	case cluster.Restarted:
 		return "had it before its restart"
 	case cluster.Kept:
@@ -82,6 +84,8 @@ func (s OwnedShard) Came() string {
 const (
 	NodeUp     = "up"
 	NodeSilent = "silent" // it does not answer
+
+	NodeRevoked = "revoked" // the others do not talk to it
 )
 
 // ClusterNode is one node of GET /v1/nodes. Of a node that does not answer, or is of an
@@ -166,6 +170,8 @@ func problems(nodes []ClusterNode, shards []ShardStatus) []string {
 	for _, n := range nodes {
 		at := n.Clock // that of the node itself: the same clock as in what it says
 		switch {
+		case n.State == NodeRevoked:
+			continue
 		case n.State != NodeUp:
 			say("node %s does not answer%s", n.Name, because(n.Error))
 			continue
@@ -248,6 +254,9 @@ func gather(s Status, nodes []ClusterNode, shards []ShardStatus) Status {
 			if owned.Owner == n.Name && owned.State != ShardNone {
 				m.Shards++
 			}
+		}
+		if n.State == NodeRevoked {
+			continue
 		}
 		if n.State != NodeUp || n.Error != "" {
 			m.Role = cmp.Or(m.Role, n.State)

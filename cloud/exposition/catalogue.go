@@ -105,7 +105,7 @@ func cloud() map[string]Family {
 		"weir_shard_epoch":                   {Gauge, "Epoch of the ownership of the log: it grows with each takeover."},
 		"weir_shard_garbage_segments":        {Gauge, "Segments that nothing refers to and that are not deleted yet."},
 		"weir_shard_owned_seconds":           {Gauge, "For how long this node has owned the log."},
-		"weir_shard_moves_total":             {Counter, "Shards that this node got, by reason: first, handover, takeover, ended, restart, kept."},
+		"weir_shard_moves_total":             {Counter, "Shards that this node got, by reason: first, handover, takeover, ended, revoked, restart, kept."},
 		"weir_shard_recovery_seconds":        {Histogram, "From the claim of a shard until its log is recovered."},
 		"weir_shard_segments":                {Gauge, "Segments of the log."},
 		"weir_shard_throttled_seconds_total": {Counter, "How long writers were held back because the upkeep of the log is behind."},

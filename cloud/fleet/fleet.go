@@ -58,6 +58,10 @@ type Options struct {
 	// Changed, if not nil, is called when a gateway was revoked or reset, so that its
 	// session can be closed. It must not block.
 	Changed func(gateway string)
+
+	// NodesChanged, if not nil, is called when a node was revoked or reset. It must not
+	// block.
+	NodesChanged func()
 }
 
 // Fleet is a state.Machine.
@@ -70,6 +74,7 @@ type Fleet struct {
 	mu       sync.RWMutex // guards what Apply changes
 	tokens   map[[sha256.Size]byte]*token
 	gateways map[string]*Gateway
+	nodes    map[string]*Node // those that were ever revoked, by name
 
 	hearing sync.Mutex          // guards what this owner has heard of gateways; locked after mu
 	watched map[string]*watched // by id; members only
@@ -81,7 +86,7 @@ func New(o Options) *Fleet {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Fleet{o: o, tokens: make(map[[sha256.Size]byte]*token), gateways: make(map[string]*Gateway), watched: make(map[string]*watched)}
+	return &Fleet{o: o, tokens: make(map[[sha256.Size]byte]*token), gateways: make(map[string]*Gateway), nodes: make(map[string]*Node), watched: make(map[string]*watched)}
 }
 
 // Start begins to serve.

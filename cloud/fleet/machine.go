@@ -19,11 +19,12 @@ const (
 	kindRevoked                      // a gateway was revoked
 	kindGrants                       // a gateway's grants changed; format level 2
 	kindContacts                     // the last contacts of gateways; format level 2
+	kindNode                         // a node was revoked or reset; format level 2
 )
 
 // Kinds implements state.Machine.
 func (f *Fleet) Kinds() []uint16 {
-	return []uint16{kindToken, kindJoined, kindReset, kindRevoked, kindGrants, kindContacts}
+	return []uint16{kindToken, kindJoined, kindReset, kindRevoked, kindGrants, kindContacts, kindNode}
 }
 
 // Apply implements state.Machine.
@@ -31,6 +32,9 @@ func (f *Fleet) Apply(kind uint16, body []byte) error {
 	err := f.apply(kind, body)
 	if err == nil && (kind == kindReset || kind == kindRevoked) && f.o.Changed != nil {
 		f.o.Changed(string(body))
+	}
+	if err == nil && kind == kindNode && f.o.NodesChanged != nil {
+		f.o.NodesChanged()
 	}
 	return err
 }
@@ -58,6 +62,8 @@ func (f *Fleet) apply(kind uint16, body []byte) error {
 		return f.applyGrants(body)
 	case kindContacts:
 		return f.applyContacts(body)
+	case kindNode:
+		return f.applyNode(body)
 	default:
 		return fmt.Errorf("fleet entry of kind %d", kind)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/weirmq/weir/cloud/machine"
 )
@@ -15,11 +16,12 @@ import (
 const snapshotVersion = 1
 
 // snapshot is a checkpoint of the fleet: tokens by their hashes, gateways by
-// their ids.
+// their ids, nodes by their names.
 type snapshot struct {
 	Version  int           `json:"version"`
 	Tokens   []storedToken `json:"tokens"`
 	Gateways []*Gateway    `json:"gateways"`
+	Nodes    []*Node       `json:"nodes,omitempty"` // format level 2
 }
 
 // storedToken is a token that distinguishes no gateways from any gateway.
@@ -32,22 +34,22 @@ type storedToken struct {
 func (f *Fleet) Snapshot() []byte {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return encodeSnapshot(f.tokens, f.gateways)
+	return encodeSnapshot(f.tokens, f.gateways, f.nodes)
 }
 
 // Restore implements state.Machine. An error changes nothing.
 func (f *Fleet) Restore(body []byte) error {
-	tokens, gateways, err := decodeSnapshot(body)
+	tokens, gateways, nodes, err := decodeSnapshot(body)
 	if err != nil {
 		return fmt.Errorf("restore the fleet: %w", err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.tokens, f.gateways = tokens, gateways
+	f.tokens, f.gateways, f.nodes = tokens, gateways, nodes
 	return nil
 }
 
-func encodeSnapshot(tokens map[[sha256.Size]byte]*token, gateways map[string]*Gateway) []byte {
+func encodeSnapshot(tokens map[[sha256.Size]byte]*token, gateways map[string]*Gateway, nodes map[string]*Node) []byte {
 	s := snapshot{Version: snapshotVersion, Tokens: []storedToken{}, Gateways: []*Gateway{}}
 	for _, t := range tokens {
 		s.Tokens = append(s.Tokens, storedToken{*t, t.Gateways})
@@ -57,33 +59,43 @@ func encodeSnapshot(tokens map[[sha256.Size]byte]*token, gateways map[string]*Ga
 		s.Gateways = append(s.Gateways, g)
 	}
 	slices.SortFunc(s.Gateways, func(a, b *Gateway) int { return bytes.Compare([]byte(a.ID), []byte(b.ID)) })
+	for _, n := range nodes {
+		s.Nodes = append(s.Nodes, n)
+	}
+	slices.SortFunc(s.Nodes, func(a, b *Node) int { return strings.Compare(a.Name, b.Name) })
 	return machine.Encode(s)
 }
 
-func decodeSnapshot(body []byte) (map[[sha256.Size]byte]*token, map[string]*Gateway, error) {
-	tokens, gateways := make(map[[sha256.Size]byte]*token), make(map[string]*Gateway)
+func decodeSnapshot(body []byte) (map[[sha256.Size]byte]*token, map[string]*Gateway, map[string]*Node, error) {
+	tokens, gateways, nodes := make(map[[sha256.Size]byte]*token), make(map[string]*Gateway), make(map[string]*Node)
 	if len(body) == 0 {
-		return tokens, gateways, nil
+		return tokens, gateways, nodes, nil
 	}
 	var s snapshot
 	if err := json.Unmarshal(body, &s); err != nil || s.Version != snapshotVersion {
-		return nil, nil, fmt.Errorf("snapshot of version %d: %w", s.Version, errors.Join(err, machine.ErrShape))
+		return nil, nil, nil, fmt.Errorf("snapshot of version %d: %w", s.Version, errors.Join(err, machine.ErrShape))
 	}
 	for _, t := range s.Tokens {
 		if len(t.Hash) != sha256.Size {
-			return nil, nil, fmt.Errorf("token: %w", machine.ErrShape)
+			return nil, nil, nil, fmt.Errorf("token: %w", machine.ErrShape)
 		}
 		t.token.Gateways = t.Gateways
 		tokens[[sha256.Size]byte(t.Hash)] = &t.token
 	}
 	for _, g := range s.Gateways {
 		if g == nil || g.ID == "" {
-			return nil, nil, fmt.Errorf("gateway: %w", machine.ErrShape)
+			return nil, nil, nil, fmt.Errorf("gateway: %w", machine.ErrShape)
 		}
 		gateways[g.ID] = g
 	}
-	if err := machine.Canonical(encodeSnapshot(tokens, gateways), body); err != nil {
-		return nil, nil, err
+	for _, n := range s.Nodes {
+		if n == nil || n.Name == "" {
+			return nil, nil, nil, fmt.Errorf("node: %w", machine.ErrShape)
+		}
+		nodes[n.Name] = n
 	}
-	return tokens, gateways, nil
+	if err := machine.Canonical(encodeSnapshot(tokens, gateways, nodes), body); err != nil {
+		return nil, nil, nil, err
+	}
+	return tokens, gateways, nodes, nil
 }

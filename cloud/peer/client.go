@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -61,6 +62,24 @@ func (c *Client) Close() error {
 		<-s.done
 	}
 	return nil
+}
+
+// Expel ends the connections to nodes for which refused reports true, and what is under way
+// on them.
+func (c *Client) Expel(refused func(node string) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, l := range c.links {
+		if node, _, _ := strings.Cut(key, "\n"); refused(node) {
+			delete(c.links, key)
+			l.close()
+		}
+	}
+	for key, s := range c.streams {
+		if node, _, _ := strings.Cut(key, "\n"); refused(node) {
+			s.close() // it forgets itself
+		}
+	}
 }
 
 // get returns the body of the answer, which may have at most most bytes.

@@ -49,6 +49,11 @@ type Options struct {
 	// checked here.
 	Forwarded func(w http.ResponseWriter, r *http.Request, node, own string)
 
+	// Ready, if set, returns why this node does not know yet, or any more, which nodes are
+	// revoked. While it does, it answers only what nodes ask to find each other and the
+	// catalogue.
+	Ready func() error
+
 	// Report, if set, answers the report of a node with that of this one. An error means
 	// that it cannot be read.
 	Report func(node string, report []byte) ([]byte, error)
@@ -142,6 +147,9 @@ type Server struct {
 	cancel   context.CancelFunc
 	newcomer sync.WaitGroup // counts the handshakes under way, and accept
 	traffic  listener.Traffic
+
+	mu    sync.Mutex
+	conns map[*conn]struct{} // of nodes whose certificate was checked; guarded by mu
 }
 
 // New makes a Server on a listener, which it closes.
@@ -152,7 +160,7 @@ func New(o Options) *Server {
 	if o.Heard == nil {
 		o.Heard = func(string) {}
 	}
-	s := &Server{o: o, entered: make(chan net.Conn), copying: make(chan struct{}, 1), refused: budget.NewEpisode(budget.EpisodeOptions{
+	s := &Server{o: o, entered: make(chan net.Conn), conns: make(map[*conn]struct{}), copying: make(chan struct{}, 1), refused: budget.NewEpisode(budget.EpisodeOptions{
 		Begin: "a connection to --peer was refused: it is for nodes of this cluster, whose clocks must agree",
 		End:   "connections to --peer are no longer refused", Log: o.Log})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -188,7 +196,7 @@ func New(o Options) *Server {
 	all.Handle("POST "+recordsPath+"/{what}", http.MaxBytesHandler(http.HandlerFunc(s.records), maxRecordsQuestion))
 	all.HandleFunc("GET "+recordsPath, s.followRecords)
 	s.http = &http.Server{
-		Handler:   s.traffic.Handler(all),
+		Handler:   s.traffic.Handler(s.ready(all)),
 		Protocols: new(http.Protocols),
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxCalls, SendPingTimeout: streamPing, PingTimeout: streamGrace,
 			MaxReceiveBufferPerStream: maxUnread, MaxReceiveBufferPerConnection: maxUnread * maxCalls},
@@ -203,6 +211,25 @@ func New(o Options) *Server {
 	// connection is unencrypted HTTP/2.
 	s.http.Protocols.SetUnencryptedHTTP2(true)
 	return s
+}
+
+// ready refuses requests while Options.Ready returns an error, but for those without which
+// that could last for ever.
+func (s *Server) ready(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case pingPath, reportPath, successionPath, racePath, copyPath, cataloguePath, statusPath:
+		default:
+			if s.o.Ready == nil {
+				break
+			}
+			if err := s.o.Ready(); err != nil {
+				http.Error(w, err.Error(), http.StatusServiceUnavailable)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Serve answers until Close, and then returns nil.
@@ -275,13 +302,22 @@ func (s *Server) enter(raw net.Conn, seat *budget.Seat) {
 	secure := tls.Server(raw, s.o.Identity.ServerTLS())
 	err := secure.HandshakeContext(ctx)
 	if err == nil {
-		name, _ := join.NodeName(secure.ConnectionState().PeerCertificates[0]) // ServerTLS has checked it
+		cert := secure.ConnectionState().PeerCertificates[0]
+		name, _ := join.NodeName(cert) // ServerTLS has checked it
 		seat.Known()
-		select {
-		case s.entered <- &conn{Conn: s.traffic.Conn(secure), node: name, seat: seat}:
-			return
-		case <-s.ctx.Done():
+		c := &conn{Conn: s.traffic.Conn(secure), s: s, raw: raw, node: name, seat: seat}
+		s.keep(c)
+		if admit := s.o.Identity.Admit; admit != nil { // once more: before keep, Expel has not seen it
+			err = admit(name, cert)
 		}
+		if err == nil {
+			select {
+			case s.entered <- c:
+				return
+			case <-s.ctx.Done():
+			}
+		}
+		s.forget(c)
 	} else if s.ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
 		s.refused.Note("address", raw.RemoteAddr().String(), "err", err)
 	}
@@ -292,12 +328,38 @@ func (s *Server) enter(raw net.Conn, seat *budget.Seat) {
 // conn is the connection of a node, without TLS from net/http's point of view.
 type conn struct {
 	net.Conn
+	s    *Server
+	raw  net.Conn // below TLS
 	node string
 	seat *budget.Seat
 }
 
+func (s *Server) keep(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[c] = struct{}{}
+}
+
+func (s *Server) forget(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+}
+
+// Expel ends the connections that nodes have opened for which refused reports true.
+func (s *Server) Expel(refused func(node string) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if refused(c.node) {
+			c.raw.Close() // net/http notices, and closes c
+		}
+	}
+}
+
 // Close may be called more than once.
 func (c *conn) Close() error {
+	c.s.forget(c)
 	c.seat.Leave()
 	return c.Conn.Close()
 }

@@ -76,6 +76,7 @@ type call struct {
 	login             loginFlags
 	shards            int  // --to
 	dryRun            bool // --dry-run
+	unknown           bool // --unknown
 }
 
 func run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {

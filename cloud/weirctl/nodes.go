@@ -20,22 +20,53 @@ import (
 )
 
 func nodesVerb() verb {
-	actions := []string{"list"}
+	actions := []string{"list", "revoke", "reset"}
 	return verb{
 		actions: actions,
-		name:    "nodes", usage: "[flags]",
-		summary: "list the nodes of the cluster, those that are gone included",
+		name:    "nodes", usage: "[revoke NAME | reset NAME] [flags]",
+		summary: "list the nodes of the cluster, those that are gone included, revoke one or let it in again",
 		notes: "Any node answers, also while there is no owner of the catalogue. A node that is gone is listed for some\n" +
 			"minutes. CATALOGUE is how old what the node knows of users, permissions and topics is; CLOCK how far its\n" +
 			"clock is from that of the node that answers. -o json has more: counts, moves and addresses.\n\n" +
-			"Example:\n  weirctl nodes --cloud https://a.example:8080,https://b.example:8080",
+			"revoke shuts a node out that was stolen or broken into: the others do not talk to it any more, and take over\n" +
+			"what it owns. It does not undo what the node knows: the answer says what else is to be done. reset lets a node\n" +
+			"of that name in again; start it after that.\n\n" +
+			"Examples:\n  weirctl nodes --cloud https://a.example:8080,https://b.example:8080\n  weirctl nodes revoke b",
+		flags: func(fs *pflag.FlagSet, c *call) {
+			fs.BoolVar(&c.unknown, "unknown", false, "revoke: also a name that no node has now or had in the last minutes")
+		},
 		run: func(ctx context.Context, c *call) error {
-			if len(c.args) == 0 || len(c.args) == 1 && c.args[0] == "list" {
+			switch {
+			case len(c.args) == 0 || len(c.args) == 1 && c.args[0] == "list":
 				return c.listNodes(ctx)
+			case len(c.args) == 2 && c.args[0] == "revoke":
+				return c.revokeNode(ctx, c.args[1])
+			case len(c.args) == 2 && c.args[0] == "reset":
+				if err := c.post(ctx, "/v1/nodes/reset", console.NodeChange{Name: c.args[1]}, nil); err != nil {
+					return err
+				}
+				return c.done("node %s may come back: start it", c.args[1])
 			}
-			return c.wrong("nodes takes no argument", actions)
+			return c.wrong("nodes takes no argument, revoke NAME or reset NAME", actions)
 		},
 	}
+}
+
+// revokeNode revokes a node, and says what is left to do.
+func (c *call) revokeNode(ctx context.Context, name string) error {
+	var done console.RevokedNode
+	if err := c.post(ctx, "/v1/nodes/revoke", console.NodeChange{Name: name, Unknown: c.unknown}, &done); err != nil {
+		return err
+	}
+	if printed, err := c.print(done); printed {
+		return err
+	}
+	_, err := fmt.Fprintf(c.stdout, "node %s is revoked: the other nodes do not talk to it, and take over what it owns\n"+
+		"it had the credentials of the bucket, with which it still reads and writes everything: give the other nodes new ones, and end the old ones\n"+
+		"it had the secret of --secret-file, and so the CA's key, with which it can make certificates for gateways and for nodes of other names.\n"+
+		"There is no command that replaces the key while gateways stay joined: if somebody may have it, stop all nodes, delete the object authority,\n"+
+		"and run weirctl check BUCKET --repair with a new secret. Then all gateways join again\n", name)
+	return err
 }
 
 func (c *call) listNodes(ctx context.Context) error {
@@ -61,6 +92,9 @@ func (c *call) listNodes(ctx context.Context) error {
 }
 
 func nodeRow(n console.ClusterNode, now time.Time) table.Row {
+	if n.State == console.NodeRevoked {
+		return table.Row{n.Name, n.State, "-", "-", "-", "-", "-", "-", "-", "-", "-", "-"}
+	}
 	if n.State != console.NodeUp {
 		return table.Row{n.Name, n.State, "heard " + span(now, n.Heard) + " ago", "-", "-", "-", "-", orDash(n.Version), orDash(strings.Join(n.Roles, ",")), "-", orDash(n.Peer), orDash(n.Boot)}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -97,5 +98,43 @@ func TestClusterStatus(t *testing.T) {
 		if code != 0 || !strings.Contains(single(out), want) {
 			t.Errorf("%d, without %q:\n%s%s", code, want, out, wrong)
 		}
+	}
+}
+
+// TestRevokeNode: what revoking a node does not undo is said.
+func TestRevokeNode(t *testing.T) {
+	var asked console.NodeChange
+	path := ""
+	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked, path = console.NodeChange{}, r.URL.Path
+		if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+			t.Error(err)
+		}
+		admin.Reply(w, http.StatusOK, console.RevokedNode{Name: asked.Name})
+	}))
+	defer node.Close()
+	for _, c := range []struct {
+		args string
+		path string
+		want console.NodeChange
+		says []string
+	}{
+		{"nodes revoke b", "/v1/nodes/revoke", console.NodeChange{Name: "b"}, []string{"node b is revoked", "credentials of the bucket", "the CA's key"}},
+		{"nodes revoke b --unknown", "/v1/nodes/revoke", console.NodeChange{Name: "b", Unknown: true}, []string{"node b is revoked"}},
+		{"nodes revoke b -o json", "/v1/nodes/revoke", console.NodeChange{Name: "b"}, []string{`"name": "b"`}},
+		{"nodes reset b", "/v1/nodes/reset", console.NodeChange{Name: "b"}, []string{"node b may come back"}},
+	} {
+		code, out, wrong := weirctl(c.args + " --cloud " + node.URL)
+		if code != 0 || asked != c.want || path != c.path {
+			t.Errorf("%s: %d, %s asks %+v: %s", c.args, code, path, asked, wrong)
+		}
+		for _, want := range c.says {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s does not say %q:\n%s", c.args, want, out)
+			}
+		}
+	}
+	if code, _, wrong := weirctl("nodes revoke --cloud " + node.URL); code == 0 || !strings.Contains(wrong, "revoke NAME") {
+		t.Errorf("without a name: %d, %s", code, wrong)
 	}
 }

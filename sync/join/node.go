@@ -106,8 +106,16 @@ func CheckNode(cert, ca *x509.Certificate, now time.Time) (string, error) {
 	return name, nil
 }
 
+// IssuedAt returns when the certificate of a node was signed, by the clock of who signed it.
+// It is the moment that RevokeNode of package fleet compares.
+func IssuedAt(cert *x509.Certificate) time.Time { return cert.NotBefore.Add(backdate) }
+
 // NodeIdentity is what a node shows at the peer port. It renews itself.
 type NodeIdentity struct {
+	// Admit, if set before the identity is used, returns why a node is not admitted
+	// although its certificate is valid. It is called at each handshake, of both kinds.
+	Admit func(node string, cert *x509.Certificate) error
+
 	ca   *CA
 	name string
 	now  func() time.Time
@@ -198,5 +206,10 @@ func (id *NodeIdentity) check(s tls.ConnectionState) (string, error) {
 	if s.NegotiatedProtocol != ALPNPeer {
 		return "", fmt.Errorf("%w: it does not speak %s", ErrNode, ALPNPeer)
 	}
-	return CheckNode(s.PeerCertificates[0], id.ca.cert, id.now())
+	cert := s.PeerCertificates[0]
+	name, err := CheckNode(cert, id.ca.cert, id.now())
+	if err == nil && id.Admit != nil {
+		err = id.Admit(name, cert)
+	}
+	return name, err
 }

@@ -1,0 +1,101 @@
+package peer
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"sync/atomic"
+	"testing"
+
+	"github.com/weirmq/weir/cloud/budget"
+)
+
+var errBarred = errors.New("barred")
+
+// TestExpel: a node that is not admitted reaches nobody and is reached by nobody, and
+// connections to it that are open end.
+func TestExpel(t *testing.T) {
+	ca := newCA(t)
+	var barred atomic.Value
+	barred.Store("")
+	admit := func(node string, _ *x509.Certificate) error {
+		if node == barred.Load() {
+			return errBarred
+		}
+		return nil
+	}
+	own := identity(t, ca, "a")
+	own.Admit = admit
+	p := startWith(t, ca, "a", budget.GateOptions{}, func(o *Options) { o.Identity = own })
+	asking := identity(t, ca, "b")
+	b, other := client(t, asking), client(t, identity(t, ca, "c"))
+	hold := startWith(t, ca, "d", budget.GateOptions{}, func(o *Options) {
+		o.FollowRecords = func(ctx context.Context, _ uint32, tell func([]byte) error) error {
+			err := tell([]byte("it grows"))
+			<-ctx.Done()
+			return errors.Join(err, ctx.Err())
+		}
+	})
+	for _, c := range []*Client{b, other} {
+		if _, err := c.Ping(t.Context(), "a", p.addr); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	// Nodes that come.
+	barred.Store("b")
+	p.Expel(func(node string) bool { return node == "b" })
+	if _, err := b.Ping(t.Context(), "a", p.addr); err == nil {
+		t.Error("a node that is not admitted any more is answered")
+	}
+	if _, err := client(t, identity(t, ca, "b")).Ping(t.Context(), "a", p.addr); err == nil {
+		t.Error("a node that is not admitted is answered on a new connection")
+	}
+	if _, err := other.Ping(t.Context(), "a", p.addr); err != nil {
+		t.Errorf("another node: %v", err)
+	}
+
+	// Nodes that are asked.
+	asker := NewClient(own)
+	defer asker.Close()
+	told, ended := make(chan struct{}, 1), make(chan error, 1)
+	go func() {
+		ended <- asker.FollowRecords(t.Context(), "d", hold.addr, 0, func([]byte) error { told <- struct{}{}; return nil })
+	}()
+	<-told
+	barred.Store("d")
+	asker.Expel(func(node string) bool { return node == "d" })
+	if err := <-ended; err == nil {
+		t.Error("a stream to a node that is not admitted any more has ended without an error")
+	}
+	if _, err := asker.Ping(t.Context(), "d", hold.addr); !errors.Is(err, errBarred) {
+		t.Errorf("a node that is not admitted is asked: %v", err)
+	}
+}
+
+// TestReady: a node that is not ready answers what nodes need to find each other, and
+// nothing else.
+func TestReady(t *testing.T) {
+	ca := newCA(t)
+	var ready atomic.Bool
+	p := startWith(t, ca, "a", budget.GateOptions{}, func(o *Options) {
+		o.Ready = func() error {
+			if ready.Load() {
+				return nil
+			}
+			return errors.New("it knows nothing")
+		}
+		o.Sessions = func() ([]byte, error) { return []byte("[]"), nil }
+		o.Report = func(string, []byte) ([]byte, error) { return []byte("{}"), nil }
+	})
+	b := client(t, identity(t, ca, "b"))
+	for range 2 {
+		_, ping := b.Ping(t.Context(), "a", p.addr)
+		_, report := b.Report(t.Context(), "a", p.addr, []byte("{}"))
+		_, sessions := b.Sessions(t.Context(), "a", p.addr)
+		if ping != nil || report != nil || (sessions == nil) != ready.Load() {
+			t.Errorf("ready is %v: ping %v, report %v, sessions %v", ready.Load(), ping, report, sessions)
+		}
+		ready.Store(true)
+	}
+}
