@@ -72,6 +72,7 @@ type Options struct {
 	Sockets    *listener.Sockets // with which the process was started, for its listeners; nil: it opens all. Open takes them
 	Secret     []byte            // wraps the CA's key in the bucket
 	Shards     int               // --shards: how many have the data of a new cluster; 0: as it is, and 1 for a new cluster
+	AutoShards time.Duration     // how long the nodes must have been the same until the owner of the catalogue gives the cluster a shard with data for each that can own one; 0: it does not
 	Partitions int32             // of topics created without a number
 	AutoCreate bool
 	Takeover   time.Duration // see cluster.ManagerOptions; default: 3 s, in a cluster of several shards 2 s

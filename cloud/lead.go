@@ -341,6 +341,7 @@ func (n *Node) serve(ctx context.Context, own *owned, began time.Time) error {
 	default:
 		wg.Go(func() { n.finishDeletions(ctx, own) })
 		wg.Go(func() { n.watchGateways(ctx, own.Fleet) })
+		wg.Go(func() { n.splitAsNodesCome(ctx, own) })
 	}
 	select {
 	case <-own.Log.Done():

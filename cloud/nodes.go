@@ -142,7 +142,7 @@ func (n *Node) statusFor(ctx context.Context) ([]byte, error) { return json.Mars
 func (n *Node) status(ctx context.Context) console.NodeStatus {
 	s := console.NodeStatus{Name: n.o.Node, Boot: n.self.Boot, Version: configs.Version(), Host: n.self.Host, Role: n.Role(), Roles: n.self.Roles.Names(), Started: n.started.UTC(),
 		Draining: n.manager.Draining(), Peer: n.self.Address(cluster.Peer), Addresses: console.AddressesOf(n.self.Addresses),
-		Catalogue: n.copyAge(), Shards: n.ownedShards(), Moves: make(map[string]uint64), Disk: diskOf(n.o.Data)}
+		Catalogue: n.copyAge(), Auto: n.autoShards(), Shards: n.ownedShards(), Moves: make(map[string]uint64), Disk: diskOf(n.o.Data)}
 	for why, count := range n.moves {
 		if got := count.Get(); got > 0 {
 			s.Moves[string(why)] = got

@@ -261,6 +261,9 @@ func (m *Manager) seen() time.Duration {
 	return time.Since(m.viewAt)
 }
 
+// Same returns for how long the same nodes, with the same roles, can have shards.
+func (m *Manager) Same() time.Duration { return m.seen() }
+
 // Members lists the other nodes that are alive, by name.
 func (m *Manager) Members() []Member {
 	m.mu.Lock()

@@ -29,10 +29,11 @@ type NodeStatus struct {
 	Certificate time.Time         `json:"certificate_expires,omitzero"` // of the one for the peer port; a node renews it
 	Catalogue   float64           `json:"catalogue_age_seconds"`        // 0 for the node that owns the catalogue
 	Shards      []OwnedShard      `json:"shards"`
-	Moves       map[string]uint64 `json:"moves,omitempty"` // how many shards it got since it started, by reason
-	Records     int64             `json:"records"`         // between start and end, of the partitions that it leads
-	Bytes       int64             `json:"bytes"`           // at rest, likewise
-	Groups      int               `json:"groups"`          // that it coordinates
+	Auto        string            `json:"auto_shards,omitempty"` // what --shards auto does now, in words; of the owner of the catalogue
+	Moves       map[string]uint64 `json:"moves,omitempty"`       // how many shards it got since it started, by reason
+	Records     int64             `json:"records"`               // between start and end, of the partitions that it leads
+	Bytes       int64             `json:"bytes"`                 // at rest, likewise
+	Groups      int               `json:"groups"`                // that it coordinates
 	Lagging     []Group           `json:"lagging,omitempty"`
 	Sessions    int               `json:"sessions"`    // gateways that are connected to it
 	Connections int               `json:"connections"` // of its listeners, all doors together
@@ -122,6 +123,10 @@ const ShardNone = "none"
 type Shards struct {
 	Node   string        `json:"node"` // that answered
 	Shards []ShardStatus `json:"shards"`
+
+	// Auto is what the owner of the catalogue does so that there are as many shards with
+	// data as nodes for them, in words; "" if it has not --shards auto.
+	Auto string `json:"auto,omitempty"`
 }
 
 // nodes and shards are answered by any node, also while there is no owner of the catalogue.
@@ -132,7 +137,12 @@ func (c *console) nodes(w http.ResponseWriter, r *http.Request) {
 }
 
 func (c *console) shards(w http.ResponseWriter, r *http.Request) {
-	admin.Reply(w, http.StatusOK, Shards{c.Broker.Self().Name, c.Shards(c.Nodes(r.Context()))})
+	nodes := c.Nodes(r.Context())
+	all := Shards{Node: c.Broker.Self().Name, Shards: c.Shards(nodes)}
+	for _, n := range nodes {
+		all.Auto = cmp.Or(all.Auto, n.Auto)
+	}
+	admin.Reply(w, http.StatusOK, all)
 }
 
 // Assemble makes the list of shards from what the nodes say. all is every shard of the

@@ -52,6 +52,7 @@ type settings struct {
 	kafkaAnonymous, amqpAnonymous             bool
 	httpOpen, autoCreate                      bool
 	partitions, shards                        int
+	autoShards                                bool
 	takeover, drain, linger, idleExit         time.Duration
 	upkeep                                    upkeep.Options
 	limits                                    cloud.Limits
@@ -88,7 +89,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.StringVar(&s.peer, "peer", "", "TCP `address` at which the nodes of the cluster reach this one, or off. Only nodes with a certificate of the cluster are let in. Change it if port 7401 is taken (default :7401; 127.0.0.1:0 if the bucket is a local folder or memory)")
 	fs.StringVar(&s.secretFile, "secret-file", "", "`file` with a secret that encrypts the keys in the bucket, the same for all nodes; required unless the bucket is a local folder or memory")
 	fs.IntVar(&s.partitions, "partitions", 4, "`number` of partitions of a topic that is created without a number")
-	fs.IntVar(&s.shards, "shards", 0, "`number` of shards over which the data of a new cluster is spread, so that several nodes can each serve some of them. A cluster that runs gets more with weirctl shards split. A node of a cluster that exists needs no number")
+	fs.Var(shardsFlag{&s.shards, &s.autoShards}, "shards", "`number` of shards over which the data of a new cluster is spread, so that several nodes can each serve some of them. A cluster that runs gets more with weirctl shards split. A node of a cluster that exists needs no number. auto: shards are split by themselves, so that each node with the role log gets some, minutes after nodes have come; set it on all nodes")
 	fs.BoolVar(&s.autoCreate, "auto-create", true, "create a topic when a gateway or a Kafka client first names it")
 	configs.DurationVar(fs, &s.takeover, "takeover", 0, "`time` of the owner's silence after which a standby takes over. Raise it if the owner is replaced although it is alive (default 3s, in a cluster of several shards 2s)")
 	configs.DurationVar(fs, &s.drain, "drain-timeout", 30*time.Second, "`time` that a node that is stopped (SIGTERM) has to hand its shards over to other nodes. With 0 it hands none over: another node takes them when it has ended")
@@ -153,6 +154,9 @@ func (s settings) check() error {
 	}
 	if s.shards < 0 || s.shards > weir.Slices {
 		return fmt.Errorf("--shards %d is not between 1 and %d", s.shards, weir.Slices)
+	}
+	if s.autoShards && s.peer == cloud.Off {
+		return errors.New("--shards auto: the nodes of several shards need each other, and --peer is off")
 	}
 	if len(s.node) > journal.MaxNode {
 		return fmt.Errorf("--node-id is longer than %d bytes", journal.MaxNode)
@@ -311,7 +315,7 @@ func (s settings) serve(ctx context.Context, environ []string, stdout, stderr io
 		Bucket:  bucket, Data: s.data, Node: name, Roles: s.roles, Advertise: s.advertise,
 		Sync: s.sync, Kafka: listeners, AMQP: amqp, AMQPTopics: s.amqpTopics, Management: management, HTTP: s.http, Peer: s.peer,
 		Authorize: s.authorize, SuperUsers: principals(s.superUsers), Tokens: s.tokens,
-		Secret: secret, Shards: s.shards, Partitions: int32(s.partitions), AutoCreate: s.autoCreate,
+		Secret: secret, Shards: s.shards, AutoShards: s.autoTime(), Partitions: int32(s.partitions), AutoCreate: s.autoCreate,
 		Takeover: s.takeover, Drain: s.drain, IdleExit: s.idleExit, Linger: s.linger, Upkeep: s.upkeep, Limits: s.limits,
 		ShowToken: showToken(stdout), Ready: manager.Ready, Log: log,
 	})

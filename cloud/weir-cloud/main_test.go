@@ -37,6 +37,22 @@ func TestDurations(t *testing.T) {
 	}
 }
 
+// TestShardsFlag: --shards is a number, or auto.
+func TestShardsFlag(t *testing.T) {
+	for text, want := range map[string]settings{"8": {shards: 8}, "auto": {autoShards: true}, "": {}} {
+		args := []string{"--shards", text}
+		if text == "" {
+			args = nil
+		}
+		if s, err := parse(args, nil, io.Discard); err != nil || s.shards != want.shards || s.autoShards != want.autoShards || (s.autoTime() > 0) != want.autoShards {
+			t.Errorf("%q: %d, %v, %v", text, s.shards, s.autoShards, err)
+		}
+	}
+	if s, err := parse(nil, []string{"WEIR_CLOUD_SHARDS=auto"}, io.Discard); err != nil || !s.autoShards {
+		t.Errorf("in a variable: %v, %v", s.autoShards, err)
+	}
+}
+
 // TestRefuses: a node that finds something missing or damaged in its bucket ends with 78,
 // names it, says what to do, and deletes nothing.
 func TestRefuses(t *testing.T) {
@@ -162,6 +178,8 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"--kafak", "x"}, exitRefused},
 		{[]string{"--partitions", "0"}, exitRefused},
 		{[]string{"--shards", "2000"}, exitRefused},
+		{[]string{"--shards", "many"}, exitRefused},
+		{[]string{"--shards", "auto", "--peer", "off"}, exitRefused},
 		{append(off, "--data", file), 1},
 		{append(off, "--data", t.TempDir(), "--shards", "2", "--peer", "off"), exitRefused},
 		{[]string{"--version"}, 0},

@@ -181,6 +181,9 @@ func (c *call) listShards(ctx context.Context) error {
 		rows = append(rows, table.Row{s.Shard, orDash(s.Owner), s.State, s.Epoch, since, s.Slices, s.Partitions, perSecond(s.Rate), configs.FormatBytes(int64(s.ByteRate)) + "/s", orDash(s.Came())})
 	}
 	printTable(c.stdout, table.Row{"shard", "owner", "state", "epoch", "since", "slices", "partitions", "records/s", "bytes/s", "came"}, rows)
+	if all.Auto != "" {
+		fmt.Fprintf(c.stdout, "split by itself (--shards auto): %s\n", all.Auto)
+	}
 	return nil
 }
 

@@ -1,0 +1,47 @@
+package split
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Seen is what the owner of the catalogue sees of its cluster when it decides whether shards
+// are to be split.
+type Seen struct {
+	Data     int           // shards that have data
+	Logs     int           // live nodes that can own them, and do not hand theirs over
+	Silent   []string      // names of nodes that are known and do not answer
+	Draining []string      // and of those that hand their shards over
+	Unserved int           // shards that no live node serves now: they move, or are recovered
+	Moving   bool          // slices move
+	Same     time.Duration // for how long the same nodes have been there
+}
+
+// Auto returns how many shards are to have data next so that each node that can own data
+// gets some; 0: nothing is to be done now. why says what that depends on. Nodes must have
+// been the same for the time stable.
+//
+// The first split makes as many as there are nodes, because the slices of shard 0 are dealt
+// out evenly. Later ones make one more each.
+func Auto(s Seen, stable time.Duration) (data int, why string) {
+	why = fmt.Sprintf("%d with data for %d nodes with the role log", s.Data, s.Logs)
+	if s.Logs <= s.Data {
+		return 0, why
+	}
+	switch {
+	case s.Moving:
+		return 0, why + ": waits for slices that move"
+	case len(s.Silent) > 0:
+		return 0, why + ": waits for nodes that do not answer: " + strings.Join(s.Silent, ", ")
+	case len(s.Draining) > 0:
+		return 0, why + ": waits for nodes that hand their shards over: " + strings.Join(s.Draining, ", ")
+	case s.Unserved > 0:
+		return 0, fmt.Sprintf("%s: waits until all shards are served, and %d are not", why, s.Unserved)
+	case s.Same < stable:
+		return 0, fmt.Sprintf("%s: waits until the nodes have been the same for %s", why, strings.TrimSuffix(stable.String(), "0s"))
+	case s.Data == 1:
+		return s.Logs, why
+	}
+	return s.Data + 1, why
+}
