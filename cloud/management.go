@@ -19,7 +19,7 @@ func (n *Node) openManagement(l listeners) {
 		Queues: n.broker.Queues, AllQueues: n.broker.AllQueues, Access: n.access, Sessions: n.logins, TopicOf: n.topicOf(),
 		Connections: n.connections,
 		Listeners:   func() []management.Listener { return ports(l) },
-		Node:        n.o.Node, Cluster: n.broker.ClusterID, Version: configs.Version(), Log: n.o.Log,
+		Tell:        n.broker.Tell, Node: n.o.Node, Cluster: n.broker.ClusterID, Version: configs.Version(), Log: n.o.Log,
 		Heard: func(r *http.Request, known bool) {
 			seat := admin.Seat(r)
 			switch {

@@ -90,9 +90,6 @@ func (m *mirrors) lacks(node string, at journal.Position) bool {
 	return !known || other.at.Before(at)
 }
 
-// lateTime is how long an answer waits for nodes that have not applied a change yet.
-const lateTime = 2 * time.Second
-
 // late returns the names of nodes that were there in the last minute and have not applied
 // what has just changed in the catalogue, which this node owns. It gives them some time.
 func (n *Node) late(ctx context.Context) []string {
@@ -103,9 +100,7 @@ func (n *Node) late(ctx context.Context) []string {
 	if err != nil {
 		return nil // another node owns it by now
 	}
-	ctx, cancel := context.WithTimeout(ctx, lateTime)
-	defer cancel()
-	n.mirrors.await(ctx, at)
+	n.broker.Tell(ctx)
 	var all []string
 	for _, k := range n.manager.Known() {
 		if n.nodeRevoked(k.Name) {

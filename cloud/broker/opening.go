@@ -115,7 +115,8 @@ func (b *Broker) notify() {
 }
 
 // Tell returns when the other nodes know what has just changed in the catalogue, or after
-// tellTime.
+// tellTime. Every door calls it before it answers a change: of topics, settings, users,
+// permissions and quotas. It returns at once if this node does not own the catalogue.
 func (b *Broker) Tell(ctx context.Context) {
 	b.notify()
 	if !b.Several() || b.o.Told == nil {
@@ -132,7 +133,7 @@ func (b *Broker) Tell(ctx context.Context) {
 }
 
 // tellTime is how long a change of the catalogue waits for other nodes.
-const tellTime = time.Second
+const tellTime = 2 * time.Second
 
 // openPause is how soon what could not be done is tried again, for a change of which this
 // node is not told.

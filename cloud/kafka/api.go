@@ -59,12 +59,12 @@ func (s *Server) table() []api {
 		{kmsg.SASLHandshake, 0, 1, shortRequest, typed(kmsg.NewPtrSASLHandshakeRequest, s.saslHandshake), 0},
 		{kmsg.ApiVersions, 0, 4, shortRequest, typed(kmsg.NewPtrApiVersionsRequest, s.apiVersions), 0},
 		{kmsg.DescribeACLs, 1, 3, shortRequest, typed(kmsg.NewPtrDescribeACLsRequest, s.describeACLs), 0},
-		{kmsg.CreateACLs, 1, 3, longRequest, typed(kmsg.NewPtrCreateACLsRequest, s.createACLs), 0},
-		{kmsg.DeleteACLs, 1, 3, longRequest, typed(kmsg.NewPtrDeleteACLsRequest, s.deleteACLs), 0},
+		{kmsg.CreateACLs, 1, 3, longRequest, typed(kmsg.NewPtrCreateACLsRequest, told(s, s.createACLs)), 0},
+		{kmsg.DeleteACLs, 1, 3, longRequest, typed(kmsg.NewPtrDeleteACLsRequest, told(s, s.deleteACLs)), 0},
 		{kmsg.DescribeClientQuotas, 0, 1, shortRequest, typed(kmsg.NewPtrDescribeClientQuotasRequest, s.describeQuotas), 0},
-		{kmsg.AlterClientQuotas, 0, 1, longRequest, typed(kmsg.NewPtrAlterClientQuotasRequest, s.alterQuotas), 0},
+		{kmsg.AlterClientQuotas, 0, 1, longRequest, typed(kmsg.NewPtrAlterClientQuotasRequest, told(s, s.alterQuotas)), 0},
 		{kmsg.DescribeUserSCRAMCredentials, 0, 0, longRequest, typed(kmsg.NewPtrDescribeUserSCRAMCredentialsRequest, s.describeUsers), 0},
-		{kmsg.AlterUserSCRAMCredentials, 0, 0, longRequest, typed(kmsg.NewPtrAlterUserSCRAMCredentialsRequest, s.alterUsers), 0},
+		{kmsg.AlterUserSCRAMCredentials, 0, 0, longRequest, typed(kmsg.NewPtrAlterUserSCRAMCredentialsRequest, told(s, s.alterUsers)), 0},
 		{kmsg.SASLAuthenticate, 0, 2, shortRequest, typed(kmsg.NewPtrSASLAuthenticateRequest, s.saslAuthenticate), 0},
 		{kmsg.CreateTopics, 0, 7, longRequest, typed(kmsg.NewPtrCreateTopicsRequest, s.createTopics), 0},
 		{kmsg.DeleteTopics, 0, 6, longRequest, typed(kmsg.NewPtrDeleteTopicsRequest, s.deleteTopics), 0},
@@ -151,6 +151,16 @@ func typed[Q kmsg.Request, R kmsg.Response](fresh func() Q, do func(context.Cont
 	return handler{func() kmsg.Request { return fresh() }, func(ctx context.Context, r *request, q kmsg.Request) (kmsg.Response, error) {
 		return do(ctx, r, q.(Q))
 	}}
+}
+
+// told returns a function that also waits, as all doors do after a change of users, ACLs or
+// quotas, until the other nodes have applied it, or for as long as broker.Broker.Tell does.
+func told[Q, R any](s *Server, do func(context.Context, *request, Q) (R, error)) func(context.Context, *request, Q) (R, error) {
+	return func(ctx context.Context, r *request, q Q) (R, error) {
+		resp, err := do(ctx, r, q)
+		s.broker.Tell(ctx)
+		return resp, err
+	}
 }
 
 // waits reports whether the operation may wait for long, for records or for other

@@ -44,7 +44,8 @@ type twoOwners struct {
 	deaf      atomic.Int32                  // tunnels that got that
 	frozen    atomic.Pointer[io.PipeReader] // what node a answers in tunnels that begin now; nil: the truth
 	catalogue *shard.Shard
-	asked     int // of a, for clients of b
+	asked     int                              // of a, for clients of b
+	told      atomic.Pointer[journal.Position] // up to which an answer of a waited for others the last time
 	copies    atomic.Int32
 }
 
@@ -56,6 +57,7 @@ func newTwoOwners(t testing.TB) *twoOwners {
 	for i, name := range []string{"a", "b"} {
 		listeners[i], p.here[name] = listen(t), listen(t)
 		brokers[i] = broker.New(broker.Options{Shards: 3, Partitions: 4, AutoCreate: true,
+			Told: func(_ context.Context, at journal.Position) { p.told.Store(&at) },
 			Self: broker.Node{ID: int32(7 + i), Name: name, Addresses: cluster.Addresses{
 				cluster.Kafka: {"": listeners[i].Addr().String(), "here": p.here[name].Addr().String()}, cluster.Peer: {"": "of " + name}}}})
 	}

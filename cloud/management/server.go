@@ -38,6 +38,7 @@ type Options struct {
 	// if none does; may reports whether the publisher may do op to a topic; nil: none does.
 	TopicOf func(ctx context.Context, key string, may func(op auth.Operation, topic string) bool) (string, error)
 
+	Tell    func(ctx context.Context)         // called after each change: returns when the other nodes know it; may be nil
 	Node    string                            // name of this node
 	Cluster func() string                     // name of the cluster; nil: it has none
 	Version string                            // of this program
@@ -83,6 +84,9 @@ func New(o Options) *Server {
 	}
 	if o.Cluster == nil {
 		o.Cluster = func() string { return "" }
+	}
+	if o.Tell == nil {
+		o.Tell = func(context.Context) {}
 	}
 	if o.Heard == nil {
 		o.Heard = func(*http.Request, bool) {}
@@ -153,6 +157,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, l *listener.Liste
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		s.o.Log.Info("managed", "by", auth.UserOf(x.Principal()), "address", r.RemoteAddr, "method", r.Method, "path", r.URL.Path)
+		s.o.Tell(ctx)
 	}
 	answer(w, body)
 }

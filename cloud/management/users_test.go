@@ -1,6 +1,7 @@
 package management
 
 import (
+	"context"
 	"encoding/json"
 	"testing"
 )
@@ -55,6 +56,23 @@ func TestUsers(t *testing.T) {
 	n.fails(404, "Object Not Found", "", "DELETE", "/api/users/ann", "")
 	n.fails(404, "Object Not Found", "", "GET", "/api/users/ann", "")
 	ann.fails(401, "not_authorised", "Login failed", "GET", "/api/whoami", "")
+}
+
+// TestChangesAreTold: a change is answered when the other nodes have had time to apply it;
+// what changes nothing does not wait.
+func TestChangesAreTold(t *testing.T) {
+	told := 0
+	n := newNode(t, func(o *Options) { o.Tell = func(context.Context) { told++ } })
+	n.ask(201, "PUT", "/api/users/root", `{"password":"secret","tags":""}`)
+	if told != 1 {
+		t.Errorf("others were told %d times", told)
+	}
+	n = n.as("root:secret")
+	n.get("/api/users/root")
+	n.fails(400, "bad_request", "", "PUT", "/api/users/eve", `{"password":1}`)
+	if told != 1 {
+		t.Errorf("others were told %d times", told)
+	}
 }
 
 // TestDefinitions: what is exported makes the same things elsewhere.
