@@ -80,7 +80,7 @@ func (n *Node) state() console.State {
 
 // sources are what this node knows, for the metrics and the admin port.
 func (n *Node) sources() measure.Sources {
-	return measure.Sources{Shards: n.measuredShards, Gateways: n.gateways, Coordination: n.broker.Coordination, GatewaySeries: n.o.Limits.orDefault().GatewaySeries}
+	return measure.Sources{Shards: n.measuredShards, Gateways: n.gateways, Coordination: n.records.Coordination, GatewaySeries: n.o.Limits.orDefault().GatewaySeries}
 }
 
 // measuredShards returns what this node knows of the shards that it owns. Errors:

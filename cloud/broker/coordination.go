@@ -22,6 +22,7 @@ type Coordination struct {
 type Lag struct {
 	Group, Topic string
 	Records      uint64
+	Unknown      int // partitions that do not count, as the nodes that lead them do not say where they end
 }
 
 // Sharing is what a share group does with a topic.
@@ -39,7 +40,11 @@ func (b *Broker) TransactionEnded(how txn.Ending) { b.ended[how].Inc() }
 // Coordination returns what the owner of the shards knows of them. Errors:
 // ErrNotOwner, ErrUnavailable: the values of an owner in doubt may be stale, and
 // another owner may already have its own.
-func (b *Broker) Coordination() (c Coordination, err error) {
+func (b *Broker) Coordination() (Coordination, error) { return b.coordination(nil) }
+
+// coordination is Coordination. elsewhere has the ends of partitions that other nodes lead,
+// as far as they are known.
+func (b *Broker) coordination(elsewhere map[Place]int64) (c Coordination, err error) {
 	shards, err := b.owned()
 	if err != nil {
 		return Coordination{}, err
@@ -52,7 +57,7 @@ func (b *Broker) Coordination() (c Coordination, err error) {
 		c.Groups = append(c.Groups, some...)
 		c.Transactions += s.Txns.Open()
 	}
-	if c.Lags, err = b.lags(shards); err != nil {
+	if c.Lags, err = b.lags(shards, elsewhere); err != nil {
 		return Coordination{}, err
 	}
 	if c.Sharing, err = b.sharing(shards); err != nil {
@@ -72,66 +77,96 @@ func (b *Broker) Coordination() (c Coordination, err error) {
 // offsets whose records compaction or retention has removed.
 //
 // Ends are read once for all groups. A group that commits meanwhile may be ahead of
-// them, which counts as no lag. Deleted topics are left out, and so are those of which
-// another node serves a partition: its end is not known here.
-func (b *Broker) lags(shards []*shard.Shard) ([]Lag, error) {
-	var all []Lag
-	elsewhere := make(map[int]bool) // indexes in all
-	ends := make(map[group.Partition]int64)
-	at := make(map[weir.TopicID]int) // index in all of the group's topic, -1 if it was deleted
-	var failed error
-	add := func(name string, committed []group.Position) {
-		clear(at)
-		for _, o := range committed {
-			i, seen := at[o.Topic]
-			if !seen {
-				i = -1
-				topic, err := b.TopicByID(o.Topic)
-				if err == nil && topic.ID != OffsetsTopicID() {
-					i = len(all)
-					all = append(all, Lag{Group: name, Topic: topic.Name})
-				} else if err != nil && !errors.Is(err, ErrUnknownTopic) {
-					failed = err
-				}
-				at[o.Topic] = i
-			}
-			if i < 0 {
-				continue
-			}
-			end, known := ends[o.Partition]
-			var err error
-			if !known {
-				_, end, err = b.Bounds(o.Topic, o.Index)
-				switch {
-				case err == nil, errors.Is(err, ErrUnknownTopic): // the topic was just deleted
-				case b.Several() && errors.Is(err, ErrNotOwner):
-					end = -1
-				default:
-					failed = err
-				}
-				ends[o.Partition] = end
-			}
-			if end < 0 {
-				elsewhere[i] = true
-			}
-			all[i].Records += uint64(max(end-o.Offset, 0))
-		}
-	}
+// them, which counts as no lag. Deleted topics are left out.
+func (b *Broker) lags(shards []*shard.Shard, elsewhere map[Place]int64) ([]Lag, error) {
+	sum := lagSum{b: b, elsewhere: elsewhere, ends: make(map[group.Partition]int64), at: make(map[weir.TopicID]int)}
 	for _, s := range shards {
-		if err := s.Groups.EachCommitted(add); err != nil {
+		if err := s.Groups.EachCommitted(sum.add); err != nil {
 			return nil, err
 		}
 	}
-	if len(elsewhere) > 0 {
-		some := all[:0]
-		for i, lag := range all {
-			if !elsewhere[i] {
-				some = append(some, lag)
+	return sum.all, sum.failed
+}
+
+// lagSum adds lags up.
+type lagSum struct {
+	b         *Broker
+	elsewhere map[Place]int64
+	ends      map[group.Partition]int64 // -1: not known
+	at        map[weir.TopicID]int      // index in all of the group's topic, -1 if it was deleted
+	all       []Lag
+	failed    error
+}
+
+// add adds a group.
+func (x *lagSum) add(name string, committed []group.Position) {
+	clear(x.at)
+	for _, o := range committed {
+		i, seen := x.at[o.Topic]
+		if !seen {
+			i = -1
+			topic, err := x.b.TopicByID(o.Topic)
+			if err == nil && topic.ID != OffsetsTopicID() {
+				i = len(x.all)
+				x.all = append(x.all, Lag{Group: name, Topic: topic.Name})
+			} else if err != nil && !errors.Is(err, ErrUnknownTopic) {
+				x.failed = err
 			}
+			x.at[o.Topic] = i
 		}
-		all = some
+		if i < 0 {
+			continue
+		}
+		end, known := x.ends[o.Partition]
+		if !known {
+			end = x.end(o.Partition)
+			x.ends[o.Partition] = end
+		}
+		if end < 0 {
+			x.all[i].Unknown++
+		}
+		x.all[i].Records += uint64(max(end-o.Offset, 0))
 	}
-	return all, failed
+}
+
+// end returns the end of a partition, -1 if it is not known.
+func (x *lagSum) end(p group.Partition) int64 {
+	if end, known := x.elsewhere[Place{Topic: p.Topic, Partition: p.Index}]; known {
+		return end
+	}
+	_, end, err := x.b.Bounds(p.Topic, p.Index)
+	switch {
+	case err == nil, errors.Is(err, ErrUnknownTopic): // the topic was just deleted
+	case x.b.Several() && errors.Is(err, ErrNotOwner):
+		return -1
+	default:
+		x.failed = err
+	}
+	return end
+}
+
+// readElsewhere lists the partitions in which groups of the shards have committed offsets
+// and which other nodes lead.
+func (b *Broker) readElsewhere(shards []*shard.Shard) ([]Place, error) {
+	var all []Place
+	known := make(map[group.Partition]bool)
+	for _, s := range shards {
+		err := s.Groups.EachCommitted(func(_ string, committed []group.Position) {
+			for _, o := range committed {
+				if known[o.Partition] {
+					continue
+				}
+				known[o.Partition] = true
+				if _, err := b.at(weir.SliceOf(o.Topic, o.Index)); errors.Is(err, ErrNotOwner) {
+					all = append(all, Place{Topic: o.Topic, Partition: o.Index})
+				}
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 // sharing returns what the share groups of the shards do. Deleted topics are left out. The

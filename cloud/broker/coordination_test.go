@@ -131,7 +131,7 @@ func TestSharing(t *testing.T) {
 		}
 	}
 	c, err := b.Coordination()
-	if want := (Sharing{Lag: Lag{"s", "x", 3}, Acquired: 3, Accepted: 2}); err != nil || !slices.Equal(c.Sharing, []Sharing{want}) {
+	if want := (Sharing{Lag: Lag{Group: "s", Topic: "x", Records: 3}, Acquired: 3, Accepted: 2}); err != nil || !slices.Equal(c.Sharing, []Sharing{want}) {
 		t.Errorf("%+v, %v; want %+v", c.Sharing, err, want)
 	}
 	if err := b.DeleteTopic(t.Context(), x.ID); err != nil {
@@ -157,7 +157,7 @@ func TestCoordinationOfTheOwner(t *testing.T) {
 		t.Helper()
 		got, err := b.Coordination()
 		if err != nil || len(got.Groups) != 1 || got.Groups[0].Group != "g" || got.Groups[0].State != group.Empty || got.Groups[0].Members != 0 ||
-			!slices.Equal(got.Lags, []Lag{{"g", "x", lag}}) || got.Transactions != open {
+			!slices.Equal(got.Lags, []Lag{{Group: "g", Topic: "x", Records: lag}}) || got.Transactions != open {
 			t.Errorf("%s: %+v, %v", when, got, err)
 		}
 	}

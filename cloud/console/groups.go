@@ -35,13 +35,14 @@ func (c *console) groupsAll() ([]Group, error) {
 
 // ListGroups lists all groups, with how far each is behind in all topics.
 func ListGroups(known broker.Coordination) []Group {
-	lags := make(map[string]int64)
+	lags, unknown := make(map[string]int64), make(map[string]int)
 	for _, l := range known.Lags {
 		lags[l.Group] += int64(l.Records)
+		unknown[l.Group] += l.Unknown
 	}
 	all := make([]Group, 0, len(known.Groups))
 	for _, g := range known.Groups {
-		all = append(all, Group{ID: g.Group, State: string(g.State), Protocol: g.ProtocolType, Members: g.Members, Lag: lags[g.Group]})
+		all = append(all, Group{ID: g.Group, State: string(g.State), Protocol: g.ProtocolType, Members: g.Members, Lag: lags[g.Group], Unknown: unknown[g.Group]})
 	}
 	return all
 }
@@ -83,17 +84,21 @@ func (c *console) describeGroup(r *http.Request, id string) (Group, error) {
 	for i, o := range offsets {
 		places[i] = broker.Place{Topic: o.Topic, Partition: o.Index}
 	}
-	ranges := c.Records.Ranges(r.Context(), places)
+	ranges := c.Records.RangesNow(r.Context(), places)
 	for i, o := range offsets {
 		t, err := c.Broker.TopicByID(o.Topic)
 		end := ranges[i].End
 		if err == nil {
 			err = ranges[i].Err
 		}
-		if errors.Is(err, broker.ErrUnknownTopic) {
+		switch {
+		case errors.Is(err, broker.ErrUnknownTopic):
 			continue // deleted since
-		}
-		if err != nil {
+		case errors.Is(err, broker.ErrNoLeader):
+			g.Unknown++
+			g.Offsets = append(g.Offsets, GroupOffset{t.Name, o.Index, o.Offset, -1, -1, readers[nameOf(t.Name, o.Index)]})
+			continue
+		case err != nil:
 			return g, err
 		}
 		lag := max(0, end-o.Offset)

@@ -59,7 +59,8 @@ type Group struct {
 	State    string        `json:"state"`
 	Protocol string        `json:"protocol"`
 	Members  int           `json:"members"`
-	Lag      int64         `json:"lag"` // records, of all its partitions
+	Lag      int64         `json:"lag"`               // records, of all its partitions but those of Unknown
+	Unknown  int           `json:"unknown,omitempty"` // partitions whose end is not known, as the nodes that lead them do not answer
 	Offsets  []GroupOffset `json:"offsets,omitempty"`
 	Details  []GroupMember `json:"details,omitempty"` // of the members
 }
@@ -78,8 +79,8 @@ type GroupOffset struct {
 	Topic     string `json:"topic"`
 	Partition int32  `json:"partition"`
 	Committed int64  `json:"committed"`
-	End       int64  `json:"end"`
-	Lag       int64  `json:"lag"`
+	End       int64  `json:"end"`              // -1: the node that leads the partition does not answer
+	Lag       int64  `json:"lag"`              // likewise
 	Member    string `json:"member,omitempty"` // that reads the partition
 }
 

@@ -63,6 +63,7 @@ func cloud() map[string]Family {
 		"weir_gateways_omitted":                    {Gauge, "Gateways that have no metrics of their own (--gateway-series)."},
 
 		"weir_group_lag_omitted_pairs": {Gauge, "Pairs of a group and a topic whose lag is not shown."},
+		"weir_group_lag_unknown_pairs": {Gauge, "Pairs of a group and a topic whose lag is not known, since a node that leads a partition does not answer."},
 		"weir_group_lag_records":       {Gauge, "Records by which a group is behind in a topic."},
 		"weir_group_members":           {Gauge, "Members of all groups."},
 		"weir_groups":                  {Gauge, "Consumer groups, by state."},

@@ -31,11 +31,13 @@ func writeCoordination(out *bytes.Buffer, c broker.Coordination) {
 		metrics.WriteGaugeUint64(out, fmt.Sprintf("weir_groups{state=%q}", state), uint64(states[state]))
 	}
 	metrics.WriteGaugeUint64(out, "weir_group_members", uint64(members))
-	shown, omitted := furthest(c.Lags, maxLags, func(l *broker.Lag) *broker.Lag { return l })
+	lags := slices.DeleteFunc(slices.Clone(c.Lags), func(l broker.Lag) bool { return l.Unknown > 0 }) // a part of a lag would look like progress
+	shown, omitted := furthest(lags, maxLags, func(l *broker.Lag) *broker.Lag { return l })
 	for _, l := range shown {
 		metrics.WriteGaugeUint64(out, fmt.Sprintf(`weir_group_lag_records{group="%s",topic="%s"}`, label(l.Group), label(l.Topic)), l.Records)
 	}
 	metrics.WriteGaugeUint64(out, "weir_group_lag_omitted_pairs", uint64(omitted))
+	metrics.WriteGaugeUint64(out, "weir_group_lag_unknown_pairs", uint64(len(c.Lags)-len(lags)))
 	writeSharing(out, c.Sharing)
 	metrics.WriteGaugeUint64(out, "weir_transactions_open", uint64(c.Transactions))
 }

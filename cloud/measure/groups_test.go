@@ -45,13 +45,13 @@ func TestCoordination(t *testing.T) {
 	asked := 0
 	got := shown(t, Sources{Coordination: func() (broker.Coordination, error) {
 		asked++
-		return broker.Coordination{Transactions: 3, Lags: []broker.Lag{{Group: "g", Topic: "x", Records: 7}},
+		return broker.Coordination{Transactions: 3, Lags: []broker.Lag{{Group: "g", Topic: "y", Records: 5, Unknown: 1}, {Group: "g", Topic: "x", Records: 7}},
 			Sharing: []broker.Sharing{{Lag: broker.Lag{Group: "s", Topic: "x", Records: 9}, Acquired: 4, Accepted: 3, Rejected: 2, Archived: 1, Copied: 5, Uncopied: 6}},
 			Groups:  []group.Listing{{Group: "g", State: group.Stable, Members: 2}, {Group: "h", State: group.Stable, Members: 3}, {Group: "i", State: group.Empty}}}, nil
 	}}, of...)
 	want := []string{`weir_groups{state="Empty"} 1`, `weir_groups{state="PreparingRebalance"} 0`, `weir_groups{state="CompletingRebalance"} 0`,
 		`weir_groups{state="Stable"} 2`, `weir_groups{state="Reconciling"} 0`, "weir_group_members 5",
-		`weir_group_lag_records{group="g",topic="x"} 7`, "weir_group_lag_omitted_pairs 0",
+		`weir_group_lag_records{group="g",topic="x"} 7`, "weir_group_lag_omitted_pairs 0", "weir_group_lag_unknown_pairs 1",
 		`weir_share_group_lag_records{group="s",topic="x"} 9`, `weir_share_group_acquired_records{group="s",topic="x"} 4`,
 		`weir_share_group_records_total{group="s",topic="x",end="accepted"} 3`, `weir_share_group_records_total{group="s",topic="x",end="rejected"} 2`,
 		`weir_share_group_records_total{group="s",topic="x",end="archived"} 1`,
@@ -86,7 +86,7 @@ func TestLagsAreBounded(t *testing.T) {
 		known.Lags = append(known.Lags, broker.Lag{Group: fmt.Sprintf("g%04d", i), Topic: "x"})
 	}
 	got := shown(t, Sources{Coordination: coordination(known)}, "weir_group_lag_")
-	if len(got) != maxLags+1 || got[maxLags] != "weir_group_lag_omitted_pairs 5" || !strings.Contains(got[0], "g0000") {
+	if len(got) != maxLags+2 || got[maxLags] != "weir_group_lag_omitted_pairs 5" || !strings.Contains(got[0], "g0000") {
 		t.Errorf("%d lines, %s … %s", len(got), got[0], got[len(got)-1])
 	}
 }

@@ -98,7 +98,10 @@ func (s *Server) followRecords(w http.ResponseWriter, r *http.Request) {
 // known.
 func (c *Client) Records(ctx context.Context, node, address, what string, question []byte) (answer []byte, err error) {
 	kind := recordsPath + "/read" // batches in the other direction have a link of their own
-	if len(question) > longQuestion {
+	switch {
+	case what == "ranges": // those who ask do not wait long, and then the link is given up
+		kind = recordsPath + "/ranges"
+	case len(question) > longQuestion:
 		kind = recordsPath + "/append"
 	}
 	return c.post(ctx, kind, node, address, recordsPath+"/"+what, question, maxRecordsAnswer)

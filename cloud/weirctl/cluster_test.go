@@ -49,6 +49,10 @@ func newFakeNode(t *testing.T, partitions int) *fakeNode {
 			g.Offsets = []console.GroupOffset{{Topic: "t", Partition: 1, Committed: 2, End: 7, Lag: 5, Member: "m-1"}}
 			g.Details = []console.GroupMember{{ID: "m-1", Client: "app", Host: "/10.0.0.1", Partitions: []string{"t/1"}}}
 		}
+		if r.URL.Query().Get("id") == "late" {
+			g.ID, g.Unknown = "late", 1
+			g.Offsets = append(g.Offsets, console.GroupOffset{Topic: "t", Partition: 2, Committed: 3, End: -1, Lag: -1})
+		}
 		admin.Reply(w, 200, []console.Group{g})
 	})
 	mux.HandleFunc("GET /v1/gateways", func(w http.ResponseWriter, _ *http.Request) {
@@ -221,11 +225,13 @@ func TestClusterVerbs(t *testing.T) {
 		"topics t ":  "1.5 kB",
 		"topics t  ": "retention.bytes   50000000000   50 GB",
 		"topics create x --topic-config retention.ms=7d --topic-config max.message.bytes=2MB -o json": `"retention.ms": "604800000"`,
-		"groups":      "g       Stable         1     5",
-		"groups g":    "g is Stable with 1 members, 5 records behind.",
-		"groups g ":   "t               1           2     7     5   m-1",
-		"help topics": "weirctl topics [NAME",
-		"help":        "Verbs:",
+		"groups":       "g       Stable         1     5",
+		"groups g":     "g is Stable with 1 members, 5 records behind.",
+		"groups g ":    "t               1           2     7     5   m-1",
+		"groups late":  "late is Stable with 1 members, at least 5 records behind.",
+		"groups late ": "t               2           3   ?     ?",
+		"help topics":  "weirctl topics [NAME",
+		"help":         "Verbs:",
 	} {
 		if code, out, wrong := weirctl(args + " --cloud " + n.url); code != 0 && !strings.HasPrefix(args, "help") || !strings.Contains(out, want) {
 			if strings.HasPrefix(args, "help") {

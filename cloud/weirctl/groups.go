@@ -17,7 +17,7 @@ func groupsVerb() verb {
 		name: "groups", usage: "[GROUP | delete GROUP] [flags]",
 		summary: "list consumer groups, show the members and the lag of one, or delete one",
 		notes: "Lag is the number of records that a group has not read yet: from the offsets that it has committed to the ends of\n" +
-			"the partitions. delete removes a group that has no members, with its offsets.",
+			"the partitions. It is \"at least\" so much if the node that leads one of them does not answer. delete removes a group that has no members, with its offsets.",
 		run: func(ctx context.Context, c *call) error {
 			switch {
 			case len(c.args) == 0 || len(c.args) == 1 && c.args[0] == "list":
@@ -45,10 +45,18 @@ func (c *call) listGroups(ctx context.Context) error {
 	}
 	var rows []table.Row
 	for _, g := range groups {
-		rows = append(rows, table.Row{g.ID, g.State, g.Members, g.Lag, g.Protocol})
+		rows = append(rows, table.Row{g.ID, g.State, g.Members, lagOf(g), g.Protocol})
 	}
 	printTable(c.stdout, table.Row{"group", "state", "members", "lag", "protocol"}, rows)
 	return nil
+}
+
+// lagOf says how many records a group is behind.
+func lagOf(g console.Group) any {
+	if g.Unknown > 0 {
+		return fmt.Sprintf("at least %d", g.Lag)
+	}
+	return g.Lag
 }
 
 func (c *call) showGroup(ctx context.Context, id string) error {
@@ -63,10 +71,14 @@ func (c *call) showGroup(ctx context.Context, id string) error {
 	if done, err := c.print(g); done {
 		return err
 	}
-	fmt.Fprintf(c.stdout, "%s is %s with %d members, %d records behind.\n", g.ID, g.State, g.Members, g.Lag)
+	fmt.Fprintf(c.stdout, "%s is %s with %d members, %v records behind.\n", g.ID, g.State, g.Members, lagOf(g))
 	var rows []table.Row
 	for _, o := range g.Offsets {
-		rows = append(rows, table.Row{o.Topic, o.Partition, o.Committed, o.End, o.Lag, o.Member})
+		end, lag := any("?"), any("?")
+		if o.End >= 0 {
+			end, lag = o.End, o.Lag
+		}
+		rows = append(rows, table.Row{o.Topic, o.Partition, o.Committed, end, lag, o.Member})
 	}
 	if len(rows) > 0 {
 		fmt.Fprintln(c.stdout)

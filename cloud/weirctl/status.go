@@ -90,7 +90,7 @@ func gatewaysLine(count console.GatewayCount) string {
 func behindLine(lagging []console.Group) string {
 	var behind []string
 	for _, g := range lagging {
-		behind = append(behind, fmt.Sprintf("%s by %d records", g.ID, g.Lag))
+		behind = append(behind, fmt.Sprintf("%s by %v records", g.ID, lagOf(g)))
 	}
 	return cmp.Or(strings.Join(behind, ", "), "none")
 }
