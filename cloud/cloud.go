@@ -328,7 +328,7 @@ func (n *Node) open(l listeners) error {
 
 // openDoor makes the Kafka door.
 func (n *Node) openDoor(listeners []listener.Listener) error {
-	o := kafka.Options{Listeners: listeners, Broker: n.broker, Access: n.access, Sessions: n.logins, Owner: owner{n}.calls(), Relay: n.relayTo, Metrics: n.metrics, Log: n.o.Log,
+	o := kafka.Options{Listeners: listeners, Broker: n.broker, Records: n.records, Access: n.access, Sessions: n.logins, Owner: owner{n}.calls(), Relay: n.relayTo, Metrics: n.metrics, Log: n.o.Log,
 		Conns: n.conns, MaxConns: n.o.Limits.PerListener, PerAddress: n.o.Limits.PerAddress,
 		MemoryBytes: int(n.o.Limits.RequestMemory), AnswerBytes: int(n.o.Limits.AnswerMemory)}
 	if n.o.Tokens.Keys != "" {

@@ -24,6 +24,10 @@ const (
 	askSearch   = "search"
 	askAppend   = "append"
 	askProducer = "producer"
+
+	askShareOffsets = "share-offsets"
+	askShareDelete  = "share-delete"
+	askShareBegin   = "share-begin"
 )
 
 // RecordsOptions configure Records. Without functions only this node's partitions can be
@@ -80,6 +84,11 @@ const (
 // at performs a call in the shard that has a slice: here, or at the node that serves it.
 // Until patience is over it tries again if that node does not answer.
 func (r *Records) at(ctx context.Context, slice weir.Slice, here func() error, there func(ctx context.Context, node Node) error) error {
+	return r.served(ctx, func() uint32 { return r.b.RouteOf(slice) }, here, there)
+}
+
+// served is at for a shard.
+func (r *Records) served(ctx context.Context, shard func() uint32, here func() error, there func(ctx context.Context, node Node) error) error {
 	if !r.b.Several() {
 		return here()
 	}
@@ -89,7 +98,7 @@ func (r *Records) at(ctx context.Context, slice weir.Slice, here func() error, t
 		turned := r.b.turned()
 		err := here()
 		if owner, elsewhere := r.elsewhere(err); elsewhere {
-			asking, stop := r.during(ctx, r.b.RouteOf(slice), owner)
+			asking, stop := r.during(ctx, shard(), owner)
 			err = there(asking, owner)
 			stop()
 		}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/weirmq/weir/cloud/machine"
+	"github.com/weirmq/weir/cloud/share"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/coding"
 	logstate "github.com/weirmq/weir/storage/commitlog/state"
@@ -41,7 +43,12 @@ var (
 // remoteCodes are the errors on the wire. The index is the code; 0 is success. An error gets
 // the first code that fits.
 var remoteCodes = [...]error{nil, ErrNotOwner, ErrUnavailable, ErrBehind, ErrUnknownTopic, ErrOffsetOutOfRange, ErrTooLarge, ErrInvalidTimestamp,
-	ErrOutOfOrderSequence, ErrProducerFenced, ErrUnknownProducer, ErrTransactionOpen, ErrUnsupported, txn.ErrNotInTransaction, ErrCorrupt, errThere}
+	ErrOutOfOrderSequence, ErrProducerFenced, ErrUnknownProducer, ErrTransactionOpen, ErrUnsupported, txn.ErrNotInTransaction, ErrCorrupt, errThere,
+	share.ErrTooMany, machine.ErrLevel}
+
+// codeThere is the code of errThere. Later codes are not known to earlier versions, which
+// take them for this one.
+const codeThere = 15
 
 // thereError is an error that another node has answered.
 type thereError struct {
@@ -56,7 +63,7 @@ func appendError(p []byte, err error) []byte {
 	if err == nil {
 		return append(p, 0)
 	}
-	code := len(remoteCodes) - 1
+	code := codeThere
 	for i, of := range remoteCodes {
 		if of != nil && errors.Is(err, of) {
 			code = i
@@ -95,7 +102,7 @@ func (d *decoder) outcome() error {
 	}
 	text := d.String()
 	if int(code) >= len(remoteCodes) {
-		code = byte(len(remoteCodes) - 1) // of a later version
+		code = codeThere // of a later version
 	}
 	return &thereError{remoteCodes[code], text}
 }

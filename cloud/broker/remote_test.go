@@ -14,6 +14,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/cloud/shard"
+	"github.com/weirmq/weir/cloud/share"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
@@ -447,6 +448,8 @@ func FuzzRemote(f *testing.F) {
 		readQuestion{at, 5, 1000, true}.append(nil), appendPlaces(nil, []Place{at, {}}), searchQuestion{at, -1}.append(nil), appendBatches(nil, batches),
 		appendFetched(nil, &fetched, nil), appendRanges(nil, []Range{{Start: 1, End: 2, Stable: 2, Bytes: 100}, {Err: ErrUnknownTopic}}, nil),
 		appendFound(nil, -1, -1, &NotOwnerError{Node{Name: "c"}}), appendAppended(nil, []appended{{7, nil}, {-1, ErrTooLarge}}),
+		shareQuestion{2, "g", &at.Topic}.append(nil), shareBegin{share.Place{Group: "g", Topic: at.Topic, Partition: 3}, 7}.append(nil),
+		appendShareOffsets(nil, []share.Offsets{{Place: share.Place{Group: "g", Topic: at.Topic, Partition: 3}, Start: 7, Lag: 2}}, nil),
 	} {
 		f.Add(uint8(kind), body)
 	}
@@ -456,7 +459,7 @@ func FuzzRemote(f *testing.F) {
 			return
 		}
 		var again []byte
-		switch kind % 8 {
+		switch kind % 11 {
 		case 0:
 			q, failed := d.readQuestion()
 			if again, err = q.append(nil), failed; q.most == maxRead {
@@ -485,6 +488,15 @@ func FuzzRemote(f *testing.F) {
 			return
 		case 7:
 			_, _ = d.appended(2)
+			return
+		case 8:
+			q, failed := d.shareQuestion()
+			again, err = q.append(nil), failed
+		case 9:
+			q, failed := d.shareBegin()
+			again, err = q.append(nil), failed
+		case 10:
+			_, _ = d.shareOffsets("g")
 			return
 		}
 		if err == nil && !slices.Equal(again, body) {

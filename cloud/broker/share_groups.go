@@ -63,25 +63,7 @@ func (b *Broker) LeaveShares(ctx context.Context, name, member string) error {
 	return err
 }
 
-// ShareOffsets returns how far a share group is in the partitions that this node serves.
-func (b *Broker) ShareOffsets(name string) ([]share.Offsets, error) {
-	shards, err := b.owned()
-	if err != nil {
-		return nil, err
-	}
-	var all []share.Offsets
-	for _, s := range shards {
-		some, err := s.Shares.Offsets(name)
-		if err != nil {
-			return nil, translateShare(err)
-		}
-		all = append(all, some...)
-	}
-	return all, nil
-}
-
-// BeginShare makes a share group begin at an offset of a partition, whatever it did
-// there; durable on return. The caller makes sure that the group has no members.
+// BeginShare is Records.BeginShare for a partition that this node serves.
 func (b *Broker) BeginShare(ctx context.Context, at share.Place, offset int64) error {
 	s, err := b.at(weir.SliceOf(at.Topic, at.Partition))
 	if err != nil {
@@ -91,18 +73,6 @@ func (b *Broker) BeginShare(ctx context.Context, at share.Place, offset int64) e
 		return err
 	}
 	return translateShare(s.Shares.Begin(ctx, at, offset))
-}
-
-// DeleteShares removes what a share group knows of a topic, or with nil of all; durable
-// on return. It reports whether there was anything. The caller makes sure that the group
-// has no members.
-func (b *Broker) DeleteShares(ctx context.Context, name string, topic *weir.TopicID) (found bool, err error) {
-	shards, err := b.owned()
-	for _, s := range shards {
-		some, failed := s.Shares.Delete(ctx, name, topic)
-		found, err = found || some, errors.Join(err, translateShare(failed))
-	}
-	return found, err
 }
 
 // GroupListings lists the groups that this node serves, of all types, including those
@@ -141,49 +111,6 @@ func (b *Broker) GroupListings() ([]group.Listing, error) {
 
 func emptyShare(name string) group.Listing {
 	return group.Listing{Group: name, Type: group.Share, ProtocolType: group.ShareProtocol, State: group.Empty}
-}
-
-// DescribeShare describes a share group. One without members that has offsets is Empty.
-func (b *Broker) DescribeShare(name string) (group.ShareDescription, error) {
-	groups, err := b.Groups(name)
-	if err != nil {
-		return group.ShareDescription{}, err
-	}
-	d, err := groups.DescribeShare(name)
-	if !errors.Is(err, group.ErrUnknownGroup) {
-		return d, err
-	}
-	if _, other := groups.Describe(name); other == nil {
-		return d, err // of another type
-	}
-	offsets, failed := b.ShareOffsets(name)
-	if failed != nil {
-		return d, failed
-	}
-	if len(offsets) == 0 {
-		return d, err
-	}
-	return group.ShareDescription{Listing: emptyShare(name)}, nil
-}
-
-// DeleteGroup removes a group that has no members, with its offsets; durable on return.
-func (b *Broker) DeleteGroup(ctx context.Context, name string) error {
-	groups, err := b.Groups(name)
-	if err != nil {
-		return err
-	}
-	err = groups.Delete(ctx, name)
-	if err != nil && !errors.Is(err, group.ErrUnknownGroup) {
-		return err
-	}
-	found, failed := b.DeleteShares(ctx, name, nil)
-	if failed != nil {
-		return failed
-	}
-	if found {
-		return nil
-	}
-	return err
 }
 
 // translateShare is translate for errors of share groups.

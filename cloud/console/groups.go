@@ -49,7 +49,7 @@ func ListGroups(known broker.Coordination) []Group {
 
 func (c *console) deleteGroup(r *http.Request) (any, error) {
 	id := named(r, "id")
-	if err := c.Broker.DeleteGroup(r.Context(), id); err != nil {
+	if err := c.Records.DeleteGroup(r.Context(), id); err != nil {
 		return nil, fmt.Errorf("%w: %q", err, id)
 	}
 	return struct{}{}, nil

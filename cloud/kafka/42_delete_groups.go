@@ -20,7 +20,7 @@ func (s *Server) deleteGroups(ctx context.Context, r *request, q *kmsg.DeleteGro
 	for _, name := range q.Groups {
 		err := r.mayGroup(kmsg.ACLOperationDelete, name)
 		if err == nil {
-			err = s.broker.DeleteGroup(ctx, name)
+			err = s.o.Records.DeleteGroup(ctx, name)
 		}
 		rg := kmsg.NewDeleteGroupsResponseGroup()
 		rg.Group, rg.ErrorCode = name, code(err, coordinator)

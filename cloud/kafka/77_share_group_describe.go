@@ -19,7 +19,7 @@ import (
 //
 // Versions:
 //   - v1: the first that is not a preview
-func (s *Server) shareGroupDescribe(_ context.Context, r *request, q *kmsg.ShareGroupDescribeRequest) (*kmsg.ShareGroupDescribeResponse, error) {
+func (s *Server) shareGroupDescribe(ctx context.Context, r *request, q *kmsg.ShareGroupDescribeRequest) (*kmsg.ShareGroupDescribeResponse, error) {
 	resp := kmsg.NewPtrShareGroupDescribeResponse()
 	resp.Version = q.Version
 	for _, name := range q.GroupIDs {
@@ -27,7 +27,7 @@ func (s *Server) shareGroupDescribe(_ context.Context, r *request, q *kmsg.Share
 		err := r.mayGroup(kmsg.ACLOperationDescribe, name)
 		var d group.ShareDescription
 		if err == nil {
-			d, err = s.broker.DescribeShare(name)
+			d, err = s.o.Records.DescribeShare(ctx, name)
 		}
 		if err == nil {
 			rg.Members, err = s.sharers(r, d)

@@ -16,22 +16,24 @@ import (
 // Behaviour:
 //   - Null topics mean all that the group shares and the client may describe. A partition
 //     that the group does not share has start offset -1, and is no error.
+//   - The partitions may be led by any nodes. COORDINATOR_NOT_AVAILABLE if one of these
+//     does not answer.
 //   - GROUP_ID_NOT_FOUND for a group that is not a share group.
 //
 // Versions:
 //   - v1: lag (KIP-1226): the records from the start on that are not done
-func (s *Server) describeShareGroupOffsets(_ context.Context, r *request, q *kmsg.DescribeShareGroupOffsetsRequest) (*kmsg.DescribeShareGroupOffsetsResponse, error) {
+func (s *Server) describeShareGroupOffsets(ctx context.Context, r *request, q *kmsg.DescribeShareGroupOffsetsRequest) (*kmsg.DescribeShareGroupOffsetsResponse, error) {
 	resp := kmsg.NewPtrDescribeShareGroupOffsetsResponse()
 	resp.Version = q.Version
 	for _, g := range q.Groups {
 		rg := kmsg.NewDescribeShareGroupOffsetsResponseGroup()
 		err := r.mayGroup(kmsg.ACLOperationDescribe, g.GroupID)
 		if err == nil {
-			_, err = s.broker.DescribeShare(g.GroupID)
+			_, err = s.o.Records.DescribeShare(ctx, g.GroupID)
 		}
 		var all []share.Offsets
 		if err == nil {
-			all, err = s.broker.ShareOffsets(g.GroupID)
+			all, err = s.o.Records.ShareOffsets(ctx, g.GroupID)
 		}
 		if err == nil && g.Topics == nil {
 			rg.Topics, err = s.everyShare(r, all)

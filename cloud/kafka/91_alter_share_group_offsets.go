@@ -14,14 +14,15 @@ import (
 // AlterShareGroupOffsets (key 91): makes a share group begin anew at an offset (KIP-932).
 //
 // Behaviour:
-//   - Only of groups without members: NON_EMPTY_GROUP. Durable when answered.
+//   - Only of groups without members: NON_EMPTY_GROUP. Durable when answered, also in
+//     partitions that other nodes lead.
 //   - A group that does not exist is made, unless another kind of group has the name:
 //     GROUP_ID_NOT_FOUND.
 //   - The group and the topics need Read.
 func (s *Server) alterShareGroupOffsets(ctx context.Context, r *request, q *kmsg.AlterShareGroupOffsetsRequest) (*kmsg.AlterShareGroupOffsetsResponse, error) {
 	resp := kmsg.NewPtrAlterShareGroupOffsetsResponse()
 	resp.Version = q.Version
-	err := s.emptyShare(r, kmsg.ACLOperationRead, q.GroupID)
+	err := s.emptyShare(ctx, r, kmsg.ACLOperationRead, q.GroupID)
 	if errors.Is(err, group.ErrUnknownGroup) && s.unused(q.GroupID) {
 		err = nil
 	}
@@ -39,7 +40,7 @@ func (s *Server) alterShareGroupOffsets(ctx context.Context, r *request, q *kmsg
 				err = refused(kerr.InvalidRequest, "start offset %d", p.StartOffset)
 			}
 			if err == nil {
-				err = s.broker.BeginShare(ctx, share.Place{Group: q.GroupID, Topic: topic.ID, Partition: p.Partition}, p.StartOffset)
+				err = s.o.Records.BeginShare(ctx, share.Place{Group: q.GroupID, Topic: topic.ID, Partition: p.Partition}, p.StartOffset)
 			}
 			rp := kmsg.NewAlterShareGroupOffsetsResponseTopicPartition()
 			rp.Partition, rp.ErrorCode, rp.ErrorMessage = p.Partition, code(err, coordinator), message(err)
@@ -62,11 +63,11 @@ func (s *Server) unused(name string) bool {
 
 // emptyShare returns nil if the client may do op to a group, which is a share group
 // without members.
-func (s *Server) emptyShare(r *request, op kmsg.ACLOperation, name string) error {
+func (s *Server) emptyShare(ctx context.Context, r *request, op kmsg.ACLOperation, name string) error {
 	if err := r.mayGroup(op, name); err != nil {
 		return err
 	}
-	d, err := s.broker.DescribeShare(name)
+	d, err := s.o.Records.DescribeShare(ctx, name)
 	if err != nil {
 		return err
 	}

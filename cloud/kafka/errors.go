@@ -50,6 +50,7 @@ var codes = []struct {
 }{
 	{broker.ErrNotOwner, elsewhere},
 	{broker.ErrUnavailable, later},
+	{broker.ErrNoLeader, later},
 	{broker.ErrUnknownTopic, same(kerr.UnknownTopicOrPartition)},
 	{broker.ErrTopicExists, same(kerr.TopicAlreadyExists)},
 	{broker.ErrTopicDeleting, same(kerr.RequestTimedOut)},

@@ -32,6 +32,7 @@ type Options struct {
 	Broker    *broker.Broker
 	Access    *access.Access // what clients may do; required
 
+	Records    *broker.Records   // of all partitions; default: of those that this node leads
 	Owner      *Owner            // performs requests of clients while this node is a standby; nil: it cannot be asked
 	Relay      Relay             // to the owners, for listeners with route=here
 	Penalties  *budget.Penalties // of addresses with wrong secrets; default: its own
@@ -96,6 +97,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
+	}
+	if o.Records == nil {
+		o.Records = broker.NewRecords(o.Broker, broker.RecordsOptions{})
 	}
 	if o.Conns == nil {
 		o.Conns = budget.NewConns(budget.ConnsOptions{Log: o.Log})

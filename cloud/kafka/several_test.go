@@ -53,6 +53,7 @@ func newTwoOwners(t testing.TB) *twoOwners {
 	t.Helper()
 	p, bucket := &twoOwners{t: t, here: make(map[string]net.Listener)}, mem.New()
 	var brokers [2]*broker.Broker
+	var records [2]*broker.Records
 	var listeners [2]net.Listener
 	for i, name := range []string{"a", "b"} {
 		listeners[i], p.here[name] = listen(t), listen(t)
@@ -61,10 +62,20 @@ func newTwoOwners(t testing.TB) *twoOwners {
 			Self: broker.Node{ID: int32(7 + i), Name: name, Addresses: cluster.Addresses{
 				cluster.Kafka: {"": listeners[i].Addr().String(), "here": p.here[name].Addr().String()}, cluster.Peer: {"": "of " + name}}}})
 	}
+	for i := range records {
+		records[i] = broker.NewRecords(brokers[i], broker.RecordsOptions{Ask: func(ctx context.Context, node broker.Node, what string, question []byte) ([]byte, error) {
+			return records[node.ID-7].Answer(ctx, what, question)
+		}})
+		t.Cleanup(func() {
+			if err := records[i].Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 	a, b := brokers[0], brokers[1]
 	p.catalogue = p.lead(a, bucket, 0)
-	p.a = serve(t, Options{}, access.Options{Users: func() *auth.Auth { return p.catalogue.Users }, Quotas: func() *quota.Quotas { return p.catalogue.Quotas }}, listeners[0], a)
-	p.b = serve(t, Options{Owner: &Owner{
+	p.a = serve(t, Options{Records: records[0]}, access.Options{Users: func() *auth.Auth { return p.catalogue.Users }, Quotas: func() *quota.Quotas { return p.catalogue.Quotas }}, listeners[0], a)
+	p.b = serve(t, Options{Records: records[1], Owner: &Owner{
 		CreateTopic: func(ctx context.Context, who auth.Who, name string) (broker.Topic, int16, error) {
 			t, code := p.a.CreateTopic(ctx, who, name)
 			return t, code, nil
