@@ -15,6 +15,7 @@ import (
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/share"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
 )
@@ -135,6 +136,58 @@ func TestAnyNodeAnswersForAll(t *testing.T) {
 				one.Peer != about.self.Address(cluster.Peer) || one.Certificate.Before(time.Now().Add(29*24*time.Hour)) || one.Ahead.Abs() > time.Second || one.Catalogue > 5 {
 				t.Errorf("%s lists node %d as %+v", n.o.Node, i, one)
 			}
+		}
+		eventually(t, "the lag of each group counts the partition that it has read, whoever leads it", func() bool {
+			behind := answerOf[console.Status](t, n, "/v1/status").Lagging
+			return len(behind) == 3 && !slices.ContainsFunc(behind, func(g console.Group) bool { return g.Lag != 1 || g.Unknown != 0 })
+		})
+	}
+	deadLettersOverNodes(t, nodes, topic)
+}
+
+// deadLettersOverNodes checks that what members of a share group reject in any partition is
+// in a dead-letter topic that has one partition.
+func deadLettersOverNodes(t *testing.T, nodes []running, topic broker.Topic) {
+	t.Helper()
+	dead, err := nodes[0].broker.CreateTopic(t.Context(), "dlq.a", 1, map[string]string{share.DeadLetterEnable: "true"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range nodes {
+		if n.broker.IsController() {
+			if err := n.broker.AlterGroup(t.Context(), "s", func(values map[string]string) error {
+				values["errors.deadletterqueue.topic.name"] = dead.Name
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for p := range topic.Partitions {
+		at := share.Place{Group: "s", Topic: topic.ID, Partition: p}
+		if err := nodes[0].records.BeginShare(t.Context(), at, 0); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range nodes {
+			got, err := n.broker.Acquire(t.Context(), share.Request{Place: at, Member: "m", Bytes: 1 << 20})
+			if err != nil {
+				continue // another node leads the partition
+			}
+			got.Lease.Release()
+			done := make(chan error, 1)
+			n.broker.Acknowledge(at, "m", []share.Acknowledgement{{First: 0, Last: 0, Verdicts: []share.Verdict{share.Reject}}}, func(err error) { done <- err })
+			if err := <-done; err != nil {
+				t.Errorf("partition %d: %v", p, err)
+			}
+		}
+	}
+	if x, err := nodes[0].records.Range(t.Context(), dead.ID, 0); err != nil || x.End < int64(topic.Partitions) {
+		t.Errorf("%d dead letters, %v", x.End, err)
+	}
+	for _, n := range nodes {
+		all, err := n.records.ShareOffsets(t.Context(), "s")
+		if err != nil || len(all) != int(topic.Partitions) || slices.ContainsFunc(all, func(o share.Offsets) bool { return o.Start != 1 || o.Lag != 0 }) {
+			t.Errorf("the share group is at %+v, %v", all, err)
 		}
 	}
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -197,6 +198,7 @@ func (n *Node) newOwned(id uint32, claim cluster.Node) *owned {
 	o.Shares.Here = func(topic weir.TopicID, partition int32) bool {
 		return n.broker.RouteOf(weir.SliceOf(topic, partition)) == id
 	}
+	o.Shares.Send = n.sendLetters
 	o.Queues.Here = func(vhost string) bool { return n.broker.RouteOf(weir.SliceOfVhost(vhost)) == id }
 	if part == shard.Data {
 		o.Topics = &machine.Topics{All: n.everyTopic, ByID: n.topicByID}
@@ -209,6 +211,14 @@ func (n *Node) newOwned(id uint32, claim cluster.Node) *owned {
 	own := &owned{Shard: shard.New(o), claim: claim}
 	own.ID = id
 	return own
+}
+
+// sendLetters is for share.Options: it appends dead letters to a partition that any node may
+// lead.
+func (n *Node) sendLetters(ctx context.Context, topic weir.TopicID, partition int32, letters record.Batch) error {
+	answer := make(chan error, 1)
+	n.records.Append(ctx, broker.Append{Topic: topic, Partition: partition, Batch: letters, Verified: true}, func(_ int64, err error) { answer <- err })
+	return <-answer // it ends with ctx
 }
 
 // everyTopic lists the topics of the cluster, none while they are not known.

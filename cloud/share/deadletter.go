@@ -1,10 +1,12 @@
 package share
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/weirmq/weir/cloud/share/state"
 	"github.com/weirmq/weir/storage/commitlog"
@@ -14,7 +16,10 @@ import (
 
 // A record that a member has rejected, or whose deliveries have all failed, is copied to
 // the dead-letter topic of its group if there is one (KIP-1191): in the slot of the entry
-// that says that it is done. So it is there once, whatever crashes.
+// that says that it is done. So it is there once, whatever crashes. If the topic has no
+// partition in the shard of the record, the copy is durable in another shard before that
+// entry. A crash in between, or an answer that is lost, leaves a record that is not done: it
+// is delivered again, and may be copied again.
 
 // DeadLetterEnable is the setting of a topic that lets groups use it for dead letters.
 const DeadLetterEnable = "errors.deadletterqueue.group.enable"
@@ -57,6 +62,8 @@ type letters struct {
 	m       *Manager
 	p       *partition
 	topic   logstate.Topic // where they go
+	to      int32          // its partition
+	here    bool           // which is in this shard
 	source  string         // name of the topic that they come from
 	copy    bool           // with key, value and headers of the record
 	limit   int            // bytes of a batch
@@ -74,7 +81,7 @@ const (
 // slots as they need; what is in one is durable together.
 func (m *Manager) settleDead(p *partition, u state.Updated, dead []deadRow, done func(error)) {
 	settings := m.o.Settings(p.place.Group).withDefaults()
-	topic, err := m.deadLetterTopic(p, settings.DeadLetters)
+	topic, opened, err := m.deadLetterTopic(p, settings.DeadLetters)
 	m.sayUsable(p.place.Group, settings.DeadLetters, err)
 	if err != nil {
 		m.settle(p, u, nil, func(err error) {
@@ -98,11 +105,16 @@ func (m *Manager) settleDead(p *partition, u state.Updated, dead []deadRow, done
 	}
 	m.pending.Add(1)
 	m.mu.Unlock()
+	to, here := m.letterPartition(p, topic, opened)
+	copies := m.copies
+	if !here {
+		copies = m.away // those of this shard do not wait for other nodes
+	}
 	go func() {
 		defer m.pending.Done()
-		m.copies <- struct{}{}
-		defer func() { <-m.copies }()
-		l := letters{m: m, p: p, topic: topic, copy: settings.CopyDead, limit: batchBytes(topic, &settings), builder: record.NewBuilder(record.None)}
+		copies <- struct{}{}
+		defer func() { <-copies }()
+		l := letters{m: m, p: p, topic: topic, to: to, here: here, copy: settings.CopyDead, limit: batchBytes(topic, &settings), builder: record.NewBuilder(record.None)}
 		if t, ok := m.log.TopicByID(p.place.Topic); ok {
 			l.source = t.Name
 		}
@@ -124,34 +136,44 @@ func batchBytes(t logstate.Topic, s *Settings) int {
 }
 
 // deadLetterTopic returns the topic for the dead letters of a partition, or why it cannot
-// be used.
-func (m *Manager) deadLetterTopic(p *partition, name string) (logstate.Topic, error) {
-	t, ok := m.log.Topic(name)
-	switch {
-	case !ok:
-		return t, errors.New("there is no such topic")
-	case t.Configs[DeadLetterEnable] != "true":
-		return t, fmt.Errorf("the topic does not have %s=true", DeadLetterEnable)
-	case t.ID == p.place.Topic:
-		return t, errors.New("it is the topic that the records come from")
-	case strings.Contains(t.Configs["cleanup.policy"], "compact"):
-		return t, errors.New("the topic is compacted")
-	case m.letterPartition(p, t) < 0:
-		return t, errors.New("none of the topic's partitions is in the shard of the partition that the records come from: give it more partitions")
-	}
-	return t, nil
-}
-
-// letterPartition returns the partition of a topic that gets the dead letters of p, -1 if
-// none can.
-func (m *Manager) letterPartition(p *partition, topic logstate.Topic) int32 {
-	first := p.place.Partition % topic.Partitions
-	for i := range topic.Partitions {
-		if at := (first + i) % topic.Partitions; m.o.Here(topic.ID, at) {
-			return at
+// be used. opened reports whether this shard has it.
+func (m *Manager) deadLetterTopic(p *partition, name string) (t logstate.Topic, opened bool, err error) {
+	t, opened = m.log.Topic(name)
+	exists := opened
+	if !exists && m.o.Send != nil {
+		for _, other := range m.log.Topics() {
+			if other.Name == name {
+				t, exists = other, true
+			}
 		}
 	}
-	return -1
+	switch {
+	case !exists:
+		err = errors.New("there is no such topic")
+	case t.Configs[DeadLetterEnable] != "true":
+		err = fmt.Errorf("the topic does not have %s=true", DeadLetterEnable)
+	case t.ID == p.place.Topic:
+		err = errors.New("it is the topic that the records come from")
+	case strings.Contains(t.Configs["cleanup.policy"], "compact"):
+		err = errors.New("the topic is compacted")
+	case m.o.Send == nil:
+		if _, here := m.letterPartition(p, t, opened); !here {
+			err = errors.New("none of the topic's partitions is in the shard of the partition that the records come from")
+		}
+	}
+	return t, opened, err
+}
+
+// letterPartition returns the partition of a topic that gets the dead letters of p, and
+// whether it is in this shard, as it is if one of the topic's is.
+func (m *Manager) letterPartition(p *partition, topic logstate.Topic, opened bool) (to int32, here bool) {
+	first := p.place.Partition % topic.Partitions
+	for i := range topic.Partitions {
+		if at := (first + i) % topic.Partitions; opened && m.o.Here(topic.ID, at) {
+			return at, true
+		}
+	}
+	return first, false
 }
 
 // sayUsable logs that records that are done are not copied, or are copied again.
@@ -282,18 +304,27 @@ func (l *letters) add(r *record.Record, d deadRow) error {
 	return l.builder.Append(&letter)
 }
 
+// sendTime bounds how long dead letters are on their way to another shard.
+const sendTime = 5 * time.Second
+
 // submit makes what was collected durable, and waits for it.
 func (l *letters) submit() error {
 	u, n := l.update, l.builder.Len()
 	l.update.Changes = nil
 	proposal := commitlog.Proposal{Commands: []commitlog.Command{{Kind: state.KindUpdated, Body: u.Append(nil)}}}
-	if l.builder.Len() > 0 {
+	if n > 0 {
 		b, err := l.builder.Build()
+		switch {
+		case err != nil:
+		case l.here:
+			proposal.Appends = []commitlog.Append{{Topic: l.topic.ID, Partition: l.to, Batch: b, Verified: true}}
+		default:
+			err = l.send(b)
+		}
 		if err != nil {
 			l.m.end(l.p, u.Changes, err)
 			return err
 		}
-		proposal.Appends = []commitlog.Append{{Topic: l.topic.ID, Partition: l.m.letterPartition(l.p, l.topic), Batch: b, Verified: true}}
 		l.builder.Reset()
 	}
 	answer := make(chan error, 1)
@@ -306,4 +337,14 @@ func (l *letters) submit() error {
 		l.m.mu.Unlock()
 	}
 	return err
+}
+
+// send makes dead letters durable in another shard.
+func (l *letters) send(b record.Batch) error {
+	ctx, cancel := context.WithTimeout(l.m.ctx, sendTime)
+	defer cancel()
+	if err := l.m.o.Send(ctx, l.topic.ID, l.to, b); err != nil {
+		return fmt.Errorf("write dead letters to topic %q: %w", l.topic.Name, err)
+	}
+	return nil
 }

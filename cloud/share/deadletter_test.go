@@ -2,6 +2,8 @@ package share
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -11,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weirmq/weir/cloud/machine"
+	"github.com/weirmq/weir/storage/commitlog"
 	logstate "github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/record/recordtest"
@@ -328,8 +332,8 @@ func (k *walker) auditLetters() {
 	}
 }
 
-// TestDeadLettersHere: only partitions of the same shard get dead letters; if the topic has
-// none there, it cannot be used.
+// TestDeadLettersHere: a partition of the same shard gets the dead letters; if the topic has
+// none there, it cannot be used, unless they can be sent to another shard.
 func TestDeadLettersHere(t *testing.T) {
 	s := earliest
 	s.Deliveries, s.DeadLetters = 2, "dlq.t"
@@ -353,5 +357,130 @@ func TestDeadLettersHere(t *testing.T) {
 				w.t.Errorf("partition %d has %d dead letters, %v", p, end, err)
 			}
 		}
+	})
+}
+
+// lettersElsewhere makes the dead-letter topic one of another shard, which send serves.
+func (w *world) lettersElsewhere(send func(letters record.Batch) error) {
+	w.t.Helper()
+	w.opts.Here = func(topic weir.TopicID, _ int32) bool { return topic == w.topic }
+	w.opts.Send = func(_ context.Context, topic weir.TopicID, partition int32, letters record.Batch) error {
+		if t, ok := w.log.Topic("dlq.t"); !ok || t.ID != topic || partition != 0 {
+			w.t.Errorf("sent to partition %d of %v", partition, topic)
+		}
+		return send(letters)
+	}
+	w.crash()
+}
+
+// sends appends dead letters to the topic.
+func (w *world) sends(letters record.Batch) error {
+	t, _ := w.log.Topic("dlq.t")
+	done := make(chan error, 1)
+	w.log.Append(commitlog.Append{Topic: t.ID, Batch: letters}, func(_ int64, err error) { done <- err })
+	return <-done
+}
+
+// TestDeadLettersElsewhere: a dead letter in another shard is durable before its record is
+// done. While that shard does not answer the record is not done, and is delivered again.
+func TestDeadLettersElsewhere(t *testing.T) {
+	s := earliest
+	s.DeadLetters = "dlq.t"
+	silent := errors.New("nobody answers")
+	run(t, 0, s, func(w *world) {
+		failed, lost := true, false
+		w.lettersElsewhere(func(letters record.Batch) error {
+			switch {
+			case failed:
+				return silent
+			case lost:
+				w.want(w.sends(letters), nil)
+				return silent
+			}
+			return w.sends(letters)
+		})
+		w.append(full(w, "a", "b"))
+		w.acquire("m", 0)
+		w.want(w.ack("m", 0, 1, Reject, Accept), silent)
+		if o := w.offsets(); o.Start != 0 || o.Lag != 2 {
+			w.t.Errorf("without its dead letter the record is done: %+v", o)
+		}
+		w.wantLetters()
+		failed, lost = false, true
+		w.want(w.ack("m", 0, 0, Reject), silent)
+		letter := "= topic:t partition:0 offset:0 group:g delivery.count:1 message:" + rejected
+		w.wantLetters(letter)
+		lost = false
+		w.want(w.ack("m", 0, 1, Reject, Accept), nil)
+		w.wantLetters(letter, letter) // the answer to the first one was lost
+		w.wantCopied(1, 0)
+		if o := w.offsets(); o.Start != 2 || o.Lag != 0 {
+			w.t.Errorf("%+v", o)
+		}
+	})
+}
+
+// TestDeadLettersCrashElsewhere: an owner that ends between a dead letter and the entry that
+// says that its record is done leaves the record to the next one.
+func TestDeadLettersCrashElsewhere(t *testing.T) {
+	s := earliest
+	s.DeadLetters = "dlq.t"
+	run(t, 0, s, func(w *world) {
+		ends := true
+		w.lettersElsewhere(func(letters record.Batch) error {
+			w.want(w.sends(letters), nil)
+			if ends {
+				ends = false
+				_ = w.log.Close()
+			}
+			return nil
+		})
+		w.append(full(w, "a"))
+		w.acquire("m", 0)
+		if err := w.ack("m", 0, 0, Reject); !gone(err) {
+			w.t.Errorf("%v", err)
+		}
+		w.crash()
+		w.got(w.acquire("m", 0), Delivery{0, 0, 2})
+		w.want(w.ack("m", 0, 0, Reject), nil)
+		if got := w.letters("dlq.t"); len(got) != 2 {
+			w.t.Errorf("%q", got)
+		}
+		w.got(w.acquire("m", 0))
+	})
+}
+
+// TestDeadLetterTopicElsewhere: a topic of which this shard has no partition is found in the
+// catalogue.
+func TestDeadLetterTopicElsewhere(t *testing.T) {
+	s := earliest
+	s.DeadLetters = "dlq.far"
+	run(t, 0, s, func(w *world) {
+		far := logstate.Topic{ID: weir.TopicID{9}, Name: "dlq.far", Partitions: 3, Configs: map[string]string{DeadLetterEnable: "true"}}
+		w.want(w.log.DeleteTopic(w.t.Context(), func() weir.TopicID { t, _ := w.log.Topic("dlq.far"); return t.ID }()), nil)
+		var sent []int32
+		w.opts.Here = func(topic weir.TopicID, _ int32) bool { return topic == w.topic }
+		w.opts.Send = func(_ context.Context, topic weir.TopicID, partition int32, _ record.Batch) error {
+			if topic != far.ID {
+				w.t.Errorf("sent to %v", topic)
+			}
+			sent = append(sent, partition)
+			return nil
+		}
+		w.crash()
+		w.Start(w.t.Context(), machine.WaitingLog{Log: w.log, Catalogue: &machine.Topics{All: func() []logstate.Topic { return []logstate.Topic{far} },
+			ByID: func(id weir.TopicID) (logstate.Topic, bool) { return logstate.Topic{ID: id}, true }}})
+		w.append(full(w, "a"))
+		w.acquire("m", 0)
+		w.want(w.ack("m", 0, 0, Reject), nil)
+		if len(sent) != 1 || sent[0] != 0 {
+			w.t.Errorf("sent to partitions %v", sent)
+		}
+		w.wantCopied(1, 0)
+		far.Configs = nil
+		w.append(full(w, "b"))
+		w.acquire("m", 0)
+		w.want(w.ack("m", 1, 1, Reject), nil)
+		w.wantCopied(1, 1)
 	})
 }

@@ -19,6 +19,7 @@ type Manager struct {
 	stop    context.CancelFunc
 	pending sync.WaitGroup // entries that nobody waits for, and goroutines that write dead letters
 	copies  chan struct{}  // has an element for each goroutine that copies dead letters now
+	away    chan struct{}  // likewise, for those that send them to other shards
 	gate    machine.Gate   // closed for partitions that other shards have
 
 	mu     sync.Mutex // guards everything below, and every partition
@@ -32,7 +33,8 @@ type Manager struct {
 	unusable map[string]bool // groups whose dead-letter topic could not be used the last time
 }
 
-// mostCopies is how many goroutines copy dead letters at once: each has a few megabytes.
+// mostCopies is how many goroutines copy dead letters at once, and how many send them to
+// other shards: each has a few megabytes.
 const mostCopies = 4
 
 type topicPart struct {
@@ -43,7 +45,7 @@ type topicPart struct {
 // New returns a manager that serves after Start.
 func New(o Options) *Manager {
 	m := &Manager{o: o.withDefaults(), closed: true, state: state.New(), came: make(map[state.ID]bool), groups: make(map[string]map[topicPart]*partition),
-		unusable: make(map[string]bool), copies: make(chan struct{}, mostCopies)}
+		unusable: make(map[string]bool), copies: make(chan struct{}, mostCopies), away: make(chan struct{}, mostCopies)}
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	return m
 }

@@ -2,12 +2,14 @@ package share
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/weirmq/weir/cloud/share/state"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -22,9 +24,13 @@ type Options struct {
 	// locked, and must not wait.
 	Settings func(group string) Settings
 
-	// Here, if set, reports whether a partition is in this shard: only these can get dead
-	// letters, which are durable together with what becomes of their records.
+	// Here, if set, reports whether a partition is in this shard: dead letters in these are
+	// durable together with what becomes of their records.
 	Here func(topic weir.TopicID, partition int32) bool
+
+	// Send, if set, appends dead letters to a partition that is in another shard. It returns
+	// when they are durable; after an error they may be or become that.
+	Send func(ctx context.Context, topic weir.TopicID, partition int32, letters record.Batch) error
 
 	Log *slog.Logger     // slog.Default
 	Now func() time.Time // time.Now, for the first record of a group that begins some time ago, and for dead letters
