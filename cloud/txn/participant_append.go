@@ -53,34 +53,45 @@ func (p *Participant) Append(a Appended, done func(base int64, err error)) {
 }
 
 // ask asks the coordinator about a part, and passes on what waits for the answer. Batches
-// that come in the meantime stand in the same line, so that all keep their order.
+// that come in the meantime stand in the same line, so that all keep their order. If the
+// answer is of no use to those, the coordinator is asked again.
 func (p *Participant) ask(x *participation, part Part, line *waiting) {
-	number, failed := p.verify(p.ctx, part)
 	for {
-		some, admitted := p.next(x, part, line, number, failed)
-		if len(some) == 0 {
-			return
-		}
-		for i := range some {
-			some[i](admitted[i])
+		number, failed := p.verify(p.ctx, part)
+		for fresh := true; ; fresh = false {
+			some, admitted, left := p.next(x, part, line, number, failed, fresh)
+			if left {
+				break
+			}
+			if len(some) == 0 {
+				return
+			}
+			for i := range some {
+				some[i](admitted[i])
+			}
 		}
 	}
 }
 
 // next takes what is in line, and decides about it. If nothing is, the coordinator need
-// not be asked again, or has to be.
-func (p *Participant) next(x *participation, part Part, line *waiting, number uint64, failed error) (some waiting, admitted []error) {
+// not be asked again, or has to be when something comes. fresh says that all in line have
+// waited for the answer; left, that those which have not are left in line, because it was
+// an error, or about a transaction that has ended.
+func (p *Participant) next(x *participation, part Part, line *waiting, number uint64, failed error, fresh bool) (some waiting, admitted []error, left bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	some, *line = *line, nil
-	if len(some) == 0 {
+	if len(*line) == 0 {
 		delete(x.asking, part)
 		if failed == nil && x.open == number {
 			x.verified[part] = number
 		}
 		p.drop(x)
-		return nil, nil
+		return nil, nil, false
 	}
+	if !fresh && (failed != nil || number <= x.ended) && p.ctx.Err() == nil {
+		return nil, nil, true
+	}
+	some, *line = *line, nil
 	for range some {
 		err := failed
 		if err == nil {
@@ -88,5 +99,5 @@ func (p *Participant) next(x *participation, part Part, line *waiting, number ui
 		}
 		admitted = append(admitted, err)
 	}
-	return some, admitted
+	return some, admitted, false
 }

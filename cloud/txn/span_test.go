@@ -9,7 +9,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/record/recordtest"
 )
 
 var errAway = errors.New("shard cannot be reached")
@@ -85,6 +87,26 @@ func TestSpanning(t *testing.T) {
 			r.wantHeld("ab+ab-ab+", "ab+ab-ab+", "ab+ab-ab+")
 		})
 	}
+}
+
+// TestAskedAgain: what comes after the coordinator has answered does not get an answer that
+// is not true any more, also if what waited for it is only being passed on.
+func TestAskedAgain(t *testing.T) {
+	spanning(t, 2, Options{}, func(t *testing.T, r *region) {
+		p, second := r.begin(nil), make(chan error, 1)
+		batch := func(value string) Appended {
+			return Appended{ID: id, Append: commitlog.Append{Topic: placeIn(1).Topic, Partition: placeIn(1).Partition, Batch: recordtest.Transactional(p.ID, p.Epoch, 0, value)}}
+		}
+		r.owner(1).parts.Append(batch("a"), func(_ int64, err error) { // while the participant passes the answer on
+			wants(t, err, ErrNotInTransaction)
+			wants(t, r.owner(0).txns.AddPartitions(t.Context(), id, p, []state.Place{placeIn(1)}), nil)
+			r.owner(1).parts.Append(batch("b"), func(_ int64, err error) { second <- err })
+		})
+		wants(t, <-second, nil)
+		_, err := r.end(p, true, false)
+		wants(t, err, nil)
+		r.wantHeld("", "b+")
+	})
 }
 
 // TestOneShard: a transaction of one shard ends in one slot, as without other shards, and
