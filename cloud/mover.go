@@ -11,6 +11,7 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/peer"
+	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/storage/pause"
 	"github.com/weirmq/weir/storage/weir"
 )
@@ -103,8 +104,10 @@ func (n *Node) moveSlices(ctx context.Context, m weir.Move) (err error) {
 }
 
 // vhostSlices returns the slices of the vhosts in a shard. They do not move: work queues
-// stay where they are.
+// stay where they are. The default vhost counts also before it is there, since a node may make
+// it at any time.
 func vhostSlices(own *owned) (set weir.SliceSet) {
+	set.Add(weir.SliceOfVhost(queue.DefaultVhost))
 	for _, name := range own.Queues.Vhosts() {
 		set.Add(weir.SliceOfVhost(name))
 	}
