@@ -98,10 +98,7 @@ func damagedSegment(t *testing.T, tiny func(*Options)) {
 			appended(t, l, Append{Topic: bad.ID, Batch: recordtest.Batch(big)})
 			appended(t, l, Append{Topic: good.ID, Batch: recordtest.Batch(big)})
 			maintained(t, l)
-			l.mu.RLock()
-			id := l.state.Topics[bad.ID].Parts[0].Pieces[0].Segment
-			key := id.Key(0)
-			l.mu.RUnlock()
+			key := firstPiece(t, l, bad.ID).Segment.Key(0)
 			must(l.Close())
 
 			s := &spoiled{Bucket: b, key: key, spoil: spoil}
@@ -145,9 +142,7 @@ func TestDamagedSlotIsKept(t *testing.T) {
 	l := open(t, b, tiny, func(o *Options) { o.TailBytes = 1 })
 	bad, good := createTopic(t, l, "bad", 1), createTopic(t, l, "good", 1)
 	appended(t, l, Append{Topic: bad.ID, Batch: recordtest.Batch("a")})
-	l.mu.RLock()
-	slot := l.state.Topics[bad.ID].Parts[0].Index[0].Position()
-	l.mu.RUnlock()
+	slot := firstSlot(t, l, bad.ID)
 	appended(t, l, Append{Topic: good.ID, Batch: recordtest.Batch("b")})
 	must(l.Close())
 
@@ -184,15 +179,13 @@ func TestDamagedSlotIsKept(t *testing.T) {
 // others from being rewritten.
 func TestStuckPartitionHarmsNoOther(t *testing.T) {
 	b := mem.New()
-	l := open(t, b, tiny, func(o *Options) { o.TailBytes = 1 })
+	l := open(t, b, tiny, func(o *Options) { o.TailBytes = 1; o.Upkeep.Off = true }) // all stays in slots until it is damaged
 	bad, good := createTopic(t, l, "bad", 1), createTopic(t, l, "good", 1)
 	for range 6 {
 		appended(t, l, Append{Topic: bad.ID, Batch: recordtest.Batch(strings.Repeat("x", 40_000))})
 	}
 	appended(t, l, Append{Topic: good.ID, Batch: recordtest.Batch("b")})
-	l.mu.RLock()
-	slot := l.state.Topics[bad.ID].Parts[0].Index[0].Position()
-	l.mu.RUnlock()
+	slot := firstSlot(t, l, bad.ID)
 	must(l.Close())
 
 	s := &spoiled{Bucket: b, key: journal.SlotKey(0, slot), spoil: kinds()["zeros"]}

@@ -41,6 +41,30 @@ func maintained(t testing.TB, l *Log) {
 	}
 }
 
+// firstSlot returns the slot with the first records of partition 0 of a topic.
+func firstSlot(t testing.TB, l *Log, topic weir.TopicID) journal.Position {
+	t.Helper()
+	l.mu.RLock()
+	index := slices.Clone(l.state.Topics[topic].Parts[0].Index)
+	l.mu.RUnlock() // a test that ends while it holds mu cannot close the log
+	if len(index) == 0 {
+		t.Fatal("nothing of the partition is in a slot any more")
+	}
+	return index[0].Position()
+}
+
+// firstPiece returns the first piece of partition 0 of a topic.
+func firstPiece(t testing.TB, l *Log, topic weir.TopicID) state.Piece {
+	t.Helper()
+	l.mu.RLock()
+	pieces := slices.Clone(l.state.Topics[topic].Parts[0].Pieces)
+	l.mu.RUnlock()
+	if len(pieces) == 0 {
+		t.Fatal("nothing of the partition was rewritten")
+	}
+	return pieces[0]
+}
+
 // keys lists the objects whose keys begin with a prefix.
 func keys(t testing.TB, b storage.Bucket, prefix string) []string {
 	t.Helper()
