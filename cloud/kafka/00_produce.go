@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -131,65 +132,84 @@ func (c *conn) produce(r *request) (*reply, error) {
 		r.release()
 		return nil, violated("decode Produce v%d: %w", r.version, err)
 	}
-	n := &reply{request: r, ready: make(chan struct{}), sent: make(chan struct{})}
-	n.finish = func() (kmsg.Response, error) { return r.produced(&q) }
-
-	var flying atomic.Int64
-	flying.Store(1) // for this loop, so that ready is closed once, at the end
-	landed := func() {
-		if flying.Add(-1) == 0 {
-			r.release()
-			close(n.ready)
-		}
-	}
-	var others []*away
-	size := 0 // of what this node appends
+	x := &producing{r: r, q: q, reply: &reply{request: r, ready: make(chan struct{}), sent: make(chan struct{})}}
+	x.reply.finish = func() (kmsg.Response, error) { return r.produced(&x.q) }
+	x.flying.Store(1) // for the rest of this function, so that ready is closed once, at the end
 	for i := range q.topics {
-		t := &q.topics[i]
-		topic, err := r.writable(ctx, t, r.version >= idProduce)
-		for j := range t.parts {
-			p := &t.parts[j]
-			if p.err = err; p.err == nil {
-				p.err = p.check(q.acks, r.version)
-			}
-			if p.err == nil && p.transactional() {
-				p.err = r.mayProduce(q.id)
-			}
-			if p.err != nil {
-				continue
-			}
-			if to := c.relay.leader(topic.ID, p.index); to.Name != "" {
-				var one *away
-				one, others = awayFor(others, to)
-				one.add(placeOf{i, j}, p)
-				continue
-			}
-			size += len(p.records)
-			flying.Add(1)
-			a := broker.Append{Topic: topic.ID, Partition: p.index, Batch: p.records, Verified: true}
-			done := func(base int64, err error) {
-				p.done(c.s.count, base, err)
-				landed()
-			}
-			if !p.transactional() {
-				c.s.broker.Produce(ctx, a, done)
-				continue
-			}
-			c.s.broker.AppendTransactional(ctx, a, broker.Transaction{ID: q.id, Implicit: r.version >= implicitProduce}, done)
+		x.topic(ctx, i)
+	}
+	if x.others == nil {
+		x.size = r.size
+	}
+	if x.size > 0 {
+		r.countBytes(quota.Produce, x.size) // the others count what they append
+	}
+	for _, a := range x.others {
+		x.flying.Add(1)
+		r.produceAway(a, &x.q, x.landed)
+	}
+	x.landed()
+	return x.reply, nil
+}
+
+// producing is a Produce whose batches are on their way.
+type producing struct {
+	r      *request
+	q      produceRequest
+	reply  *reply
+	flying atomic.Int64 // batches and parts without a result
+	others []*away      // nodes that append a part
+	size   int          // bytes that this node appends
+}
+
+// landed counts a result.
+func (x *producing) landed() {
+	if x.flying.Add(-1) == 0 {
+		x.r.release()
+		close(x.reply.ready)
+	}
+}
+
+// topic passes the batches of a topic on.
+func (x *producing) topic(ctx context.Context, i int) {
+	r, t := x.r, &x.q.topics[i]
+	topic, err := r.writable(ctx, t, r.version >= idProduce)
+	for j := range t.parts {
+		p := &t.parts[j]
+		if p.err = err; p.err == nil {
+			p.err = p.check(x.q.acks, r.version)
 		}
+		if p.err == nil && p.transactional() {
+			p.err = r.mayProduce(x.q.id)
+		}
+		if p.err != nil {
+			continue
+		}
+		if to := r.conn.relay.leader(topic.ID, p.index); to.Name != "" {
+			var one *away
+			one, x.others = awayFor(x.others, to)
+			one.add(placeOf{i, j}, p)
+			continue
+		}
+		x.append(ctx, topic.ID, p)
 	}
-	if others == nil {
-		size = r.size
+}
+
+// append appends a batch to a partition that this node leads.
+func (x *producing) append(ctx context.Context, topic weir.TopicID, p *producedPart) {
+	s := x.r.conn.s
+	x.size += len(p.records)
+	x.flying.Add(1)
+	a := broker.Append{Topic: topic, Partition: p.index, Batch: p.records, Verified: true}
+	done := func(base int64, err error) {
+		p.done(s.count, base, err)
+		x.landed()
 	}
-	if size > 0 {
-		r.countBytes(quota.Produce, size) // the others count what they append
+	if !p.transactional() {
+		s.broker.Produce(ctx, a, done)
+		return
 	}
-	for _, a := range others {
-		flying.Add(1)
-		r.produceAway(a, &q, landed)
-	}
-	landed()
-	return n, nil
+	s.broker.AppendTransactional(ctx, a, broker.Transaction{ID: x.q.id, Implicit: x.r.version >= implicitProduce}, done)
 }
 
 // check checks what the door can check of a partition's records.
