@@ -471,7 +471,7 @@ func TestSeveralRefuse(t *testing.T) {
 	if _, ok := b.InternalTopic(); ok {
 		t.Error("there is an offsets topic")
 	}
-	if all, err := b.GroupListings(); err != nil || len(all) != 0 {
+	if all, err := b.listings(); err != nil || len(all) != 0 {
 		t.Errorf("groups: %v, %v", all, err)
 	}
 	if c, err := b.Coordination(); err != nil || len(c.Groups) != 0 {

@@ -28,6 +28,7 @@ const (
 	askShareOffsets = "share-offsets"
 	askShareDelete  = "share-delete"
 	askShareBegin   = "share-begin"
+	askShareNames   = "share-names"
 )
 
 // RecordsOptions configure Records. Without functions only this node's partitions can be

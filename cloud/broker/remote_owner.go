@@ -41,7 +41,7 @@ func (r *Records) Answer(ctx context.Context, what string, question []byte) (ans
 	case askProducer:
 		id, err := r.b.NewProducerID(ctx)
 		return appendFound(nil, id, 0, err), nil
-	case askShareOffsets, askShareDelete, askShareBegin:
+	case askShareOffsets, askShareDelete, askShareBegin, askShareNames:
 		return r.answerShares(ctx, what, d)
 	}
 	return nil, fmt.Errorf("%w: unknown question %q", errRemote, what)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/share"
+	"github.com/weirmq/weir/cloud/stopwatch"
 	"github.com/weirmq/weir/storage/coding"
 	"github.com/weirmq/weir/storage/weir"
 )
@@ -19,6 +20,65 @@ import (
 // What a share group has done with a partition is in the shard of that partition. The node
 // that coordinates the group, which knows whether it has members, asks the nodes that serve
 // the shards. All of these calls may be repeated: a second time they find nothing to do.
+
+// GroupListings lists the groups that this node coordinates, of all types, including those
+// that have only offsets. A share group that has nothing but offsets in partitions of a node
+// that does not answer within endsTime is left out.
+func (r *Records) GroupListings(ctx context.Context) ([]group.Listing, error) {
+	all, err := r.b.listings()
+	if err != nil {
+		return nil, err
+	}
+	names, err := r.b.shareNames()
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[string]bool, len(all))
+	for _, g := range all {
+		known[g.Group] = true
+	}
+	for _, name := range append(names, r.shareNamesElsewhere(ctx)...) {
+		if _, err := r.b.Groups(name); err == nil && !known[name] {
+			known[name] = true
+			all = append(all, emptyShare(name))
+		}
+	}
+	return all, nil
+}
+
+// shareNamesElsewhere asks each other node that serves data for the groups that share its
+// partitions.
+func (r *Records) shareNamesElsewhere(ctx context.Context) (all []string) {
+	if !r.b.Several() || r.o.Ask == nil {
+		return nil
+	}
+	defer stopwatch.Waiting(ctx)()
+	ctx, cancel := context.WithTimeout(stopwatch.Without(ctx), endsTime)
+	defer cancel()
+	owners, _ := r.b.Owners()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, l := range owners {
+		if l.Name == r.b.o.Self.Name {
+			continue
+		}
+		wg.Go(func() {
+			d, err := r.ask(ctx, l.Node, askShareNames, []byte{remoteVersion})
+			if err != nil {
+				return
+			}
+			names, err := d.shareNames()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, names...)
+		})
+	}
+	wg.Wait()
+	return all
+}
 
 // DescribeShare describes a share group that this node coordinates. One without members that
 // has offsets is Empty.
@@ -137,6 +197,9 @@ func (r *Records) DeleteShares(ctx context.Context, name string, topic *weir.Top
 // durable on return. The caller makes sure that the group has no members.
 func (r *Records) BeginShare(ctx context.Context, at share.Place, offset int64) error {
 	q := shareBegin{at, offset}
+	if r.b.Several() {
+		defer stopwatch.Waiting(ctx)()
+	}
 	return r.at(ctx, weir.SliceOf(at.Topic, at.Partition), func() error { return r.b.BeginShare(ctx, at, offset) },
 		func(ctx context.Context, node Node) error {
 			d, err := r.ask(ctx, node, askShareBegin, q.append(nil))
@@ -150,6 +213,11 @@ func (r *Records) BeginShare(ctx context.Context, at share.Place, offset int64) 
 // eachShard calls do for each shard that has data, at once. If slices move meanwhile it does
 // so again: they may have come to a shard after its turn.
 func (r *Records) eachShard(ctx context.Context, do func(ctx context.Context, id uint32) error) error {
+	if !r.b.Several() {
+		return do(ctx, catalogueShard) // the only one
+	}
+	defer stopwatch.Waiting(ctx)()
+	ctx = stopwatch.Without(ctx)
 	for {
 		routes, count := r.b.Map()
 		all := r.b.Routed()
@@ -196,6 +264,13 @@ func (r *Records) answerShares(ctx context.Context, what string, d *decoder) ([]
 			return nil, err
 		}
 		return appendFound(nil, 0, 0, r.b.BeginShare(ctx, q.Place, q.offset)), nil
+	}
+	if what == askShareNames {
+		if err := d.end(); err != nil {
+			return nil, err
+		}
+		names, err := r.b.shareNames()
+		return appendShareNames(nil, names, err), nil
 	}
 	q, err := d.shareQuestion()
 	if err != nil {
@@ -278,6 +353,29 @@ func (d *decoder) shareOffsets(name string) ([]share.Offsets, error) {
 	for range d.Count(minPlace + 2) {
 		at := d.place()
 		all = append(all, share.Offsets{Place: share.Place{Group: name, Topic: at.Topic, Partition: at.Partition}, Start: d.Varint(), Lag: d.Varint()})
+	}
+	if err := d.end(); err != nil {
+		return nil, err
+	}
+	return all, failed
+}
+
+// appendShareNames encodes the answer.
+func appendShareNames(p []byte, names []string, err error) []byte {
+	p = appendError(append(p, remoteVersion), err)
+	p = binary.AppendUvarint(p, uint64(len(names)))
+	for _, name := range names {
+		p = coding.AppendString(p, name)
+	}
+	return p
+}
+
+// shareNames is the inverse of appendShareNames.
+func (d *decoder) shareNames() ([]string, error) {
+	failed := d.outcome()
+	var all []string
+	for range d.Count(1) {
+		all = append(all, d.String())
 	}
 	if err := d.end(); err != nil {
 		return nil, err

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/share"
+	"github.com/weirmq/weir/cloud/stopwatch"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -62,6 +65,52 @@ func TestDeleteShareGroupOverNodes(t *testing.T) {
 	if err := p.records.DeleteGroup(t.Context(), name); !errors.Is(err, group.ErrUnknownGroup) {
 		t.Errorf("deleted again: %v", err)
 	}
+}
+
+// TestShareGroupsAndStopwatch: what the shards do at once for a request does not use its
+// stopwatch, which is for one goroutine, and stands meanwhile.
+func TestShareGroupsAndStopwatch(t *testing.T) {
+	p := newPair(t, Mutations{})
+	now := time.Unix(0, 0)
+	sw := stopwatch.New(func() time.Time { now = now.Add(time.Hour); return now })
+	sw.Lap()
+	idle := sw.Lap()
+	if err := p.records.eachShard(stopwatch.With(t.Context(), sw), func(ctx context.Context, _ uint32) error {
+		stopwatch.Waiting(ctx)()
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if worked := sw.Lap(); worked != 2*idle { // until it stood, and since then
+		t.Errorf("it ran for %v", worked)
+	}
+}
+
+// TestListShareGroupOverNodes: a share group that has only offsets is listed by the node that
+// coordinates it, wherever the offsets are, and by no other.
+func TestListShareGroupOverNodes(t *testing.T) {
+	p := newPair(t, Mutations{})
+	here, there := groupIn(p.a, 1), groupIn(p.a, 2)
+	for _, name := range []string{here, there} {
+		if err := p.records.BeginShare(t.Context(), share.Place{Group: name, Topic: p.topic.ID, Partition: p.far[0]}, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	listed := func(r *Records, want ...string) {
+		t.Helper()
+		all, err := r.GroupListings(t.Context())
+		var names []string
+		for _, g := range all {
+			names = append(names, g.Group)
+		}
+		if err != nil || !slices.Equal(names, want) {
+			t.Errorf("groups %v, %v; want %v", names, err, want)
+		}
+	}
+	listed(p.records, here)
+	listed(p.there, there)
+	p.cuts(func(string) (before, after bool) { return true, false })
+	listed(p.records)
 }
 
 // TestDeleteSharesThatMove: what comes to a shard after its turn is removed, too.

@@ -450,6 +450,7 @@ func FuzzRemote(f *testing.F) {
 		appendFound(nil, -1, -1, &NotOwnerError{Node{Name: "c"}}), appendAppended(nil, []appended{{7, nil}, {-1, ErrTooLarge}}),
 		shareQuestion{2, "g", &at.Topic}.append(nil), shareBegin{share.Place{Group: "g", Topic: at.Topic, Partition: 3}, 7}.append(nil),
 		appendShareOffsets(nil, []share.Offsets{{Place: share.Place{Group: "g", Topic: at.Topic, Partition: 3}, Start: 7, Lag: 2}}, nil),
+		appendShareNames(nil, []string{"g", "h"}, nil),
 	} {
 		f.Add(uint8(kind), body)
 	}
@@ -459,7 +460,7 @@ func FuzzRemote(f *testing.F) {
 			return
 		}
 		var again []byte
-		switch kind % 11 {
+		switch kind % 12 {
 		case 0:
 			q, failed := d.readQuestion()
 			if again, err = q.append(nil), failed; q.most == maxRead {
@@ -497,6 +498,9 @@ func FuzzRemote(f *testing.F) {
 			again, err = q.append(nil), failed
 		case 10:
 			_, _ = d.shareOffsets("g")
+			return
+		case 11:
+			_, _ = d.shareNames()
 			return
 		}
 		if err == nil && !slices.Equal(again, body) {

@@ -75,36 +75,36 @@ func (b *Broker) BeginShare(ctx context.Context, at share.Place, offset int64) e
 	return translateShare(s.Shares.Begin(ctx, at, offset))
 }
 
-// GroupListings lists the groups that this node serves, of all types, including those
-// that have only offsets.
-func (b *Broker) GroupListings() ([]group.Listing, error) {
+// listings lists the groups of types that have members, of the shards that this node serves.
+func (b *Broker) listings() ([]group.Listing, error) {
 	shards, err := b.owned()
 	if err != nil {
 		return nil, err
 	}
 	var all []group.Listing
-	known := make(map[string]bool)
 	for _, s := range shards {
 		some, err := s.Groups.List()
 		if err != nil {
 			return nil, err
 		}
-		for _, g := range some {
-			known[g.Group] = true
-		}
 		all = append(all, some...)
 	}
+	return all, nil
+}
+
+// shareNames lists the groups that share partitions which this node serves.
+func (b *Broker) shareNames() ([]string, error) {
+	shards, err := b.owned()
+	if err != nil {
+		return nil, err
+	}
+	var all []string
 	for _, s := range shards {
 		names, err := s.Shares.Groups()
 		if err != nil {
 			return nil, translateShare(err)
 		}
-		for _, name := range names {
-			if !known[name] {
-				known[name] = true
-				all = append(all, emptyShare(name))
-			}
-		}
+		all = append(all, names...)
 	}
 	return all, nil
 }

@@ -56,7 +56,7 @@ func TestPlaces(t *testing.T) {
 	if nodes := b.Nodes(); len(nodes) != 3 || nodes[2].Name != "idle" || nodes[2].Epoch != -1 {
 		t.Errorf("nodes, with one that serves nothing: %+v", nodes)
 	}
-	if all, err := b.GroupListings(); err != nil || len(all) != 0 {
+	if all, err := b.listings(); err != nil || len(all) != 0 {
 		t.Errorf("groups here: %+v, %v", all, err)
 	}
 

@@ -18,10 +18,10 @@ import (
 // Versions:
 //   - v3: flexible; v4: states and their filter; v5: types and their filter
 
-func (s *Server) listGroups(_ context.Context, r *request, q *kmsg.ListGroupsRequest) (*kmsg.ListGroupsResponse, error) {
+func (s *Server) listGroups(ctx context.Context, r *request, q *kmsg.ListGroupsRequest) (*kmsg.ListGroupsResponse, error) {
 	resp := kmsg.NewPtrListGroupsResponse()
 	resp.Version = q.Version
-	list, err := s.broker.GroupListings()
+	list, err := s.o.Records.GroupListings(ctx)
 	if resp.ErrorCode = code(err, coordinator); err != nil {
 		return resp, nil
 	}

@@ -75,6 +75,17 @@ func TestShareGroupOverNodes(t *testing.T) {
 		}
 		set()
 		described("set", nil)
+		listed := 0
+		for _, node := range []int{7, 8} {
+			resp, err := kmsg.NewPtrListGroupsRequest().RequestWith(within30s(t), cl.Broker(node))
+			if err != nil {
+				t.Fatal(err)
+			}
+			listed += len(resp.Groups)
+		}
+		if listed != 1 {
+			t.Errorf("the nodes list %d groups", listed)
+		}
 		remove := kmsg.NewPtrDeleteShareGroupOffsetsRequest()
 		remove.GroupID, remove.Topics = group, []kmsg.DeleteShareGroupOffsetsRequestTopic{{Topic: "t"}}
 		if resp, err := remove.RequestWith(within30s(t), cl); err != nil || resp.ErrorCode != 0 || resp.Topics[0].ErrorCode != 0 {

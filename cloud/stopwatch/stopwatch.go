@@ -62,6 +62,12 @@ func With(ctx context.Context, s *Stopwatch) context.Context {
 	return context.WithValue(ctx, stopwatchKey{}, s)
 }
 
+// Without returns a context that carries no stopwatch, for the goroutines of a request that
+// has several.
+func Without(ctx context.Context) context.Context {
+	return context.WithValue(ctx, stopwatchKey{}, (*Stopwatch)(nil))
+}
+
 // Waiting stops the stopwatch in ctx, if there is one, until the returned function is
 // called. The same goroutine must call it, usually deferred.
 //
