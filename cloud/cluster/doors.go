@@ -123,21 +123,34 @@ func (w DoorWatch) watch(ctx context.Context, d Door) error {
 }
 
 // ask asks a door. It reports whether the control was late meanwhile: later than an eighth of
-// the limit.
+// the limit. The control is not asked if the door answers before that: then it does not matter.
 func (w DoorWatch) ask(ctx context.Context, d Door, limit time.Duration) (busy bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	var control sync.WaitGroup
-	if w.Control != nil {
-		control.Go(func() {
-			began := time.Now()
-			_ = w.Control(ctx) // one that fails at once says nothing about the machine
-			busy = time.Since(began) > limit/8
-		})
+	answer := make(chan error, 1)
+	go func() { answer <- d.Ask(ctx) }()
+	late := time.NewTimer(limit / 8)
+	defer late.Stop()
+	select {
+	case err = <-answer:
+		if err == nil {
+			return false, nil
+		}
+		return w.busy(ctx, limit/8), err
+	case <-late.C:
+		busy = w.busy(ctx, limit/8)
+		return busy, <-answer
 	}
-	err = d.Ask(ctx)
-	control.Wait()
-	return busy, err
+}
+
+// busy reports whether the control is late.
+func (w DoorWatch) busy(ctx context.Context, late time.Duration) bool {
+	if w.Control == nil {
+		return false
+	}
+	began := time.Now()
+	_ = w.Control(ctx) // one that fails at once says nothing about the machine
+	return time.Since(began) > late
 }
 
 // rest waits until a door that answers is to be asked again. The pause is longer

@@ -244,10 +244,13 @@ func TestDoorWatch(t *testing.T) {
 		"hangs, the machine is busy": {hangs, true, 0, func(context.Context) error { time.Sleep(T / 20); return nil }},
 		"hangs, the machine is not":  {hangs, true, T, func(context.Context) error { time.Sleep(T / 100); return nil }},
 		"hangs, without control":     {hangs, true, T, func(context.Context) error { return errHangs }},
-		"answers":                    {func(context.Context, time.Duration) error { return nil }, true, 0, nil},
-		"hangs":                      {hangs, true, T, nil},
-		"hangs, nobody else":         {hangs, false, 0, nil},
-		"refuses":                    {func(context.Context, time.Duration) error { return errHangs }, true, T, nil},
+		"answers, the control does not matter": {func(context.Context, time.Duration) error { return nil }, true, 0, func(context.Context) error {
+			t.Error("the control was asked although the door answers")
+			return nil
+		}},
+		"hangs":              {hangs, true, T, nil},
+		"hangs, nobody else": {hangs, false, 0, nil},
+		"refuses":            {func(context.Context, time.Duration) error { return errHangs }, true, T, nil},
 		"hangs for a while": {func(_ context.Context, since time.Duration) error {
 			return map[bool]error{true: errHangs}[since%T < T*3/4]
 		}, true, 0, nil},
