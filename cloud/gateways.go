@@ -180,6 +180,9 @@ func (n *Node) sessions() []measure.Session {
 // several reports whether the cluster has several shards.
 func (n *Node) several() bool { return n.shards.number() > 1 }
 
+// Several reports whether the cluster has several shards, as far as this node knows.
+func (n *Node) Several() bool { return n.several() }
+
 // members returns the gateways of the cluster as this node knows them, nil if it does not.
 func (n *Node) members() *fleet.Fleet {
 	if members := n.fleet(); members != nil {

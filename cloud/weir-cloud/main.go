@@ -213,13 +213,6 @@ func local(url string) bool {
 	return strings.HasPrefix(url, "file:") || strings.HasPrefix(url, "mem:")
 }
 
-// garbage is the amount of it, in percent of the memory in use, at which the collector
-// runs. Nearly all memory of a node is records without pointers: scanning them costs
-// little, and waiting costs memory. The buffers that come and go with every request are
-// used again without it (package freelist): on a busy node it would run forty times a
-// second for them.
-const garbage = 25
-
 func run(args, environ []string, stdout, stderr io.Writer) int {
 	s, err := parse(args, environ, stdout)
 	if os.Getenv("GOGC") == "" {
@@ -321,6 +314,9 @@ func (s settings) serve(ctx context.Context, environ []string, stdout, stderr io
 	})
 	if err != nil {
 		return err
+	}
+	if os.Getenv("GOGC") == "" {
+		defer collect(node.Several)()
 	}
 	defer manager.Watch(node.Alive)()
 	defer context.AfterFunc(ctx, func() {
