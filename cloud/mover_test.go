@@ -269,3 +269,28 @@ func TestSplitOfFormerOwner(t *testing.T) {
 		t.Errorf("%+v, %v; the former one: %+v", got, err, old)
 	}
 }
+
+// TestStopped: while slices are stopped, the groups and transactional ids in others go on.
+func TestStopped(t *testing.T) {
+	n := startNode(t, mem.New(), "first")
+	n.says(t, "ready")
+	topic, err := n.broker.CreateTopic(t.Context(), "t", 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := weir.Move{ID: weir.MoveID{1}, To: 1}
+	m.Slices.Add(weir.SliceOfGroup("moves"))
+	m.Slices.Add(weir.SliceOfTransaction("moves"))
+	log := n.shards.get(0).Log
+	if err := errors.Join(log.Separate(t.Context(), m.Slices), log.Stop(t.Context(), m)); err != nil {
+		t.Fatal(err)
+	}
+	for name, stopped := range map[string]bool{"moves": true, "stays": false} {
+		if _, err := n.commit(name, topic.ID, 1); (err != nil) != stopped {
+			t.Errorf("a commit of group %q: %v", name, err)
+		}
+		if _, err := n.begin(name); (err != nil) != stopped {
+			t.Errorf("a producer of transactional id %q: %v", name, err)
+		}
+	}
+}

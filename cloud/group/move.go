@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/weirmq/weir/storage/coding"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -24,6 +25,18 @@ func (c *Coordinator) OpenSlices(set weir.SliceSet) { c.gate.Open(set) }
 // elsewhere reports whether a group has left, or is about to.
 func (c *Coordinator) elsewhere(group string) bool {
 	return c.gate.Closed(weir.SliceOfGroup(group))
+}
+
+// SliceOf returns the slice of the group that an entry is about; false: it is about a topic, or
+// all groups. It implements state.Sliced.
+func (c *Coordinator) SliceOf(kind uint16, body []byte) (weir.Slice, bool) {
+	d := coding.NewDecoder(body)
+	version, name := d.Byte(), d.String()
+	switch kind {
+	case kindCommit, kindDeleteOffsets, kindDeleteGroup:
+		return weir.SliceOfGroup(name), version == bodyVersion && !d.Bad()
+	}
+	return 0, false
 }
 
 // Export returns the committed offsets of the groups in those slices, nil if there are

@@ -12,6 +12,7 @@ import (
 // TestMove: random groups that move to another shard and back are what they were.
 func TestMove(t *testing.T) {
 	moved := 0
+	about := make(map[uint16]bool)
 	for seed := range uint64(40) {
 		random := rand.New(rand.NewPCG(seed, 7))
 		c := New(Options{})
@@ -20,14 +21,15 @@ func TestMove(t *testing.T) {
 			if kind == kindCount {
 				continue // there is no offsets topic in several shards
 			}
-			if err := c.Apply(kind, body); err != nil {
-				t.Fatal(err)
-			}
+			about[kind] = machinetest.Apply(t, c, kind, body)
 		}
 		moved += machinetest.Split(t, random, c, func() machinetest.Slicer { return New(Options{}) })
 	}
 	if moved < 20 {
 		t.Errorf("only %d of 40 had anything to move", moved)
+	}
+	if !about[kindCommit] || !about[kindDeleteOffsets] || !about[kindDeleteGroup] || about[kindForgetTopic] {
+		t.Errorf("entries of these kinds are about one group: %v", about)
 	}
 }
 

@@ -24,6 +24,13 @@ func (m *Manager) elsewhere(at Place) bool {
 	return m.gate.Closed(weir.SliceOf(at.Topic, at.Partition))
 }
 
+// SliceOf is for state.Sliced.
+func (m *Manager) SliceOf(kind uint16, body []byte) (weir.Slice, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.state.SliceOf(kind, body)
+}
+
 // Export is for state.Slicer, as the next two are.
 func (m *Manager) Export(set weir.SliceSet) []byte {
 	m.mu.Lock()

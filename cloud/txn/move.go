@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weirmq/weir/storage/coding"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/pause"
 	"github.com/weirmq/weir/storage/weir"
@@ -73,6 +74,20 @@ func (c *Coordinator) OpenSlices(set weir.SliceSet) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.away = without(c.away, set)
+}
+
+// SliceOf returns the slice of the id that an entry is about; false: it is about several ids, or
+// about parts of a transaction, which may be in other slices: no transaction is ongoing while
+// slices are stopped. It implements state.Sliced, which a Participant does not: what it
+// exports of any slices tells of all producers.
+func (c *Coordinator) SliceOf(kind uint16, body []byte) (weir.Slice, bool) {
+	d := decoder{coding.NewDecoder(body)}
+	version, id := d.Byte(), d.name()
+	switch kind {
+	case kindInit, kindEnd, kindComplete:
+		return weir.SliceOfTransaction(id), version == bodyVersion && !d.Bad()
+	}
+	return 0, false
 }
 
 // Export returns the ids in those slices, as a snapshot has them, nil if there are none.

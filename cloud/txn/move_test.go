@@ -16,8 +16,9 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// randomIDs applies entries of some transactional ids.
-func randomIDs(t *testing.T, random *rand.Rand, c *Coordinator) {
+// randomIDs applies entries of some transactional ids, and notes which kinds are about one
+// slice.
+func randomIDs(t *testing.T, random *rand.Rand, c *Coordinator, about map[uint16]bool) {
 	for i := range random.IntN(8) {
 		id, at, p := fmt.Sprint("id", i), random.Int64N(1000), Producer{random.Int64N(100), 3}
 		commands := [][]byte{encodeInit(id, at, p, NoProducer, 1000).Body}
@@ -35,9 +36,7 @@ func randomIDs(t *testing.T, random *rand.Rand, c *Coordinator) {
 			kinds, commands = append(kinds, kindEnd), append(commands, encodeEnd(id, at, true, p, NoProducer).Body)
 		}
 		for j, kind := range kinds {
-			if err := c.Apply(kind, commands[j]); err != nil {
-				t.Fatal(err)
-			}
+			about[kind] = machinetest.Apply(t, c, kind, commands[j])
 		}
 	}
 }
@@ -45,10 +44,11 @@ func randomIDs(t *testing.T, random *rand.Rand, c *Coordinator) {
 // TestMove: random ids that move to another shard and back are what they were.
 func TestMove(t *testing.T) {
 	moved := 0
+	about := make(map[uint16]bool)
 	for seed := range uint64(100) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		c := New(Options{})
-		randomIDs(t, random, c)
+		randomIDs(t, random, c, about)
 		moved += machinetest.Split(t, random, c, func() machinetest.Slicer { return New(Options{}) })
 		for tr := range c.open {
 			if c.ids[tr.id] != tr || tr.state != Ongoing {
@@ -58,6 +58,9 @@ func TestMove(t *testing.T) {
 	}
 	if moved < 50 {
 		t.Errorf("only %d of 100 had anything to move", moved)
+	}
+	if !about[kindInit] || !about[kindEnd] || about[kindAdd] || about[kindSpan] || about[kindDecide] {
+		t.Errorf("entries of these kinds are about one id: %v", about)
 	}
 }
 

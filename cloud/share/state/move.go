@@ -14,6 +14,25 @@ import (
 // slice is the slice of the partition that is shared.
 func (p Place) slice() weir.Slice { return weir.SliceOf(p.Topic, p.Partition) }
 
+// SliceOf returns the slice of the share partition that an entry is about; false: it is about
+// several, or one that is not known: it may have been begun by an entry that is on its way.
+func (s *State) SliceOf(kind uint16, body []byte) (weir.Slice, bool) {
+	d := coding.NewDecoder(body)
+	if d.Byte() != bodyVersion {
+		return 0, false
+	}
+	switch kind {
+	case KindBegun:
+		at := decodePlace(&d)
+		return at.slice(), !d.Bad()
+	case KindUpdated, KindOpened:
+		if p := s.byID[ID(d.Uvarint())]; p != nil {
+			return p.Place.slice(), true
+		}
+	}
+	return 0, false
+}
+
 // Export returns the share partitions in those slices, nil if there are none; FORMAT.md
 // describes it. Equal states give equal bytes. Ids are not part of it: each shard gives out
 // its own.

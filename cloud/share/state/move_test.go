@@ -37,6 +37,7 @@ func (n numbered) Snapshot() []byte {
 // TestMove: random share partitions that move to another shard and back are what they were.
 func TestMove(t *testing.T) {
 	moved := 0
+	about := make(map[uint16]bool)
 	for seed := range uint64(100) {
 		random := rand.New(rand.NewPCG(seed, 3))
 		s := New()
@@ -44,16 +45,21 @@ func TestMove(t *testing.T) {
 			place := Place{string(rune('a' + random.IntN(3))), weir.TopicID{byte(random.IntN(3))}, random.Int32N(3)}
 			begun := Begun{Place: place, Start: random.Int64N(20)}
 			begun.Lent = begun.Start - 1 + random.Int64N(5)
-			apply(t, s, KindBegun, begun.Append(nil))
+			about[KindBegun] = machinetest.Apply(t, numbered{s}, KindBegun, begun.Append(nil))
 			for range random.IntN(10) {
 				e := randomUpdate(random, s.Partition(place))
-				apply(t, s, KindUpdated, e.Append(nil))
+				about[KindUpdated] = machinetest.Apply(t, numbered{s}, KindUpdated, e.Append(nil))
 			}
+			opened := Opened{ID: s.Partition(place).ID, Mark: random.Int64N(20)}
+			about[KindOpened] = machinetest.Apply(t, numbered{s}, KindOpened, opened.Append(nil))
 		}
 		moved += machinetest.Split(t, random, numbered{s}, func() machinetest.Slicer { return numbered{New()} })
 	}
 	if moved < 50 {
 		t.Errorf("only %d of 100 had anything to move", moved)
+	}
+	if !about[KindBegun] || !about[KindUpdated] || !about[KindOpened] {
+		t.Errorf("entries of these kinds are about one share partition: %v", about)
 	}
 }
 
