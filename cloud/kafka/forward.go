@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -15,17 +16,16 @@ import (
 // pass them on (KIP-590). A node that does not own the catalogue passes them on as they
 // came, with the name of the client: the owner decides what that one may do.
 
-// forController reports whether only the owner of the catalogue performs an operation.
-func forController(key kmsg.Key) bool {
-	switch key {
-	case kmsg.CreateTopics, kmsg.DeleteTopics, kmsg.CreatePartitions, kmsg.ElectLeaders,
+// controlled lists the operations that only the owner of the catalogue performs.
+func controlled() []kmsg.Key {
+	return []kmsg.Key{kmsg.CreateTopics, kmsg.DeleteTopics, kmsg.CreatePartitions, kmsg.ElectLeaders,
 		kmsg.AlterConfigs, kmsg.IncrementalAlterConfigs, kmsg.AlterPartitionAssignments, kmsg.ListPartitionReassignments,
 		kmsg.DescribeACLs, kmsg.CreateACLs, kmsg.DeleteACLs, kmsg.DescribeClientQuotas, kmsg.AlterClientQuotas,
-		kmsg.DescribeUserSCRAMCredentials, kmsg.AlterUserSCRAMCredentials:
-		return true
-	}
-	return false
+		kmsg.DescribeUserSCRAMCredentials, kmsg.AlterUserSCRAMCredentials}
 }
+
+// forController reports whether only the owner of the catalogue performs an operation.
+func forController(key kmsg.Key) bool { return slices.Contains(controlled(), key) }
 
 // forward passes a request on to the owner of the catalogue. It reports whether there is
 // an answer; if not, this node performs the request, and so names the owner. Then it is

@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"maps"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -27,7 +28,21 @@ type relaying struct {
 // node: what it answers from its own view of the cluster, and logins. ShareFetch and
 // ShareAcknowledge are in relay_share.go, Produce is in relay_produce.go.
 func relays() map[kmsg.Key]relaying {
-	all := map[kmsg.Key]relaying{
+	all := forOneCoordinator()
+	maps.Copy(all, forCoordinators())
+	maps.Copy(all, forOwners())
+	maps.Copy(all, partitioned())
+	for _, key := range controlled() {
+		all[key] = relaying{split: func(_ context.Context, r *request, q kmsg.Request) ([]portion, bool) {
+			return []portion{{r.conn.relay.ownerOf(r.conn.s.broker.Controller()), q}}, true
+		}}
+	}
+	return all
+}
+
+// forOneCoordinator lists the operations that name one group or transactional id.
+func forOneCoordinator() map[kmsg.Key]relaying {
+	return map[kmsg.Key]relaying{
 		kmsg.JoinGroup:              forGroup(func(q *kmsg.JoinGroupRequest) string { return q.Group }),
 		kmsg.SyncGroup:              forGroup(func(q *kmsg.SyncGroupRequest) string { return q.Group }),
 		kmsg.Heartbeat:              forGroup(func(q *kmsg.HeartbeatRequest) string { return q.Group }),
@@ -45,7 +60,12 @@ func relays() map[kmsg.Key]relaying {
 		kmsg.AddOffsetsToTxn:    forTransaction(func(q *kmsg.AddOffsetsToTxnRequest) string { return q.TransactionalID }),
 		kmsg.EndTxn:             forTransaction(func(q *kmsg.EndTxnRequest) string { return q.TransactionalID }),
 		kmsg.InitProducerID:     {split: splitInitProducer},
+	}
+}
 
+// forCoordinators lists the operations that may name several groups or transactional ids.
+func forCoordinators() map[kmsg.Key]relaying {
+	return map[kmsg.Key]relaying{
 		kmsg.DescribeGroups: byKey(func(q *kmsg.DescribeGroupsRequest) *[]string { return &q.Groups }, weir.SliceOfGroup,
 			func(to, from *kmsg.DescribeGroupsResponse) { to.Groups = append(to.Groups, from.Groups...) }),
 		kmsg.DeleteGroups: byKey(func(q *kmsg.DeleteGroupsRequest) *[]string { return &q.Groups }, weir.SliceOfGroup,
@@ -64,7 +84,12 @@ func relays() map[kmsg.Key]relaying {
 				to.TransactionStates = append(to.TransactionStates, from.TransactionStates...)
 			}),
 		kmsg.OffsetFetch: offsetFetches(),
+	}
+}
 
+// forOwners lists the operations that ask every owner for what it has.
+func forOwners() map[kmsg.Key]relaying {
+	return map[kmsg.Key]relaying{
 		kmsg.ListGroups: forAllOwners(func(to, from *kmsg.ListGroupsResponse) {
 			to.ErrorCode, to.Groups = worse(to.ErrorCode, from.ErrorCode), append(to.Groups, from.Groups...)
 		}, func(resp *kmsg.ListGroupsResponse) { resp.ErrorCode = kerr.CoordinatorNotAvailable.Code }),
@@ -77,18 +102,6 @@ func relays() map[kmsg.Key]relaying {
 			resp.Dirs = append(resp.Dirs, dir)
 		}),
 	}
-	for key, how := range partitioned() {
-		all[key] = how
-	}
-	for _, key := range []kmsg.Key{kmsg.CreateTopics, kmsg.DeleteTopics, kmsg.CreatePartitions, kmsg.ElectLeaders,
-		kmsg.AlterConfigs, kmsg.IncrementalAlterConfigs, kmsg.AlterPartitionAssignments, kmsg.ListPartitionReassignments,
-		kmsg.DescribeACLs, kmsg.CreateACLs, kmsg.DeleteACLs, kmsg.DescribeClientQuotas, kmsg.AlterClientQuotas,
-		kmsg.DescribeUserSCRAMCredentials, kmsg.AlterUserSCRAMCredentials} {
-		all[key] = relaying{split: func(_ context.Context, r *request, q kmsg.Request) ([]portion, bool) {
-			return []portion{{r.conn.relay.ownerOf(r.conn.s.broker.Controller()), q}}, true
-		}}
-	}
-	return all
 }
 
 // worse returns the first error of two codes.
@@ -307,14 +320,18 @@ func (r *request) located(ctx context.Context, name string, id [16]byte, byID bo
 
 func byName(name string) (string, [16]byte, bool) { return name, [16]byte{}, false }
 
-// partitioned lists the operations that are split by the leaders of partitions.
-func partitioned() map[kmsg.Key]relaying {
-	fetch := topics[kmsg.FetchRequest, *kmsg.FetchRequest, kmsg.FetchRequestTopic, kmsg.FetchRequestTopicPartition]{
+// fetchedTopics says how a Fetch lists topics: by name, or by id in later versions.
+func fetchedTopics() topics[kmsg.FetchRequest, *kmsg.FetchRequest, kmsg.FetchRequestTopic, kmsg.FetchRequestTopicPartition] {
+	return topics[kmsg.FetchRequest, *kmsg.FetchRequest, kmsg.FetchRequestTopic, kmsg.FetchRequestTopicPartition]{
 		func(q *kmsg.FetchRequest) *[]kmsg.FetchRequestTopic { return &q.Topics },
 		func(t *kmsg.FetchRequestTopic) (string, [16]byte, bool) { return t.Topic, t.TopicID, t.Topic == "" },
 		func(t *kmsg.FetchRequestTopic) *[]kmsg.FetchRequestTopicPartition { return &t.Partitions },
 		func(p *kmsg.FetchRequestTopicPartition) int32 { return p.Partition },
 	}
+}
+
+// partitioned lists the operations that are split by the leaders of partitions.
+func partitioned() map[kmsg.Key]relaying {
 	offsets := topics[kmsg.ListOffsetsRequest, *kmsg.ListOffsetsRequest, kmsg.ListOffsetsRequestTopic, kmsg.ListOffsetsRequestTopicPartition]{
 		func(q *kmsg.ListOffsetsRequest) *[]kmsg.ListOffsetsRequestTopic { return &q.Topics },
 		func(t *kmsg.ListOffsetsRequestTopic) (string, [16]byte, bool) { return byName(t.Topic) },
@@ -344,7 +361,7 @@ func partitioned() map[kmsg.Key]relaying {
 		func(p *int32) int32 { return *p },
 	}
 	return map[kmsg.Key]relaying{
-		kmsg.Fetch: {split: fetch.split},
+		kmsg.Fetch: {split: fetchedTopics().split},
 		kmsg.ListOffsets: {split: offsets.split, merge: func(to, from kmsg.Response) {
 			join(&to.(*kmsg.ListOffsetsResponse).Topics, from.(*kmsg.ListOffsetsResponse).Topics, func(t *kmsg.ListOffsetsResponseTopic) string { return t.Topic },
 				func(t *kmsg.ListOffsetsResponseTopic) *[]kmsg.ListOffsetsResponseTopicPartition { return &t.Partitions })

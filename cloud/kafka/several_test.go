@@ -93,7 +93,7 @@ func newTwoOwners(t testing.TB) *twoOwners {
 	b.FollowAt(0, a.Self(), 1, "cluster")
 	b.FollowAt(1, a.Self(), 1, "")
 	a.FollowAt(2, b.Self(), 1, "")
-	p.copy(b) // else b does not know the catalogue when the test begins
+	p.copy(b)                                  // else b does not know the catalogue when the test begins
 	p.inBackground(func(ctx context.Context) { // what changes reaches the copy soon
 		for tick := time.NewTicker(20 * time.Millisecond); ctx.Err() == nil; {
 			p.copy(b)
