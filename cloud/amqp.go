@@ -18,15 +18,48 @@ import (
 
 // openAMQP makes the door for AMQP 0-9-1.
 func (n *Node) openAMQP(listeners []listener.Listener) error {
-	server, err := amqp091.New(amqp091.Options{Listeners: listeners, Queues: n.broker.Queues, Remote: n.tunnelTo, TopicOf: n.topicOf(), Access: n.access, Sessions: n.logins, Metrics: n.metrics, Log: n.o.Log,
-		Version: configs.Version(), Conns: n.conns, MaxConns: n.o.Limits.PerListener, PerAddress: n.o.Limits.PerAddress})
+	server, err := n.newAMQP(listeners)
 	if err != nil {
 		return err
 	}
-	n.amqp = server
+	n.amqp.Store(server)
 	n.doors = append(n.doors, door{"amqp", server.Serve})
 	n.closers = append(n.closers, server.Close)
 	return nil
+}
+
+func (n *Node) newAMQP(listeners []listener.Listener) (*amqp091.Server, error) {
+	return amqp091.New(amqp091.Options{Listeners: listeners, Queues: n.broker.Queues, Remote: n.tunnelTo, TopicOf: n.topicOf(), Access: n.access, Sessions: n.logins, Metrics: n.metrics, Log: n.o.Log,
+		Version: configs.Version(), Conns: n.conns, MaxConns: n.o.Limits.PerListener, PerAddress: n.o.Limits.PerAddress})
+}
+
+// tunnelDoor returns what serves connections whose clients are at other nodes. A node without
+// --amqp makes it when the first one comes: the cluster may have got several shards since it
+// started.
+func (n *Node) tunnelDoor() (*amqp091.Server, error) {
+	n.tunnelling.Lock()
+	defer n.tunnelling.Unlock()
+	if server := n.amqp.Load(); server != nil {
+		return server, nil
+	}
+	server, err := n.newAMQP(nil)
+	if err != nil {
+		return nil, err
+	}
+	begun := n.races.begin(func() {
+		stop := context.AfterFunc(n.races.ctx, func() { _ = server.Close() }) // it has no listener that could fail
+		defer stop()
+		if err := server.Serve(); err != nil {
+			n.fail(fmt.Errorf("serve connections of other nodes' AMQP clients: %w", err))
+		}
+		<-n.races.ctx.Done()
+		_ = server.Close() // returns when all of it has ended
+	})
+	if !begun {
+		return nil, errors.New("this node ends")
+	}
+	n.amqp.Store(server)
+	return server, nil
 }
 
 // topicOf returns what finds the topic for a message that is published to amq.topic, nil
@@ -53,14 +86,15 @@ func (n *Node) tunnelTo(ctx context.Context, t amqp091.Tunnel) (io.ReadWriteClos
 
 // tunnelled serves a connection whose client is at another node.
 func (n *Node) tunnelled(description []byte, stream io.ReadWriteCloser) error {
-	if n.amqp == nil {
-		return errors.New("this node has no --amqp")
+	server, err := n.tunnelDoor()
+	if err != nil {
+		return err
 	}
 	var t amqp091.Tunnel
 	if err := json.Unmarshal(description, &t); err != nil {
 		return fmt.Errorf("read the description of a tunnel: %w", err)
 	}
-	err := n.amqp.ServeTunnel(t, stream)
+	err = server.ServeTunnel(t, stream)
 	if errors.Is(err, amqp091.ErrNoVhost) {
 		return errors.Join(peer.ErrElsewhere, err)
 	}

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -111,7 +112,7 @@ type Node struct {
 	records   *broker.Records     // of all partitions, wherever they are led
 	topics    *streamqueue.Topics // of stream queues
 	kafka     *kafka.Server
-	amqp      *amqp091.Server // nil: --amqp off in a cluster of one shard
+	amqp      atomic.Pointer[amqp091.Server] // nil: --amqp off, and no client has come through another node
 	receiver  *receiver.Receiver
 	ingest    *ingest // from gateways to the shards
 	http      *http.Server
@@ -129,6 +130,7 @@ type Node struct {
 	races      races      // with them, for names in the bucket
 	mover      mover      // of slices between this node's shards
 	remapping  sync.Mutex // held while the map of slices changes
+	tunnelling sync.Mutex // held while amqp is set
 	splitter   splitter
 	mirrors    mirrors        // of the catalogue, on other nodes
 	copies     *copies        // of the catalogue
@@ -307,7 +309,7 @@ func (n *Node) open(l listeners) error {
 	if err := n.openDoor(l.kafka); err != nil { // without listeners it performs requests for clients of other nodes
 		return err
 	}
-	if len(l.amqp) > 0 || n.shards.created > 1 { // clients may be at other nodes
+	if len(l.amqp) > 0 {
 		if err := n.openAMQP(l.amqp); err != nil {
 			return err
 		}

@@ -62,11 +62,12 @@ func (n *Node) openManagement(l listeners) {
 
 // connections lists the connections of clients of AMQP.
 func (n *Node) connections() []management.Connection {
-	if n.amqp == nil {
+	server := n.amqp.Load()
+	if server == nil {
 		return nil
 	}
 	var all []management.Connection
-	for _, c := range n.amqp.Connections() {
+	for _, c := range server.Connections() {
 		one := management.Connection{Name: c.Name(), User: c.User, Vhost: c.Vhost, Address: c.From.Addr().Unmap().String(), Port: int(c.From.Port()),
 			Secure: c.TLS, Opened: c.Opened, Heartbeat: c.Heartbeat, FrameMax: c.FrameMax, ClientName: c.ClientName, Close: c.Close}
 		for _, ch := range c.Channels {

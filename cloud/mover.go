@@ -392,11 +392,8 @@ func (n *Node) resumeOut(ctx context.Context, from *owned, m weir.Move) error {
 // growable returns why the cluster cannot have more shards, as far as this node is
 // concerned.
 func (n *Node) growable() error {
-	switch {
-	case n.o.Peer == Off:
+	if n.o.Peer == Off {
 		return fmt.Errorf("node %q has --peer off: the nodes of several shards need each other", n.o.Node)
-	case n.shards.created == 1 && (len(n.o.AMQP) > 0 || len(n.o.Management) > 0):
-		return fmt.Errorf("node %q has --amqp or --management, which need a cluster that was created with --shards if it is to have several", n.o.Node)
 	}
 	return nil
 }

@@ -7,9 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirmq/weir/cloud/amqp091"
+	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/listener"
+	"github.com/weirmq/weir/cloud/queue"
+	"github.com/weirmq/weir/cloud/queue/state"
 	"github.com/weirmq/weir/cloud/split"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/mem"
@@ -292,5 +297,78 @@ func TestStopped(t *testing.T) {
 		if _, err := n.begin(name); (err != nil) != stopped {
 			t.Errorf("a producer of transactional id %q: %v", name, err)
 		}
+	}
+}
+
+// TestSplitWithQueues: a cluster of one shard whose nodes have AMQP clients gets more shards. Its
+// vhosts stay where they are with what is in them; new ones come into being in the shards
+// that have their slices, and clients get there through any node, even if the owner has no
+// listener for them.
+func TestSplitWithQueues(t *testing.T) {
+	bucket := mem.New()
+	first := openNode(t, bucket, "first", t.TempDir(), func(o *Options) {
+		o.AMQP = []listener.Settings{{Name: "default", Listen: "127.0.0.1:0", SASL: []string{"PLAIN"}, Guests: true}}
+		o.Management = []listener.Settings{{Name: "default", Listen: "127.0.0.1:0", SASL: []string{"PLAIN"}, Guests: true}}
+	})
+	first.run(t)
+	first.says(t, "ready")
+	second := startNode(t, bucket, "second")
+	second.says(t, "ready")
+	settings := state.Settings{Durable: true, TTL: -1, MaxLength: -1, MaxBytes: -1, DeliveryLimit: -1}
+	vhosts := []string{"/", "a", "b", "c"}
+	old := engineOf(t, first, "/")
+	for _, v := range vhosts {
+		if err := old.CreateVhost(t.Context(), v); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := old.DeclareQueue(t.Context(), v, "q", settings); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		old.Submit(v, queue.Work{Publications: []queue.Publication{{Key: "q", Body: []byte("of " + v)}}}, func(_ []error, err error) { done <- err })
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := first.splits(t, 4); s.Error != "" {
+		t.Fatalf("%+v", s)
+	}
+	for _, v := range vhosts {
+		e := everywhere(t, func(r running) (*queue.Engine, error) { return r.broker.Queues(v) }, first, second)
+		if at := first.broker.RouteOf(weir.SliceOfVhost(v)); at != 0 || waiting(t, e, v, "q")["of "+v] != 1 {
+			t.Errorf("vhost %s is in shard %d, and has %v", v, at, waiting(t, e, v, "q"))
+		}
+	}
+	fresh := ""
+	eventually(t, "the second node has a shard for new vhosts, and the first knows that", func() bool {
+		for i := range 32 {
+			fresh = fmt.Sprint("new ", i)
+			if _, err := second.broker.Queues(fresh); err == nil {
+				l, known := first.broker.OwnerOf(first.broker.RouteOf(weir.SliceOfVhost(fresh)))
+				return known && l.Name == "second"
+			}
+		}
+		return false
+	})
+	if err := old.CreateVhost(t.Context(), fresh); !errors.Is(err, queue.ErrClosed) {
+		t.Errorf("the shard that had the slice creates the vhost: %v", err)
+	}
+	if err := engineOf(t, second, fresh).CreateVhost(t.Context(), fresh); err != nil {
+		t.Fatal(err)
+	}
+	if second.amqp.Load() != nil {
+		t.Error("a node without --amqp serves it before there are clients")
+	}
+	stream, err := first.tunnelTo(t.Context(), amqp091.Tunnel{Vhost: fresh, User: "guest", Principal: "User:guest", Guest: true, From: "127.0.0.1:4711", To: "127.0.0.1:5672", FrameMax: 4096, ChannelMax: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	f, err := wire.NewReader(stream).Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id, _ := wire.SplitMethod(f.Payload); f.Type != wire.FrameMethod || id != wire.IDConnectionOpenOk {
+		t.Errorf("the tunnel begins with frame %d, method %v", f.Type, id)
 	}
 }

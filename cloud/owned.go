@@ -199,7 +199,6 @@ func (n *Node) newOwned(id uint32, claim cluster.Node) *owned {
 		return n.broker.RouteOf(weir.SliceOf(topic, partition)) == id
 	}
 	o.Shares.Send = n.sendLetters
-	o.Queues.Here = func(vhost string) bool { return n.broker.RouteOf(weir.SliceOfVhost(vhost)) == id }
 	if part == shard.Data {
 		o.Topics = &machine.Topics{All: n.everyTopic, ByID: n.topicByID}
 	} else {
@@ -208,9 +207,19 @@ func (n *Node) newOwned(id uint32, claim cluster.Node) *owned {
 	}
 	o.Groups = group.Options{Timeouts: broker.GroupTimeouts(changed)}
 	o.Shares.Settings = broker.ShareSettings(changed, claim.ID)
-	own := &owned{Shard: shard.New(o), claim: claim}
+	own := &owned{claim: claim}
+	o.Queues.Here = func(vhost string) bool { return n.vhostHere(own, vhost) }
+	own.Shard = shard.New(o)
 	own.ID = id
 	return own
+}
+
+// vhostHere reports whether a vhost belongs to a shard, which is recovered. The slices of a
+// move that was decided have left, whatever this node knows of the map.
+func (n *Node) vhostHere(own *owned, vhost string) bool {
+	slice := weir.SliceOfVhost(vhost)
+	out, _ := own.Log.Moves()
+	return n.broker.RouteOf(slice) == own.ID && !slices.ContainsFunc(out, func(m weir.Move) bool { return m.Slices.Has(slice) })
 }
 
 // sendLetters is for share.Options: it appends dead letters to a partition that any node may

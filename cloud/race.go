@@ -24,6 +24,17 @@ type races struct {
 	over    bool // guarded by mu; no race is begun any more
 }
 
+// begin has the node do something until its context ends, which end waits for. It reports
+// false if the node ends already.
+func (r *races) begin(do func()) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.over {
+		r.wg.Go(do)
+	}
+	return !r.over
+}
+
 // end waits for races under way. Their context has ended.
 func (r *races) end() {
 	r.mu.Lock()

@@ -128,6 +128,11 @@ func (e *Engine) createVhost(ctx context.Context, name string) error {
 	if name == "" || len(name) > maxName {
 		return fmt.Errorf("%w: a vhost's name has 1 to %d bytes", ErrInvalid, maxName)
 	}
+	leave, ok := e.gate.Enter(weir.SliceOfVhost(name))
+	if !ok {
+		return fmt.Errorf("%w: vhost %s belongs to another shard now, or is about to", ErrClosed, name)
+	}
+	defer leave()
 	if err := e.takeTurn(ctx); err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ type slicer interface {
 	OpenSlices(weir.SliceSet)
 }
 
-func (s *Shard) slicers() []slicer { return []slicer{s.Groups, s.Shares, s.Txns, s.Parts} }
+func (s *Shard) slicers() []slicer { return []slicer{s.Groups, s.Shares, s.Txns, s.Parts, s.Queues} }
 
 // Settle keeps transactions from beginning, and returns nil when none is ongoing. The shard
 // has data. Errors: ctx's. Unsettle ends it, also after an error.
