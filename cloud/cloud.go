@@ -72,6 +72,8 @@ type Options struct {
 	Peer       string            // TCP listener for other nodes of the cluster, or Off
 	Sockets    *listener.Sockets // with which the process was started, for its listeners; nil: it opens all. Open takes them
 	Secret     []byte            // wraps the CA's key in the bucket
+	NoKeys     bool              // the node does not use the CA's key: for the role door alone
+	JoinToken  string            // with NoKeys: a token for the first certificate; "": Data has it
 	Shards     int               // --shards: how many have the data of a new cluster; 0: as it is, and 1 for a new cluster
 	AutoShards time.Duration     // how long the nodes must have been the same until the owner of the catalogue gives the cluster a shard with data for each that can own one; 0: it does not
 	Partitions int32             // of topics created without a number
@@ -105,9 +107,10 @@ type Node struct {
 	o         Options
 	self      broker.Node
 	bucket    storage.Bucket
-	probed    bool   // the bucket has passed before this process started
-	clusterID string // "" while the bucket is empty
-	ca        *join.CA
+	probed    bool       // the bucket has passed before this process started
+	clusterID string     // "" while the bucket is empty
+	ca        *join.CA   // nil: this node has door instead
+	door      *join.Door // nil: this node has ca
 	broker    *broker.Broker
 	records   *broker.Records     // of all partitions, wherever they are led
 	topics    *streamqueue.Topics // of stream queues
@@ -181,9 +184,6 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	read, err := n.meetBucket(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if n.decoy, err = n.ca.Derive("salts of nonexistent users", 32); err != nil {
-		return nil, fmt.Errorf("derive the key of salts: %w", err)
 	}
 	if err := n.openCluster(ctx, read); err != nil {
 		return nil, err
@@ -353,14 +353,9 @@ func (n *Node) openDoor(listeners []listener.Listener) error {
 }
 
 func (n *Node) openReceiver(packets net.PacketConn) error {
-	now := time.Now
-	certificate, err := n.ca.SignServer(now())
+	config, reset, err := n.syncTLS()
 	if err != nil {
-		return fmt.Errorf("sign this node's certificate: %w", err)
-	}
-	reset, err := n.ca.Derive("quic stateless reset", 32)
-	if err != nil {
-		return fmt.Errorf("derive the reset key: %w", err)
+		return err
 	}
 	bytes := cmp.Or(n.o.Limits.SyncMemory, DefaultLimits().SyncMemory)
 	memory, err := n.metrics.Pool(receiver.MemoryOptions(bytes, n.o.Log))
@@ -369,7 +364,7 @@ func (n *Node) openReceiver(packets net.PacketConn) error {
 	}
 	r, err := receiver.New(receiver.Options{
 		Conn:     packets,
-		TLS:      join.ServerTLS(n.ca.Certificate(), certificate, now, nil),
+		TLS:      config,
 		ResetKey: (*[32]byte)(reset),
 		Attach:   n.ingest.door.Attach,
 		Resolve:  n.ingest.Resolve,
@@ -428,6 +423,7 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.metrics.Loads.Run(leading, n.metrics) })
 	wg.Go(func() { n.keepCopy(leading) })
 	wg.Go(func() { n.expelRevoked(leading) })
+	wg.Go(func() { n.renewDoor(leading) })
 	if n.probed {
 		wg.Go(func() { n.probeAgain(ctx) })
 	}

@@ -61,7 +61,7 @@ func (n *Node) openConsole(listener net.Listener) {
 	n.metrics.NewGauge(`weir_http_refused_total{reason="host"}`, func() float64 { _, refused := n.guard.Refused(); return float64(refused) })
 	handler := console.New(console.Options{Guard: n.guard, Broker: n.broker, Fleet: n.fleet, Users: n.users, Quotas: n.quotas,
 		Drop: n.drop, Role: n.Role, Metrics: n.metrics, CloseMetrics: n.o.HTTP.CloseMetrics,
-		State: n.state, Nodes: n.nodes, Shards: n.allShards, Late: n.late, Recent: n.recent, Forward: n.forward, Records: n.records, Ask: n.askAdmin, Removed: n.adminRemoved, Split: n.split, SplitState: n.splitState, RevokeNode: n.revokeNode, ResetNode: n.resetNode, Missing: func() cluster.Roles { return n.manager.Missing() }})
+		State: n.state, Nodes: n.nodes, Shards: n.allShards, Late: n.late, Recent: n.recent, Forward: n.forward, Records: n.records, Ask: n.askAdmin, Removed: n.adminRemoved, Split: n.split, SplitState: n.splitState, RevokeNode: n.revokeNode, ResetNode: n.resetNode, NodeToken: n.nodeToken, Missing: func() cluster.Roles { return n.manager.Missing() }})
 	page.Register(n.guard)
 	n.http = admin.Server(n.use.handler(handler), n.o.Log)
 	n.doors = append(n.doors, door{"http", func() error {

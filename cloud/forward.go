@@ -108,6 +108,9 @@ func (n *Node) askAdmin(r *http.Request, body []byte, node broker.Node) (status 
 	return res.StatusCode, answer, err
 }
 
+// forwarderKey is of the name of the node that has forwarded a request, in its context.
+type forwarderKey struct{}
+
 // forwarded answers a request that a standby forwards. The standby's own token is valid
 // here unless it was removed; every other credential is checked as if it had come here
 // directly.
@@ -127,5 +130,5 @@ func (n *Node) forwarded(w http.ResponseWriter, r *http.Request, node, own strin
 		}
 		caller = &admin.Caller{Name: ownName(node), Role: admin.Administer}
 	}
-	n.guard.Forwarded(w, r, caller)
+	n.guard.Forwarded(w, r.WithContext(context.WithValue(r.Context(), forwarderKey{}, node)), caller)
 }

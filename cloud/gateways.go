@@ -235,7 +235,7 @@ func (n *Node) join(ctx context.Context, r receiver.JoinRequest) (receiver.JoinR
 	if err != nil {
 		return receiver.JoinResult{}, err
 	}
-	return receiver.JoinResult{Certificate: der, CA: n.ca.Certificate().Raw}, nil
+	return receiver.JoinResult{Certificate: der, CA: n.root().Raw}, nil
 }
 
 // errStandby: this node does not own the catalogue.

@@ -165,8 +165,8 @@ func (n *Node) lead(ctx context.Context, id uint32, self cluster.Node, epoch uin
 	}
 	if own.Fleet != nil {
 		if n.judgeNodesBy(own.Fleet, began); own.Fleet.NodeRevoked(n.o.Node) {
-			n.fail(errNodeRevoked)
-			return errors.Join(errNodeRevoked, own.Close())
+			n.fail(ErrNodeRevoked)
+			return errors.Join(ErrNodeRevoked, own.Close())
 		}
 	}
 	n.got(own, began)

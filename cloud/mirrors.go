@@ -82,6 +82,21 @@ func (m *mirrors) behind(at journal.Position) (changed <-chan struct{}, behind b
 	return nil, false
 }
 
+// forget forgets the mirrors of nodes that are not waited for.
+func (m *mirrors) forget(node func(name string) bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name := range m.nodes {
+		if node(name) {
+			delete(m.nodes, name)
+		}
+	}
+	if m.changed != nil {
+		close(m.changed)
+		m.changed = nil
+	}
+}
+
 // lacks reports whether a node has not said that it knows the catalogue up to a position.
 func (m *mirrors) lacks(node string, at journal.Position) bool {
 	m.mu.Lock()
@@ -100,6 +115,7 @@ func (n *Node) late(ctx context.Context) []string {
 	if err != nil {
 		return nil // another node owns it by now
 	}
+	n.mirrors.forget(n.nodeRevoked)
 	n.broker.Tell(ctx)
 	var all []string
 	for _, k := range n.manager.Known() {

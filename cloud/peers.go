@@ -69,7 +69,7 @@ func (n *Node) listenPeer() error {
 	n.peers.http = &http.Client{Transport: transport}
 	n.closers = append(n.closers, func() error { transport.CloseIdleConnections(); return nil })
 	n.measurePeers()
-	identity, err := join.NewNodeIdentity(n.ca, n.o.Node, nil)
+	identity, err := n.nodeIdentity()
 	if err != nil {
 		return err
 	}
@@ -99,12 +99,14 @@ func (n *Node) listenPeer() error {
 			return n.broker.DropTopic(ctx, shard, topic, at)
 		},
 		Ready:       n.knowsRevoked,
+		Revoked:     n.nodeRevoked,
 		Sessions:    func() ([]byte, error) { return json.Marshal(n.sessions()) },
 		Status:      n.statusFor,
 		Notices:     n.noticesFor,
 		Relay:       n.relayed,
 		Attachments: peer.Attachments{Number: n.numberFor, Attach: n.attachFor},
 		Membership:  peer.Membership{Join: n.joinHere, Renew: n.renewHere, Resolve: n.resolveFor},
+		Nodes:       peer.NodeMembership{Join: n.joinNode, JoinHere: n.joinNodeHere, Renew: n.renewNode},
 		Gate:        n.conns.Gate(peerGate())})
 	n.peers.server = server
 	n.closers = append(n.closers, server.Close)

@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"sync"
-	"time"
 
-	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/configs"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog/identity"
@@ -49,7 +47,7 @@ func (n *Node) meetBucket(ctx context.Context) (read clusterRead, err error) {
 		early <- n.tryCluster(ctx)
 	}
 	n.bucket = storage.Metrics(n.o.Bucket, n.metrics.Set, "bucket")
-	if n.ca, err = fleet.Authority(ctx, n.bucket, n.o.Secret, time.Now()); err != nil {
+	if err := n.openKeys(ctx); err != nil {
 		return read, err
 	}
 	return <-early, nil

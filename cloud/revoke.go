@@ -24,8 +24,8 @@ import (
 // that is older than severalAge, it does for other nodes only what they need to find each
 // other and the catalogue.
 
-// errNodeRevoked ends a revoked node that learns of it.
-var errNodeRevoked = errors.New("this node is revoked, and the others do not talk to it: weirctl nodes reset lets it in again")
+// ErrNodeRevoked ends a revoked node that learns of it.
+var ErrNodeRevoked = errors.New("this node is revoked, and the others do not talk to it: weirctl nodes reset lets it in again")
 
 // revocations is what this node knows of revoked nodes.
 type revocations struct {
@@ -80,13 +80,23 @@ func (n *Node) knowsRevoked() error {
 	return nil
 }
 
+// tellTime is how long the owner of the catalogue leaves the connections of a node that it has
+// revoked open, so that the node reads in the catalogue that it is. New ones are refused
+// already, and requests on these.
+const tellTime = 3 * time.Second
+
 // expelRevoked ends the connections to nodes that have been revoked, until ctx ends. If this
 // node is one of them, it ends the node.
 func (n *Node) expelRevoked(ctx context.Context) {
 	var before []string
+	told := time.NewTimer(tellTime)
+	defer told.Stop()
 	for {
 		select {
 		case <-n.revocations.kick:
+		case <-told.C:
+			n.peers.expel(n.nodeRevoked)
+			continue
 		case <-ctx.Done():
 			return
 		}
@@ -96,36 +106,20 @@ func (n *Node) expelRevoked(ctx context.Context) {
 		}
 		revoked := members.RevokedNodes()
 		if slices.Contains(revoked, n.o.Node) {
-			n.fail(errNodeRevoked)
+			n.fail(ErrNodeRevoked)
 			return
+		}
+		n.manager.Expel()
+		if n.fleet() == nil {
+			n.peers.expel(n.nodeRevoked)
+		} else {
+			told.Reset(tellTime)
 		}
 		if added := slices.DeleteFunc(slices.Clone(revoked), func(name string) bool { return slices.Contains(before, name) }); len(added) > 0 {
 			n.o.Log.Warn("nodes are revoked: this node does not talk to them, and takes their shards over", "nodes", strings.Join(added, ","))
-			n.tellRevoked(ctx)
 		}
 		before = revoked
-		n.peers.expel(n.nodeRevoked)
-		n.manager.Expel()
 	}
-}
-
-// tellTime is how long the owner of the catalogue goes on to answer a node that it has
-// revoked, so that the node learns of it.
-const tellTime = time.Second
-
-// tellRevoked lets revoked nodes read in the catalogue of this node, if it owns it, that they
-// are. New connections of theirs are refused already.
-func (n *Node) tellRevoked(ctx context.Context) {
-	if n.fleet() == nil {
-		return
-	}
-	at, err := n.broker.CatalogueReached()
-	if err != nil {
-		return // another node owns it by now
-	}
-	ctx, cancel := context.WithTimeout(ctx, tellTime)
-	defer cancel()
-	n.mirrors.await(ctx, at)
 }
 
 // expel ends the connections to and of nodes.
@@ -142,6 +136,9 @@ func (n *Node) revokeNode(ctx context.Context, name string, unknown bool) (conso
 	members := n.fleet()
 	if members == nil || !n.broker.IsController() {
 		return console.RevokedNode{}, broker.ErrNotOwner
+	}
+	if ctx.Value(forwarderKey{}) == name {
+		return console.RevokedNode{}, fmt.Errorf("%w: %s has passed this on, and would not get the answer: ask another node", console.ErrNode, name)
 	}
 	known := members.NodeRevoked(name) || unknown
 	for _, c := range n.manager.Claims() {
@@ -160,7 +157,7 @@ func (n *Node) revokeNode(ctx context.Context, name string, unknown bool) (conso
 	if err != nil {
 		err = fmt.Errorf("node %s is revoked, and its admin token is still valid: %w", name, err)
 	}
-	return console.RevokedNode{Name: name}, err
+	return console.RevokedNode{Name: name, Secret: !members.NodeJoined(name)}, err
 }
 
 // mayRevoke returns why a node cannot be revoked by self, the owner of the catalogue. others

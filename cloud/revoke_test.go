@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -54,20 +53,20 @@ func revoke(t *testing.T, n running, name string) {
 // TestRevokeNode: a revoked node ends, also when it is started again, and others have what it
 // owned. Nobody talks to it, until it is let in again.
 func TestRevokeNode(t *testing.T) {
-	nodes := startSeveral(t, "first", "second", "third")
-	owner := nodes[slices.IndexFunc(nodes, func(n running) bool { return n.owns(0) })]
-	var others []running
-	for _, n := range nodes {
-		if n.o.Node != owner.o.Node {
-			others = append(others, n)
-		}
-	}
-	stays, goes := others[0], others[1]
+	owner := openNode(t, bucketOf(t, 3), "first", t.TempDir(), func(o *Options) { o.Roles, o.Takeover = cluster.RoleMeta|cluster.RoleDoor, 2*time.Second })
+	owner.run(t)
+	goes := startWith(t, owner, "second", cluster.RoleLog)
+	eventually(t, "they have their shards", func() bool { return owner.owns(0) && goes.owns(1, 2) })
+	stays := startWith(t, owner, "third", cluster.RoleLog)
+	eventually(t, "all know each other", func() bool {
+		return len(owner.manager.Members()) == 2 && len(stays.manager.Members()) == 2 && stays.broker.Copy() != nil
+	})
 	for _, c := range []struct {
 		change console.NodeChange
 		says   string
 	}{
 		{console.NodeChange{Name: owner.o.Node}, "owns the catalogue"},
+		{console.NodeChange{Name: stays.o.Node}, "has passed this on"},
 		{console.NodeChange{Name: "fourth"}, "first, second, third"},
 		{console.NodeChange{}, "name must be that of a node"},
 	} {
@@ -83,10 +82,10 @@ func TestRevokeNode(t *testing.T) {
 	}
 
 	revoke(t, stays, goes.o.Node)
-	if <-goes.ended; !errors.Is(*goes.err, errNodeRevoked) {
+	if <-goes.ended; !errors.Is(*goes.err, ErrNodeRevoked) {
 		t.Errorf("the revoked node ended with %v", *goes.err)
 	}
-	eventually(t, "the others have all shards", func() bool { return len(owner.shards.all())+len(stays.shards.all()) == 3 })
+	eventually(t, "another node has its shards", func() bool { return stays.owns(1, 2) })
 	again, err := join.NewNodeIdentity(owner.ca, goes.o.Node, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -107,12 +106,10 @@ func TestRevokeNode(t *testing.T) {
 	}
 
 	open := func() running {
-		n := openNode(t, goes.o.Bucket, goes.o.Node, t.TempDir(), func(o *Options) { o.Takeover = 2 * time.Second })
-		n.run(t)
-		return n
+		return startWith(t, owner, goes.o.Node, cluster.RoleLog)
 	}
 	n := open()
-	if <-n.ended; !errors.Is(*n.err, errNodeRevoked) {
+	if <-n.ended; !errors.Is(*n.err, ErrNodeRevoked) {
 		t.Errorf("the revoked node, started again, ended with %v", *n.err)
 	}
 	if status, answer, late := changeNode(t, stays, "/v1/nodes/reset", console.NodeChange{Name: goes.o.Node}); status != http.StatusOK || late != "" {
@@ -162,14 +159,14 @@ func TestRevokeStandby(t *testing.T) {
 	first, second := startPair(t, bucket)
 	eventually(t, "they know each other", func() bool { return len(first.manager.Members()) == 1 })
 	revoke(t, first, "second")
-	if <-second.ended; !errors.Is(*second.err, errNodeRevoked) {
+	if <-second.ended; !errors.Is(*second.err, ErrNodeRevoked) {
 		t.Errorf("the revoked node ended with %v", *second.err)
 	}
 	n := startNode(t, bucket, "second")
 	eventually(t, "it has found the owner", func() bool { owner, known := n.broker.Controller(); return known && owner.Name == "first" })
 	first.stop()
 	<-first.ended
-	if <-n.ended; !errors.Is(*n.err, errNodeRevoked) {
+	if <-n.ended; !errors.Is(*n.err, ErrNodeRevoked) {
 		t.Errorf("a revoked standby, whose owner is gone, ended with %v", *n.err)
 	}
 	third := startNode(t, bucket, "third")

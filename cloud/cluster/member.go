@@ -80,6 +80,25 @@ func listMembers(ctx context.Context, b storage.Bucket) ([]string, error) {
 	}
 }
 
+// Members lists the nodes that have member objects, those that are gone for a short while
+// included, in any order. Objects that cannot be read are left out.
+func Members(ctx context.Context, b storage.Bucket) ([]Node, error) {
+	keys, err := listMembers(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	var all []Node
+	for id, number := range newestMembers(keys) {
+		n, err := readMember(ctx, b, memberKey(id, number))
+		if err == nil {
+			all = append(all, n)
+		} else if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	return all, nil
+}
+
 // readMember returns the node that a member object describes. Errors: errMember,
 // fs.ErrNotExist, and those of the bucket.
 func readMember(ctx context.Context, b storage.Bucket, key string) (Node, error) {

@@ -73,6 +73,10 @@ type Options struct {
 	RevokeNode func(ctx context.Context, name string, unknown bool) (RevokedNode, error)
 	ResetNode  func(ctx context.Context, name string) error
 
+	// NodeToken makes a token with which a node without the CA's key gets its certificate. It
+	// is for the owner.
+	NodeToken func(ctx context.Context, name string, life time.Duration) (string, error)
+
 	// Records are those of all partitions; default: of those that this node leads.
 	Records *broker.Records
 
@@ -172,6 +176,7 @@ func New(o Options) http.Handler {
 			"DELETE /v1/admins":       c.removeAdmin,
 			"POST /v1/nodes/revoke":   c.revokeNode,
 			"POST /v1/nodes/reset":    c.resetNode,
+			"POST /v1/nodes/token":    c.newNodeToken,
 
 			"DELETE /v1/vhosts":            c.deleteVhost, // with permissions
 			"POST /v1/topic-permissions":   c.setTopicPermissions,

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/weirmq/weir/cloud/admin"
+	"github.com/weirmq/weir/cloud/fleet"
 )
 
 // ErrNode: a node cannot be revoked or reset.
@@ -19,8 +21,38 @@ type NodeChange struct {
 
 // RevokedNode is the answer to revoking a node.
 type RevokedNode struct {
-	Name string `json:"name"`
+	Name   string `json:"name"`
+	Secret bool   `json:"had_secret"` // it has not joined with a token: it had the secret, and the CA's key
 }
+
+// NewNodeToken is the body of a request for a token for a node.
+type NewNodeToken struct {
+	Name    string `json:"name"`
+	Seconds int    `json:"seconds,omitempty"` // for which it can be used; 0: a day
+}
+
+func (c *console) newNodeToken(r *http.Request) (any, error) {
+	req, err := decode[NewNodeToken](r)
+	if err != nil {
+		return nil, err
+	}
+	admin.Note(r, "node", req.Name)
+	if req.Name == "" || len(req.Name) > maxNodeName {
+		return nil, fmt.Errorf("%w: name must be that of a node, of %d bytes at most", errInput, maxNodeName)
+	}
+	if req.Seconds < 0 || req.Seconds > maxTokenSeconds {
+		return nil, fmt.Errorf("%w: seconds must be from 0 to %d", errInput, maxTokenSeconds)
+	}
+	life := fleet.DefaultTokenLife
+	if req.Seconds != 0 {
+		life = time.Duration(req.Seconds) * time.Second
+	}
+	token, err := c.NodeToken(r.Context(), req.Name, life)
+	return Token{token}, err
+}
+
+// maxNodeName bounds the name of a node, in bytes.
+const maxNodeName = 255
 
 func (c *console) revokeNode(r *http.Request) (any, error) {
 	req, err := c.nodeChange(r)

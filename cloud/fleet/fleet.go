@@ -48,6 +48,7 @@ type token struct {
 	Gateways []string  `json:"gateways,omitempty"` // the ids that it is for; nil: any
 	Topics   []string  `json:"topics,omitempty"`   // the only topics that gateways joining with it may write to; nil: all. Format level 2
 	Made     time.Time `json:"made,omitzero"`      // zero before format level 2
+	Node     string    `json:"node,omitempty"`     // the node that it is for; "": it is for gateways. Format level 2
 }
 
 // Options configure a Fleet.
@@ -74,7 +75,7 @@ type Fleet struct {
 	mu       sync.RWMutex // guards what Apply changes
 	tokens   map[[sha256.Size]byte]*token
 	gateways map[string]*Gateway
-	nodes    map[string]*Node // those that were ever revoked, by name
+	nodes    map[string]*Node // those that were ever revoked or have joined, by name
 
 	hearing sync.Mutex          // guards what this owner has heard of gateways; locked after mu
 	watched map[string]*watched // by id; members only
@@ -152,6 +153,8 @@ func (f *Fleet) admitToken(hash [sha256.Size]byte, id string) error {
 		return join.ErrTokenExpired
 	case t.Uses <= 0:
 		return join.ErrTokenSpent
+	case t.Node != "":
+		return fmt.Errorf("%w: it is for the node %q", join.ErrTokenBound, t.Node)
 	case t.Gateways != nil && !slices.Contains(t.Gateways, id):
 		return join.ErrTokenBound
 	}

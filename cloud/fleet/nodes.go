@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,53 +11,147 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/machine"
+	"github.com/weirmq/weir/sync/join"
 )
 
 // NodesLevel is the format level from which on a node can be revoked.
 const NodesLevel = 2
 
-// Node is a node of the cluster that was revoked, now or at some time. It is the body of
-// kindNode, too.
+// Node is a node of the cluster that was revoked, now or at some time, or has joined with a
+// token.
 type Node struct {
 	Name    string `json:"name"`
 	Revoked bool   `json:"revoked"`
 
 	// Since is when it was last revoked, in whole seconds. Certificates of this name that
 	// were issued before are refused, also after a reset.
-	Since time.Time `json:"since"`
+	Since time.Time `json:"since,omitzero"`
+
+	// Joined is when it last got its first certificate with a token: it has not needed the
+	// CA's key. Zero: it has never.
+	Joined time.Time `json:"joined,omitzero"`
+}
+
+// nodeChanged is the body of kindNode.
+type nodeChanged struct {
+	Node
+	Token []byte `json:"token,omitempty"` // hash of the one that was used
 }
 
 // applyNode is called with mu held.
 func (f *Fleet) applyNode(body []byte) error {
-	var n Node
+	var n nodeChanged
 	if err := json.Unmarshal(body, &n); err != nil || n.Name == "" {
 		return fmt.Errorf("decode an entry of a node: %w", errors.Join(err, machine.ErrShape))
 	}
-	f.nodes[n.Name] = &n
+	if len(n.Token) == sha256.Size {
+		if t := f.tokens[[sha256.Size]byte(n.Token)]; t != nil {
+			t.Uses--
+		}
+	}
+	f.nodes[n.Name] = &n.Node
 	return nil
+}
+
+// NewNodeToken makes a token with which the node of a name, which does not have the CA's key,
+// gets its first certificate, once, until life is over. Durable on return; only the caller
+// sees it. Errors: machine.ErrLevel.
+func (f *Fleet) NewNodeToken(ctx context.Context, name string, life time.Duration) (string, error) {
+	if name == "" || life <= 0 {
+		return "", errors.New("a token for a node needs its name and some time")
+	}
+	if f.log.Level() < NodesLevel {
+		return "", machine.ErrLevel
+	}
+	t := join.NewToken(f.o.CA)
+	hash := join.HashSecret(t.Secret)
+	made := token{Hash: hash[:], Expires: f.o.Now().Add(life), Uses: 1, Made: f.o.Now(), Node: name}
+	if err := machine.Propose(ctx, f.log, kindToken, "a token for a node", made); err != nil {
+		return "", err
+	}
+	return t.Reveal(), nil
+}
+
+// JoinNode admits a node without the CA's key. Certificates of its name from before are
+// refused from now on. The errors are those that join.Verdict knows.
+func (f *Fleet) JoinNode(ctx context.Context, secret [16]byte, name string, csr []byte) (join.Admission, error) {
+	defer f.joining.Take(ctx)()
+	hash := join.HashSecret(secret)
+	if err := f.nodeToken(hash, name); err != nil {
+		return join.Admission{}, err
+	}
+	if f.NodeRevoked(name) {
+		return join.Admission{}, fmt.Errorf("%w: the node %q: weirctl nodes reset lets it in again", join.ErrRevoked, name)
+	}
+	now := f.o.Now()
+	a, err := f.o.CA.AdmitNode(csr, name, now)
+	if err != nil {
+		return join.Admission{}, err
+	}
+	since := now.UTC().Truncate(time.Second)
+	return a, machine.Propose(ctx, f.log, kindNode, "a node", nodeChanged{Node{Name: name, Since: since, Joined: since}, hash[:]})
+}
+
+func (f *Fleet) nodeToken(hash [sha256.Size]byte, name string) error {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	t := f.tokens[hash]
+	switch {
+	case t == nil:
+		return join.ErrTokenUnknown
+	case f.o.Now().After(t.Expires):
+		return join.ErrTokenExpired
+	case t.Node == "":
+		return fmt.Errorf("%w: weirctl nodes token makes one for a node", join.ErrTokenBound)
+	case t.Node != name:
+		return fmt.Errorf("%w: it is for the node %q, and this one is %q", join.ErrTokenBound, t.Node, name)
+	case t.Uses <= 0:
+		return join.ErrTokenSpent
+	}
+	return nil
+}
+
+// RenewNode gives a node that has joined, and that is connected with its certificate, new
+// ones. Nothing is written. Errors: join.ErrRevoked, join.ErrRequest.
+func (f *Fleet) RenewNode(name string, csr []byte) (join.Admission, error) {
+	if n, _ := f.node(name); n.Revoked || n.Joined.IsZero() {
+		return join.Admission{}, fmt.Errorf("%w: the node %q has not joined, or is revoked", join.ErrRevoked, name)
+	}
+	return f.o.CA.AdmitNode(csr, name, f.o.Now())
+}
+
+// NodeJoined reports whether a node has joined with a token, and so has not needed the CA's
+// key.
+func (f *Fleet) NodeJoined(name string) bool {
+	n, _ := f.node(name)
+	return !n.Joined.IsZero()
 }
 
 // RevokeNode bars a node from the others until ResetNode. Certificates of that name that
 // were issued before now are refused for good. Durable on return. Errors: machine.ErrLevel.
 func (f *Fleet) RevokeNode(ctx context.Context, name string) error {
-	return f.changeNode(ctx, Node{Name: name, Revoked: true, Since: f.o.Now().UTC().Truncate(time.Second)})
+	defer f.joining.Take(ctx)()
+	n, _ := f.node(name)
+	return f.changeNode(ctx, Node{Name: name, Revoked: true, Since: f.o.Now().UTC().Truncate(time.Second), Joined: n.Joined})
 }
 
 // ResetNode admits a revoked node again, with a certificate that it has made since. Durable
 // on return. Errors: ErrUnknownNode if it is not revoked, machine.ErrLevel.
 func (f *Fleet) ResetNode(ctx context.Context, name string) error {
+	defer f.joining.Take(ctx)()
 	n, known := f.node(name)
 	if !known || !n.Revoked {
 		return fmt.Errorf("%w: %s", ErrUnknownNode, name)
 	}
-	return f.changeNode(ctx, Node{Name: name, Since: n.Since})
+	n.Revoked = false
+	return f.changeNode(ctx, n)
 }
 
 func (f *Fleet) changeNode(ctx context.Context, n Node) error {
 	if f.log.Level() < NodesLevel {
 		return machine.ErrLevel
 	}
-	return machine.Propose(ctx, f.log, kindNode, "a node", n)
+	return machine.Propose(ctx, f.log, kindNode, "a node", nodeChanged{Node: n})
 }
 
 func (f *Fleet) node(name string) (Node, bool) {

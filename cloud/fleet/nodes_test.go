@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/machine"
+	"github.com/weirmq/weir/sync/join"
 )
 
 // TestRevokeNode: a revoked node is not admitted with any certificate; after a reset it is
@@ -50,6 +51,96 @@ func TestRevokeNode(t *testing.T) {
 	}
 	j.FormatLevel = 1
 	if err := f.RevokeNode(t.Context(), "c"); !errors.Is(err, machine.ErrLevel) {
+		t.Errorf("at level 1: %v", err)
+	}
+}
+
+// TestJoinNode: a token lets the node that it is for in, once, and nobody else. The
+// certificates that the node had before are refused from then on.
+func TestJoinNode(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 5e8, time.UTC)
+	f, j := start(t, Options{Now: func() time.Time { return now }})
+	secretOf := func(name string) [16]byte {
+		t.Helper()
+		text, err := f.NewNodeToken(t.Context(), name, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, err := join.ParseToken(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token.Secret
+	}
+	request := func(name string) []byte {
+		t.Helper()
+		key, err := join.NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		csr, err := join.NewNodeCSR(key, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return csr
+	}
+	before := now.Add(-time.Minute)
+	secret := secretOf("a door")
+	if _, err := f.RenewNode("a door", request("a door")); !errors.Is(err, join.ErrRevoked) {
+		t.Errorf("a node that has not joined renews its certificate: %v", err)
+	}
+	for _, step := range []struct {
+		what   string
+		secret [16]byte
+		name   string
+		csr    []byte
+		want   error
+	}{
+		{"unknown token", [16]byte{1}, "a door", request("a door"), join.ErrTokenUnknown},
+		{"another node's token", secret, "b", request("b"), join.ErrTokenBound},
+		{"a gateway's token", token16(t, f, 1, time.Hour), "a door", request("a door"), join.ErrTokenBound},
+		{"request of another node", secret, "a door", request("b"), join.ErrRequest},
+		{"right", secret, "a door", request("a door"), nil},
+		{"once more", secret, "a door", request("a door"), join.ErrTokenSpent},
+	} {
+		if _, err := f.JoinNode(t.Context(), step.secret, step.name, step.csr); !errors.Is(err, step.want) {
+			t.Errorf("%s: got %v, want %v", step.what, err, step.want)
+		}
+	}
+	gateway := secretOf("gw")
+	if _, err := f.Join(t.Context(), gateway, "gw", nil); !errors.Is(err, join.ErrTokenBound) {
+		t.Errorf("a gateway with the token of a node: %v", err)
+	}
+	for what, f := range map[string]*Fleet{"the owner": f, "the next one": recovered(t, j, Options{CA: f.o.CA})} {
+		old, fresh := f.AdmitNode("a door", before), f.AdmitNode("a door", now)
+		if !errors.Is(old, ErrNodeRevoked) || fresh != nil || !f.NodeJoined("a door") || f.NodeJoined("b") {
+			t.Errorf("%s, after the join: %v, %v", what, old, fresh)
+		}
+		if _, err := f.RenewNode("a door", request("a door")); err != nil {
+			t.Errorf("%s renews: %v", what, err)
+		}
+	}
+	late, next := secretOf("a door"), secretOf("a door")
+	if err := f.RevokeNode(t.Context(), "a door"); err != nil {
+		t.Fatal(err)
+	}
+	_, joins := f.JoinNode(t.Context(), next, "a door", request("a door"))
+	_, renews := f.RenewNode("a door", request("a door"))
+	if !errors.Is(joins, join.ErrRevoked) || !errors.Is(renews, join.ErrRevoked) || !f.NodeJoined("a door") {
+		t.Errorf("a revoked node joins: %v, renews: %v", joins, renews)
+	}
+	if err := f.ResetNode(t.Context(), "a door"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.JoinNode(t.Context(), next, "a door", request("a door")); err != nil {
+		t.Errorf("after a reset: %v", err)
+	}
+	now = now.Add(2 * time.Hour)
+	if _, err := f.JoinNode(t.Context(), late, "a door", request("a door")); !errors.Is(err, join.ErrTokenExpired) {
+		t.Errorf("with a token that has expired: %v", err)
+	}
+	j.FormatLevel = 1
+	if _, err := f.NewNodeToken(t.Context(), "b", time.Hour); !errors.Is(err, machine.ErrLevel) {
 		t.Errorf("at level 1: %v", err)
 	}
 }

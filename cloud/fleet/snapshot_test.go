@@ -29,7 +29,11 @@ func randomEntry(random *rand.Rand) (uint16, []byte) {
 	at := time.Unix(random.Int64N(1<<31), random.Int64N(1e9)).In(time.FixedZone("", 3600*random.IntN(3)))
 	switch n := random.IntN(13); {
 	case n == 12:
-		return kindNode, encoded(Node{Name: fmt.Sprint("node ", random.IntN(3)), Revoked: random.IntN(2) == 0, Since: at})
+		c := nodeChanged{Node: Node{Name: fmt.Sprint("node ", random.IntN(3)), Revoked: random.IntN(2) == 0, Since: at}}
+		if random.IntN(2) == 0 {
+			c.Joined, c.Token = at, hash
+		}
+		return kindNode, encoded(c)
 	case n >= 10:
 		c := contacts{Saved: at.UnixMilli(), Gateways: []contact{{ID: id, Same: n == 11, Contact: Contact{At: at.UnixMilli() - 5}}}}
 		if random.IntN(2) == 0 {
@@ -97,11 +101,13 @@ const golden = `{"version":1,"tokens":[{"hash":"AgICAgICAgICAgICAgICAgICAgICAgIC
 	`{"id":"b","key":"AQI=","joined":"2026-01-02T03:04:05Z","expires":"2026-01-02T03:04:05Z","revoked":true}]}`
 
 // goldenGrants has what format level 2 adds.
-const goldenGrants = `{"version":1,"tokens":[{"hash":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","expires":"2026-01-02T03:04:05Z","uses":1,"topics":["a","b*"],"gateways":null}],` +
+const goldenGrants = `{"version":1,"tokens":[{"hash":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","expires":"2026-01-02T03:04:05Z","uses":1,"topics":["a","b*"],"gateways":null},` +
+	`{"hash":"AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=","expires":"2026-01-02T03:04:05Z","uses":0,"node":"c","gateways":null}],` +
 	`"gateways":[{"id":"a","key":null,"joined":"0001-01-01T00:00:00Z","expires":"2026-01-02T03:04:05Z","revoked":false,"allow":["a","b*"]},` +
 	`{"id":"b","key":null,"joined":"0001-01-01T00:00:00Z","expires":"2026-01-02T03:04:05Z","revoked":false,"allow":["c"],"deny":["d"],` +
 	`"seen":{"at":9,"address":"192.0.2.1:5","software":"e","records":1,"bytes":2,"oldest":3,"lost":4,"saved":8}}],` +
-	`"nodes":[{"name":"a","revoked":true,"since":"2026-01-02T03:04:05Z"},{"name":"b","revoked":false,"since":"2026-01-02T03:04:06Z"}]}`
+	`"nodes":[{"name":"a","revoked":true,"since":"2026-01-02T03:04:05Z"},{"name":"b","revoked":false,"since":"2026-01-02T03:04:06Z"},` +
+	`{"name":"c","revoked":false,"since":"2026-01-02T03:04:07Z","joined":"2026-01-02T03:04:07Z"}]}`
 
 // The bytes at rest do not change by accident. A token that is for no gateway at
 // all does not become one for any.
@@ -139,6 +145,8 @@ func TestGoldenSnapshot(t *testing.T) {
 		{116, `{"name":"b","revoked":true,"since":"2026-01-02T03:04:06Z"}`},
 		{116, `{"name":"a","revoked":true,"since":"2026-01-02T03:04:05Z"}`},
 		{116, `{"name":"b","since":"2026-01-02T03:04:06Z"}`},
+		{110, `{"hash":"AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=","expires":"2026-01-02T03:04:05Z","uses":1,"node":"c"}`},
+		{116, `{"name":"c","since":"2026-01-02T03:04:07Z","joined":"2026-01-02T03:04:07Z","token":"AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM="}`},
 	} {
 		if err := level2.Apply(e.kind, []byte(e.body)); err != nil {
 			t.Fatal(err)

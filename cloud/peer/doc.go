@@ -1,7 +1,8 @@
 // Package peer is the port over which the nodes of a cluster talk to each other:
 // HTTP/2 over TLS 1.3, under ALPN "weir-peer/1" and the paths /peer/v1/<verb>. Both
 // ends need a certificate of the cluster's CA that is valid for this port only
-// (join.SignNode).
+// (join.SignNode). A node that has neither that nor the CA's key gets its first one with a
+// token under ALPN "weir-node-join/1": see nodejoin.go.
 //
 // Each verb has a file with its server half, its client half and its bodies. A node
 // of an earlier version answers 404 to a verb that it does not know (ErrUnknownVerb),
@@ -24,6 +25,8 @@
 //	notices  POST /peer/v1/notices   what the node that asks has noticed of gateways
 //	join     POST /peer/v1/join      admit a gateway that has come to the node that asks
 //	renew    POST /peer/v1/renew     give such a gateway a new certificate
+//	node-join POST /peer/v1/node-join  admit a node without the CA's key that has come to the node that asks
+//	node-renew POST /peer/v1/node-renew  give the node that asks, which has not the CA's key, new certificates
 //	resolve  POST /peer/v1/resolve   find or create a topic for such a gateway
 //	records  POST /peer/v1/records/…  read, append or look for records that the node leads
 //	         GET  /peer/v1/records   a stream: which partitions of a shard grow

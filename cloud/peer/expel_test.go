@@ -26,7 +26,10 @@ func TestExpel(t *testing.T) {
 	}
 	own := identity(t, ca, "a")
 	own.Admit = admit
-	p := startWith(t, ca, "a", budget.GateOptions{}, func(o *Options) { o.Identity = own })
+	p := startWith(t, ca, "a", budget.GateOptions{}, func(o *Options) {
+		o.Identity, o.Revoked = own, func(node string) bool { return node == barred.Load() }
+		o.Catalogue = func(context.Context, CatalogueQuestion) (*Catalogue, error) { return new(Catalogue), nil }
+	})
 	asking := identity(t, ca, "b")
 	b, other := client(t, asking), client(t, identity(t, ca, "c"))
 	hold := startWith(t, ca, "d", budget.GateOptions{}, func(o *Options) {
@@ -40,10 +43,19 @@ func TestExpel(t *testing.T) {
 		if _, err := c.Ping(t.Context(), "a", p.addr); err != nil {
 			t.Fatal(err)
 		}
+		if _, err := c.Catalogue(t.Context(), "a", p.addr, CatalogueQuestion{}); err != nil {
+			t.Fatal(err)
+		}
 	}
 
 	// Nodes that come.
 	barred.Store("b")
+	if _, err := b.Ping(t.Context(), "a", p.addr); err == nil {
+		t.Error("a node that was revoked is answered on the connection that it has")
+	}
+	if _, err := b.Catalogue(t.Context(), "a", p.addr, CatalogueQuestion{}); err != nil {
+		t.Errorf("a node that was revoked does not get the catalogue, which says so: %v", err)
+	}
 	p.Expel(func(node string) bool { return node == "b" })
 	if _, err := b.Ping(t.Context(), "a", p.addr); err == nil {
 		t.Error("a node that is not admitted any more is answered")

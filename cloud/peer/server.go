@@ -54,6 +54,10 @@ type Options struct {
 	// catalogue.
 	Ready func() error
 
+	// Revoked, if set, reports whether a node that has come before it was revoked is: it
+	// gets nothing but the catalogue any more, which says so.
+	Revoked func(node string) bool
+
 	// Report, if set, answers the report of a node with that of this one. An error means
 	// that it cannot be read.
 	Report func(node string, report []byte) ([]byte, error)
@@ -130,6 +134,9 @@ type Options struct {
 	Attachments Attachments
 	Membership  Membership
 
+	// Nodes is for nodes that do not have the CA's key.
+	Nodes NodeMembership
+
 	// Race, if set, is called when another node has invited to a race in the bucket. It
 	// must not block.
 	Race func()
@@ -184,6 +191,8 @@ func New(o Options) *Server {
 	mux.HandleFunc("POST "+joinPath, s.join)
 	mux.HandleFunc("POST "+renewPath, s.renew)
 	mux.HandleFunc("POST "+resolvePath, s.resolve)
+	mux.HandleFunc("POST "+nodeJoinPath, s.nodeJoin)
+	mux.HandleFunc("POST "+nodeRenewPath, s.nodeRenew)
 	if o.Forwarded != nil {
 		mux.HandleFunc(adminPath+"/", s.forwarded)
 	}
@@ -214,9 +223,13 @@ func New(o Options) *Server {
 }
 
 // ready refuses requests while Options.Ready returns an error, but for those without which
-// that could last for ever.
+// that could last for ever, and those of revoked nodes.
 func (s *Server) ready(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.o.Revoked != nil && r.URL.Path != cataloguePath && s.o.Revoked(asker(r)) {
+			http.Error(w, "this node is revoked", http.StatusForbidden)
+			return
+		}
 		switch r.URL.Path {
 		case pingPath, reportPath, successionPath, racePath, copyPath, cataloguePath, statusPath:
 		default:
@@ -301,7 +314,12 @@ func (s *Server) enter(raw net.Conn, seat *budget.Seat) {
 	defer cancel()
 	secure := tls.Server(raw, s.o.Identity.ServerTLS())
 	err := secure.HandshakeContext(ctx)
-	if err == nil {
+	if err == nil && join.Joins(secure.ConnectionState()) {
+		if s.o.Nodes.Join != nil {
+			defer context.AfterFunc(s.ctx, func() { raw.Close() })()
+			s.answerStranger(secure)
+		}
+	} else if err == nil {
 		cert := secure.ConnectionState().PeerCertificates[0]
 		name, _ := join.NodeName(cert) // ServerTLS has checked it
 		seat.Known()

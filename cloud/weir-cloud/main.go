@@ -40,23 +40,23 @@ import (
 func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
 
 type settings struct {
-	data, bucket, node, advertise, secretFile string
-	roleNames                                 []string
-	roles                                     cluster.Roles
-	sync, peer                                string
-	http                                      cloud.HTTP
-	kafka, superUsers, amqp, management       []string
-	amqpTopics                                string
-	authorize                                 bool
-	tokens                                    bearer.Options
-	kafkaAnonymous, amqpAnonymous             bool
-	httpOpen, autoCreate                      bool
-	partitions, shards                        int
-	autoShards                                bool
-	takeover, drain, linger, idleExit         time.Duration
-	upkeep                                    upkeep.Options
-	limits                                    cloud.Limits
-	logFormat                                 string
+	data, bucket, node, advertise, secretFile, joinFile string
+	roleNames                                           []string
+	roles                                               cluster.Roles
+	sync, peer                                          string
+	http                                                cloud.HTTP
+	kafka, superUsers, amqp, management                 []string
+	amqpTopics                                          string
+	authorize                                           bool
+	tokens                                              bearer.Options
+	kafkaAnonymous, amqpAnonymous                       bool
+	httpOpen, autoCreate                                bool
+	partitions, shards                                  int
+	autoShards                                          bool
+	takeover, drain, linger, idleExit                   time.Duration
+	upkeep                                              upkeep.Options
+	limits                                              cloud.Limits
+	logFormat                                           string
 }
 
 func parse(args, environ []string, out io.Writer) (settings, error) {
@@ -87,7 +87,8 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.BoolVar(&s.http.Anonymous, "http-anonymous", false, "let anybody who can reach --http read everything but secrets and records, without a credential")
 	fs.BoolVar(&s.http.CloseMetrics, "http-close-metrics", false, "ask for a credential at /metrics, too")
 	fs.StringVar(&s.peer, "peer", "", "TCP `address` at which the nodes of the cluster reach this one, or off. Only nodes with a certificate of the cluster are let in. Change it if port 7401 is taken (default :7401; 127.0.0.1:0 if the bucket is a local folder or memory)")
-	fs.StringVar(&s.secretFile, "secret-file", "", "`file` with a secret that encrypts the keys in the bucket, the same for all nodes; required unless the bucket is a local folder or memory")
+	fs.StringVar(&s.secretFile, "secret-file", "", "`file` with a secret that encrypts the keys in the bucket, the same for all nodes; required unless the bucket is a local folder or memory, or the node has the role door alone")
+	fs.StringVar(&s.joinFile, "join-file", "", "`file` with a token of weirctl nodes token, with which a node with the role door alone gets its certificate from another node, once. Such a node needs no --secret-file, and does not read the keys in the bucket")
 	fs.IntVar(&s.partitions, "partitions", 4, "`number` of partitions of a topic that is created without a number")
 	fs.Var(shardsFlag{&s.shards, &s.autoShards}, "shards", "`number` of shards over which the data of a new cluster is spread, so that several nodes can each serve some of them. A cluster that runs gets more with weirctl shards split. A node of a cluster that exists needs no number. auto: shards are split by themselves, so that each node with the role log gets some, minutes after nodes have come; set it on all nodes")
 	fs.BoolVar(&s.autoCreate, "auto-create", true, "create a topic when a gateway or a Kafka client first names it")
@@ -193,8 +194,11 @@ func (s settings) check() error {
 	if err := open.Check(s.bucket); err != nil {
 		return fmt.Errorf("--bucket: %w", err)
 	}
-	if s.secretFile == "" && !local(s.bucket) {
-		return errors.New("the bucket is not a local folder, so the keys in it must be encrypted: give --secret-file a file with a secret of at least 16 characters")
+	if s.joinFile != "" && (!s.doorAlone() || s.secretFile != "") {
+		return errors.New("--join-file is for a node with --roles door and without --secret-file")
+	}
+	if s.secretFile == "" && !local(s.bucket) && !s.doorAlone() {
+		return errors.New("the bucket is not a local folder, so the keys in it must be encrypted: give --secret-file a file with a secret of at least 16 characters, or the node --roles door and --join-file")
 	}
 	_, err := s.listeners()
 	if err == nil {
@@ -235,7 +239,7 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 				"from a copy. weirctl check lists all of it; weirctl check --repair, on a copy of the bucket, goes on without it.\n", s.bucket)
 			return exitRefused
 		}
-		if errors.Is(err, cloud.ErrShards) || errors.Is(err, listener.ErrSocket) {
+		if errors.Is(err, cloud.ErrShards) || errors.Is(err, cloud.ErrNoToken) || errors.Is(err, cloud.ErrNodeRevoked) || errors.Is(err, listener.ErrSocket) {
 			return exitRefused
 		}
 		return code
@@ -266,6 +270,10 @@ func (s settings) serve(ctx context.Context, environ []string, stdout, stderr io
 	hangup := configs.ListenHangup()
 	defer hangup.Stop()
 	secret, err := s.secret()
+	if err != nil {
+		return err
+	}
+	token, err := s.joinToken()
 	if err != nil {
 		return err
 	}
@@ -308,7 +316,7 @@ func (s settings) serve(ctx context.Context, environ []string, stdout, stderr io
 		Bucket:  bucket, Data: s.data, Node: name, Roles: s.roles, Advertise: s.advertise,
 		Sync: s.sync, Kafka: listeners, AMQP: amqp, AMQPTopics: s.amqpTopics, Management: management, HTTP: s.http, Peer: s.peer,
 		Authorize: s.authorize, SuperUsers: principals(s.superUsers), Tokens: s.tokens,
-		Secret: secret, Shards: s.shards, AutoShards: s.autoTime(), Partitions: int32(s.partitions), AutoCreate: s.autoCreate,
+		Secret: secret, NoKeys: s.noKeys(), JoinToken: token, Shards: s.shards, AutoShards: s.autoTime(), Partitions: int32(s.partitions), AutoCreate: s.autoCreate,
 		Takeover: s.takeover, Drain: s.drain, IdleExit: s.idleExit, Linger: s.linger, Upkeep: s.upkeep, Limits: s.limits,
 		ShowToken: showToken(stdout), Ready: manager.Ready, Log: log,
 	})
@@ -360,6 +368,31 @@ func showToken(stdout io.Writer) func(token, file string) {
 	return func(token, file string) {
 		fmt.Fprintf(f, "Let a gateway in with\n\n  WEIR_EDGE_JOIN=%s weir-edge --cloud HOST:7400\n\n(the token is also in %s)\n", token, file)
 	}
+}
+
+// doorAlone reports whether the node can own nothing.
+func (s settings) doorAlone() bool {
+	return !s.roles.Has(cluster.RoleMeta) && !s.roles.Has(cluster.RoleLog)
+}
+
+// noKeys reports whether the node goes on without the keys in the bucket.
+func (s settings) noKeys() bool {
+	return s.doorAlone() && s.secretFile == "" && (s.joinFile != "" || !local(s.bucket))
+}
+
+// joinToken returns what is in --join-file, "" if the node has joined already.
+func (s settings) joinToken() (string, error) {
+	if s.joinFile == "" {
+		return "", nil
+	}
+	body, err := os.ReadFile(s.joinFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil // it is needed once: cloud.Open says so if that is now
+	}
+	if err != nil {
+		return "", fmt.Errorf("read --join-file: %w", err)
+	}
+	return strings.TrimSpace(string(body)), nil
 }
 
 func (s settings) secret() ([]byte, error) {

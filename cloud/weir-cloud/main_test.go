@@ -53,6 +53,32 @@ func TestShardsFlag(t *testing.T) {
 	}
 }
 
+// TestDoorFlags: only a node with the role door alone needs no secret, or has a token.
+func TestDoorFlags(t *testing.T) {
+	remote := []string{"--bucket", "s3://weir?endpoint=http://127.0.0.1:9000"}
+	for _, c := range []struct {
+		args   []string
+		legal  bool
+		noKeys bool
+	}{
+		{append(remote, "--roles", "door"), true, true},
+		{append(remote, "--roles", "door", "--join-file", "token"), true, true},
+		{append(remote, "--roles", "door", "--secret-file", "secret"), true, false},
+		{append(remote, "--roles", "door", "--secret-file", "secret", "--join-file", "token"), false, false},
+		{append(remote, "--roles", "door,log"), false, false},
+		{append(remote, "--roles", "log", "--join-file", "token"), false, false},
+		{remote, false, false},
+		{[]string{"--roles", "door"}, true, false},
+		{[]string{"--roles", "door", "--join-file", "token"}, true, true},
+		{nil, true, false},
+	} {
+		s, err := parse(c.args, nil, io.Discard)
+		if (err == nil) != c.legal || err == nil && s.noKeys() != c.noKeys {
+			t.Errorf("%q: %v, %v", c.args, s.noKeys(), err)
+		}
+	}
+}
+
 // TestRefuses: a node that finds something missing or damaged in its bucket ends with 78,
 // names it, says what to do, and deletes nothing.
 func TestRefuses(t *testing.T) {

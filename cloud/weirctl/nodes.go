@@ -16,38 +16,44 @@ import (
 
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/configs"
 )
 
 func nodesVerb() verb {
-	actions := []string{"list", "revoke", "reset"}
+	actions := []string{"list", "token", "revoke", "reset"}
 	return verb{
 		actions: actions,
-		name:    "nodes", usage: "[revoke NAME | reset NAME] [flags]",
-		summary: "list the nodes of the cluster, those that are gone included, revoke one or let it in again",
+		name:    "nodes", usage: "[token NAME | revoke NAME | reset NAME] [flags]",
+		summary: "list the nodes of the cluster, let one in without the secret, or revoke one",
 		notes: "Any node answers, also while there is no owner of the catalogue. A node that is gone is listed for some\n" +
 			"minutes. CATALOGUE is how old what the node knows of users, permissions and topics is; CLOCK how far its\n" +
 			"clock is from that of the node that answers. -o json has more: counts, moves and addresses.\n\n" +
+			"token prints a token, which is not shown again, for the node of that name: with --roles door, --join-file and\n" +
+			"without --secret-file it gets a certificate with it, once.\n\n" +
 			"revoke shuts a node out that was stolen or broken into: the others do not talk to it any more, and take over\n" +
 			"what it owns. It does not undo what the node knows: the answer says what else is to be done. reset lets a node\n" +
 			"of that name in again; start it after that.\n\n" +
 			"Examples:\n  weirctl nodes --cloud https://a.example:8080,https://b.example:8080\n  weirctl nodes revoke b",
 		flags: func(fs *pflag.FlagSet, c *call) {
+			configs.DurationVar(fs, &c.life, "life", fleet.DefaultTokenLife, "token: `time` for which it can be used, such as 12h or 7d")
 			fs.BoolVar(&c.unknown, "unknown", false, "revoke: also a name that no node has now or had in the last minutes")
 		},
 		run: func(ctx context.Context, c *call) error {
 			switch {
 			case len(c.args) == 0 || len(c.args) == 1 && c.args[0] == "list":
 				return c.listNodes(ctx)
+			case len(c.args) == 2 && c.args[0] == "token":
+				return c.nodeToken(ctx, c.args[1])
 			case len(c.args) == 2 && c.args[0] == "revoke":
 				return c.revokeNode(ctx, c.args[1])
 			case len(c.args) == 2 && c.args[0] == "reset":
 				if err := c.post(ctx, "/v1/nodes/reset", console.NodeChange{Name: c.args[1]}, nil); err != nil {
 					return err
 				}
-				return c.done("node %s may come back: start it", c.args[1])
+				return c.done("node %s may come back: start it, without --secret-file with a new token (weirctl nodes token)", c.args[1])
 			}
-			return c.wrong("nodes takes no argument, revoke NAME or reset NAME", actions)
+			return c.wrong("nodes takes no argument, token NAME, revoke NAME or reset NAME", actions)
 		},
 	}
 }
@@ -62,10 +68,34 @@ func (c *call) revokeNode(ctx context.Context, name string) error {
 		return err
 	}
 	_, err := fmt.Fprintf(c.stdout, "node %s is revoked: the other nodes do not talk to it, and take over what it owns\n"+
-		"it had the credentials of the bucket, with which it still reads and writes everything: give the other nodes new ones, and end the old ones\n"+
-		"it had the secret of --secret-file, and so the CA's key, with which it can make certificates for gateways and for nodes of other names.\n"+
-		"There is no command that replaces the key while gateways stay joined: if somebody may have it, stop all nodes, delete the object authority,\n"+
-		"and run weirctl check BUCKET --repair with a new secret. Then all gateways join again\n", name)
+		"it had the credentials of the bucket, with which it still reads and writes everything they allow: end them at the bucket,\n"+
+		"and if other nodes use the same, give these new ones first\n", name)
+	if err == nil && done.Secret {
+		_, err = fmt.Fprint(c.stdout, "it had the secret of --secret-file, and so the CA's key, with which it can make certificates for gateways and for nodes of other names.\n"+
+			"There is no command that replaces the key while gateways stay joined: if somebody may have it, stop all nodes, delete the object authority,\n"+
+			"and run weirctl check BUCKET --repair with a new secret. Then all gateways join again\n")
+	} else if err == nil {
+		_, err = fmt.Fprintln(c.stdout, "it joined with a token, without the CA's key: for 30 days at most gateways that dial its address still take it for the cloud")
+	}
+	return err
+}
+
+// nodeToken makes a token for a node.
+func (c *call) nodeToken(ctx context.Context, name string) error {
+	switch {
+	case c.life < time.Second:
+		return fmt.Errorf("--life %v is shorter than a second", c.life)
+	case c.life > maxTokenLife:
+		return fmt.Errorf("--life %s: a token can be used for %s at most", configs.FormatDuration(c.life), configs.FormatDuration(maxTokenLife))
+	}
+	var t console.Token
+	if err := c.post(ctx, "/v1/nodes/token", console.NewNodeToken{Name: name, Seconds: int(c.life / time.Second)}, &t); err != nil {
+		return err
+	}
+	if done, err := c.print(t); done {
+		return err
+	}
+	_, err := fmt.Fprintln(c.stdout, t.Token)
 	return err
 }
 

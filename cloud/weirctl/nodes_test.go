@@ -110,7 +110,7 @@ func TestRevokeNode(t *testing.T) {
 		if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
 			t.Error(err)
 		}
-		admin.Reply(w, http.StatusOK, console.RevokedNode{Name: asked.Name})
+		admin.Reply(w, http.StatusOK, console.RevokedNode{Name: asked.Name, Secret: asked.Name == "b"})
 	}))
 	defer node.Close()
 	for _, c := range []struct {
@@ -120,6 +120,7 @@ func TestRevokeNode(t *testing.T) {
 		says []string
 	}{
 		{"nodes revoke b", "/v1/nodes/revoke", console.NodeChange{Name: "b"}, []string{"node b is revoked", "credentials of the bucket", "the CA's key"}},
+		{"nodes revoke door", "/v1/nodes/revoke", console.NodeChange{Name: "door"}, []string{"node door is revoked", "credentials of the bucket", "without the CA's key"}},
 		{"nodes revoke b --unknown", "/v1/nodes/revoke", console.NodeChange{Name: "b", Unknown: true}, []string{"node b is revoked"}},
 		{"nodes revoke b -o json", "/v1/nodes/revoke", console.NodeChange{Name: "b"}, []string{`"name": "b"`}},
 		{"nodes reset b", "/v1/nodes/reset", console.NodeChange{Name: "b"}, []string{"node b may come back"}},

@@ -81,15 +81,7 @@ func (ca *CA) SignServer(now time.Time) (tls.Certificate, error) {
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("generate node key: %w", err)
 	}
-	cert, err := sign(&x509.Certificate{
-		SerialNumber: serial(),
-		Subject:      pkix.Name{CommonName: ServerName},
-		DNSNames:     []string{ServerName},
-		NotBefore:    ca.cert.NotBefore,
-		NotAfter:     now.Add(serverValidity),
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}, ca.cert, &key.PublicKey, ca.key)
+	cert, err := sign(serverTemplate(ca.cert.NotBefore, now.Add(serverValidity)), ca.cert, &key.PublicKey, ca.key)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("sign node certificate: %w", err)
 	}

@@ -6,10 +6,10 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -65,19 +65,7 @@ func (ca *CA) SignNode(name string, now time.Time) (tls.Certificate, error) {
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("generate node key: %w", err)
 	}
-	since := now.Add(-backdate)
-	if since.Before(ca.cert.NotBefore) { // no certificate is older than its CA
-		since = ca.cert.NotBefore
-	}
-	cert, err := sign(&x509.Certificate{
-		SerialNumber: serial(),
-		Subject:      pkix.Name{CommonName: peerName},
-		URIs:         []*url.URL{nodeURI(name)},
-		NotBefore:    since,
-		NotAfter:     now.Add(NodeValidity),
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}, ca.cert, &key.PublicKey, ca.key)
+	cert, err := sign(ca.nodeTemplate(name, now), ca.cert, &key.PublicKey, ca.key)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("sign node certificate: %w", err)
 	}
@@ -116,7 +104,9 @@ type NodeIdentity struct {
 	// although its certificate is valid. It is called at each handshake, of both kinds.
 	Admit func(node string, cert *x509.Certificate) error
 
-	ca   *CA
+	root *x509.Certificate // of the CA
+	ca   *CA               // nil: door has the certificates
+	door *Door
 	name string
 	now  func() time.Time
 
@@ -130,14 +120,17 @@ func NewNodeIdentity(ca *CA, name string, now func() time.Time) (*NodeIdentity, 
 	if now == nil {
 		now = time.Now
 	}
-	id := &NodeIdentity{ca: ca, name: name, now: now}
+	id := &NodeIdentity{root: ca.cert, ca: ca, name: name, now: now}
 	_, err := id.certificate()
 	return id, err
 }
 
 // certificate returns a certificate that is valid for at least half of NodeValidity by
-// this node's clock, even if the clock was changed.
+// this node's clock, even if the clock was changed. Without the CA's key it is what there is.
 func (id *NodeIdentity) certificate() (*tls.Certificate, error) {
+	if id.ca == nil {
+		return id.door.certificate(), nil
+	}
 	id.mu.Lock()
 	defer id.mu.Unlock()
 	now := id.now()
@@ -164,8 +157,18 @@ func (id *NodeIdentity) Expires() (time.Time, error) {
 
 // ServerTLS is the configuration of the node's own peer port: it accepts only nodes
 // with a certificate of the cluster's CA for this port.
+//
+// If it has the CA's key, it also accepts nodes without a certificate that ask for one, in
+// another protocol: see Joins.
 func (id *NodeIdentity) ServerTLS() *tls.Config {
+	joining := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{alpnNodeJoin}, SessionTicketsDisabled: true, GetCertificate: id.joining}
 	return &tls.Config{
+		GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+			if id.ca != nil && slices.Equal(h.SupportedProtos, joining.NextProtos) {
+				return joining, nil
+			}
+			return nil, nil
+		},
 		MinVersion:             tls.VersionTLS13,
 		NextProtos:             []string{ALPNPeer},
 		SessionTicketsDisabled: true, // every connection is checked anew
@@ -207,7 +210,7 @@ func (id *NodeIdentity) check(s tls.ConnectionState) (string, error) {
 		return "", fmt.Errorf("%w: it does not speak %s", ErrNode, ALPNPeer)
 	}
 	cert := s.PeerCertificates[0]
-	name, err := CheckNode(cert, id.ca.cert, id.now())
+	name, err := CheckNode(cert, id.root, id.now())
 	if err == nil && id.Admit != nil {
 		err = id.Admit(name, cert)
 	}

@@ -21,14 +21,18 @@ const (
 // revoked is called for every session, resumed ones included; nil means that no gateway
 // is revoked.
 func ServerTLS(ca *x509.Certificate, node tls.Certificate, now func() time.Time, revoked func(*x509.Certificate) error) *tls.Config {
+	return serverTLS(ca, func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &node, nil }, now, revoked)
+}
+
+func serverTLS(ca *x509.Certificate, node func(*tls.ClientHelloInfo) (*tls.Certificate, error), now func() time.Time, revoked func(*x509.Certificate) error) *tls.Config {
 	if now == nil {
 		now = time.Now
 	}
 	main := &tls.Config{
-		MinVersion:   tls.VersionTLS13,
-		NextProtos:   []string{alpnMain},
-		Certificates: []tls.Certificate{node},
-		ClientAuth:   tls.RequireAnyClientCert, // VerifyConnection verifies, also when resuming
+		MinVersion:     tls.VersionTLS13,
+		NextProtos:     []string{alpnMain},
+		GetCertificate: node,
+		ClientAuth:     tls.RequireAnyClientCert, // VerifyConnection verifies, also when resuming
 		VerifyConnection: func(s tls.ConnectionState) error {
 			if len(s.PeerCertificates) == 0 {
 				return ErrForeign
@@ -46,7 +50,7 @@ func ServerTLS(ca *x509.Certificate, node tls.Certificate, now func() time.Time,
 	joining := &tls.Config{
 		MinVersion:             tls.VersionTLS13,
 		NextProtos:             []string{alpnJoin},
-		Certificates:           []tls.Certificate{node},
+		GetCertificate:         node,
 		ClientAuth:             tls.NoClientCert,
 		SessionTicketsDisabled: true,
 	}
