@@ -27,7 +27,7 @@ import (
 func (p *twoOwners) routeHere(d *door, o Options) *door {
 	p.t.Helper()
 	o.Listeners = []Listener{{Name: "here", Here: true}}
-	o.Owner = d.o.Owner
+	o.Owner, o.Records = d.o.Owner, d.o.Records
 	o.Relay = func(_ context.Context, to broker.Node, hello Tunnel) (io.ReadWriteCloser, error) {
 		owner := map[string]*door{"a": p.a, "b": p.b}[to.Name]
 		near, far := net.Pipe()
