@@ -265,7 +265,7 @@ func (n *Node) listen() error {
 	if err != nil {
 		return err
 	}
-	n.broker = broker.New(broker.Options{Self: n.self, Shards: n.shards.created, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics.Set, Drop: n.dropAt, Create: n.createAt, Told: n.mirrors.await, Members: n.others,
+	n.broker = broker.New(broker.Options{Self: n.self, Shards: n.shards.created, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics.Set, Takeover: n.takeover(), Drop: n.dropAt, Create: n.createAt, Told: n.mirrors.await, Members: n.others,
 		Transacting: broker.Transacting{Verify: n.verifyThere, End: n.endThere}})
 	n.openRecords()
 	n.ingest = newIngest(n.broker, n.peers.client, n.mayWrite, n.o.Limits.orDefault(), n.o.Log)

@@ -326,7 +326,15 @@ func (n *Node) serve(ctx context.Context, own *owned, began time.Time) error {
 	defer cancel()
 	ended := make(chan error, 2)
 	wg.Go(func() {
-		ended <- cluster.Confirm(ctx, n.takeover(), own.Log.Confirm, func(doubt bool) {
+		ask := func(ctx context.Context) error {
+			asked := time.Now()
+			err := own.Log.Confirm(ctx)
+			if err == nil {
+				n.broker.Sure(own.ID, asked)
+			}
+			return err
+		}
+		ended <- cluster.Confirm(ctx, n.takeover(), ask, func(doubt bool) {
 			n.o.Log.Warn("checking in the bucket whether this node still owns the shard", n.about(own.ID, "bucket_answers", !doubt)...)
 			own.doubt.Store(doubt)
 			n.broker.Doubt(own.ID, doubt)

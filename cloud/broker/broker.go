@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -97,6 +98,11 @@ type Options struct {
 	Partitions int32 // of a topic that is created without a number of partitions
 	AutoCreate bool  // a topic is created when a request names it
 	Metrics    *metrics.Set
+	Mutations  Mutations // break rules, in tests
+
+	// Takeover is the silence after which another node takes over what this one owns; 0: none
+	// does, and AwaitSure waits for nothing.
+	Takeover time.Duration
 
 	// Members lists the other nodes of the cluster that are alive, for clients of a cluster
 	// of several shards. nil: a client learns only of nodes that serve something.

@@ -4,6 +4,7 @@ package broker
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -26,4 +27,13 @@ func TestMutations(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestNeverSure: a node that trusts its memory after it was stopped is noticed.
+func TestNeverSure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		if awaitSure(Mutations{NeverSure: true}) == nil {
+			t.Error("nothing fails")
+		}
+	})
 }

@@ -120,8 +120,11 @@ func (r *Records) DeleteGroup(ctx context.Context, name string) error {
 	if failed != nil {
 		return failed
 	}
-	if found {
+	if found || err == nil {
 		return nil
+	}
+	if lost := r.b.ConfirmSlice(ctx, weir.SliceOfGroup(name)); lost != nil {
+		return lost
 	}
 	return err
 }

@@ -23,6 +23,7 @@ type table struct {
 	moved   bool     // routes is not what it was when the cluster was created
 	count   int      // of the shards
 	shards  map[uint32]served
+	leases  []*lease // of the shards that this node owns and is not in doubt about
 }
 
 // served is a shard and its owner.
@@ -31,6 +32,7 @@ type served struct {
 	epoch uint64       // of another node's ownership; 0: not known
 	own   *shard.Shard // nil: this node does not own it
 	doubt bool         // this node owns it, but cannot confirm that
+	lease *lease       // this node owns it
 	given *given       // this node has handed it over, and the owner is not known yet; nil: it has not
 
 	closed weir.SliceSet // slices that this node does not serve from it: they move, or have moved
@@ -125,6 +127,12 @@ func (b *Broker) replace(change func(next *table)) {
 		next.shards = make(map[uint32]served)
 	}
 	change(&next)
+	next.leases = nil
+	for _, s := range next.shards {
+		if s.lease != nil && !s.doubt {
+			next.leases = append(next.leases, s.lease)
+		}
+	}
 	b.table.Store(&next)
 }
 
@@ -191,7 +199,7 @@ func (b *Broker) Lead(s *shard.Shard) {
 		for _, m := range in {
 			closed = closed.With(m.Slices) // until OpenSlices: it is known whether they have moved here
 		}
-		return served{owner: b.o.Self, own: s, closed: closed, moving: len(out) > 0}
+		return served{owner: b.o.Self, own: s, lease: newLease(time.Now()), closed: closed, moving: len(out) > 0}
 	})
 }
 

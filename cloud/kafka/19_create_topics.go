@@ -51,6 +51,7 @@ func (s *Server) createTopics(ctx context.Context, r *request, q *kmsg.CreateTop
 			err = errTopicDenied
 		default:
 			made, err = s.createTopic(ctx, t, q.ValidateOnly)
+			err = r.refusal(ctx, err)
 		}
 		rt := kmsg.NewCreateTopicsResponseTopic()
 		rt.Topic = t.Topic

@@ -30,6 +30,7 @@ func (s *Server) deleteTopics(ctx context.Context, r *request, q *kmsg.DeleteTop
 		rt := kmsg.NewDeleteTopicsResponseTopic()
 		rt.Topic, rt.TopicID = t.Topic, t.TopicID
 		gone, err := s.deleteTopic(ctx, r, t)
+		err = r.refusal(ctx, err)
 		if rt.ErrorCode, rt.ErrorMessage = code(err, controller), message(err); err == nil {
 			rt.Topic, rt.TopicID = &gone.Name, gone.ID
 		}

@@ -99,7 +99,7 @@ func replacement(list []kmsg.AlterConfigsRequestResourceConfig) (change, error) 
 func (s *Server) alter(ctx context.Context, r *request, at resource, to change, check bool) error {
 	store, valid, err := s.alterable(r, at)
 	if err != nil {
-		return err
+		return r.refusal(ctx, err)
 	}
 	err = store(ctx, func(configs map[string]string) error {
 		if err := to(configs); err != nil || !check {
@@ -113,7 +113,7 @@ func (s *Server) alter(ctx context.Context, r *request, at resource, to change, 
 	if errors.Is(err, errChecked) {
 		return nil
 	}
-	return err
+	return r.refusal(ctx, err)
 }
 
 // alterable returns the functions that store and check settings of a resource, if the

@@ -33,7 +33,7 @@ func (s *Server) createPartitions(ctx context.Context, r *request, q *kmsg.Creat
 		t := &q.Topics[i]
 		err := refused(kerr.InvalidRequest, "topic %q is in the request twice", t.Topic)
 		if !twice[t.Topic] {
-			err = s.growTopic(ctx, r, t, q.ValidateOnly)
+			err = r.refusal(ctx, s.growTopic(ctx, r, t, q.ValidateOnly))
 		}
 		rt := kmsg.NewCreatePartitionsResponseTopic()
 		rt.Topic = t.Topic

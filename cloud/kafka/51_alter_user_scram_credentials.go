@@ -52,7 +52,7 @@ func (s *Server) alterUsers(ctx context.Context, r *request, q *kmsg.AlterUserSC
 	for _, user := range slices.Sorted(maps.Keys(changes)) {
 		err := denied
 		if err == nil {
-			err = s.alterUser(ctx, changes[user])
+			err = r.refusal(ctx, s.alterUser(ctx, changes[user]))
 		}
 		rr := kmsg.NewAlterUserSCRAMCredentialsResponseResult()
 		rr.User, rr.ErrorCode, rr.ErrorMessage = user, code(err, controller), message(err)

@@ -1,10 +1,12 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/auth"
@@ -100,6 +102,27 @@ func (r *request) changing(op kmsg.ACLOperation, name string, id [16]byte, byID 
 		}
 	}
 	return t, err
+}
+
+// refusal returns the error with which a change of the catalogue is refused. If the error
+// says what exists and what does not, the bucket first has to confirm that this node still
+// owns the catalogue, once for all changes of a request: what was true at that moment, or
+// became true by a durable entry of this node since, was true during the request.
+func (r *request) refusal(ctx context.Context, err error) error {
+	switch code(err, controller) {
+	case kerr.UnknownTopicOrPartition.Code, kerr.UnknownTopicID.Code, kerr.TopicAlreadyExists.Code, kerr.InvalidTopicException.Code,
+		kerr.InvalidPartitions.Code, kerr.ResourceNotFound.Code:
+	default:
+		return err
+	}
+	if r.confirmed {
+		return err
+	}
+	if lost := r.conn.s.broker.ConfirmCatalogue(ctx); lost != nil {
+		return lost
+	}
+	r.confirmed = true
+	return err
 }
 
 // readsOnly reports whether an operation on a topic changes nothing.

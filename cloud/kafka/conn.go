@@ -84,6 +84,7 @@ type request struct {
 	conn        *conn
 	rights      access.Rights // what the client may do
 	refreshed   bool          // the copy was refreshed for it
+	confirmed   bool          // the bucket has confirmed, since it began, that this node owns the catalogue
 	behalf      bool          // it is for a client of another node
 	relayed     bool          // owners have performed it, and counted its bytes
 	last        bool          // the connection is closed after the answer
@@ -262,6 +263,7 @@ func (c *conn) answer(ctx context.Context, r *request, last *reply) (*reply, err
 			return nil, ctx.Err()
 		}
 	}
+	c.s.broker.AwaitSure(ctx)
 	if err := r.judge(); err != nil {
 		return nil, err
 	}

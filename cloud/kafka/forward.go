@@ -59,6 +59,7 @@ func (s *Server) Perform(ctx context.Context, who auth.Who, key, version int16, 
 	if a == nil || !forController(a.key) || version < a.min || version > a.max || len(body) > a.limit {
 		return nil, fmt.Errorf("%w: api key %d version %d is not forwarded", broker.ErrUnsupported, key, version)
 	}
+	s.broker.AwaitSure(ctx)
 	r, err := s.behalf(a.key, who)
 	if err != nil {
 		return nil, err
