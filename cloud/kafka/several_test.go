@@ -46,6 +46,7 @@ type twoOwners struct {
 	catalogue *shard.Shard
 	asked     int                              // of a, for clients of b
 	told      atomic.Pointer[journal.Position] // up to which an answer of a waited for others the last time
+	copying   sync.Mutex                       // held while a copy is made and set: none replaces a newer one
 	copies    atomic.Int32
 }
 
@@ -163,6 +164,8 @@ func (p *twoOwners) lead(b *broker.Broker, bucket storage.Bucket, id uint32) *sh
 
 // copy makes the copy of a node anew.
 func (p *twoOwners) copy(b *broker.Broker) {
+	p.copying.Lock()
+	defer p.copying.Unlock()
 	topics, err := p.a.broker.Topics()
 	if err != nil {
 		p.t.Error(err)
