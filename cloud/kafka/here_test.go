@@ -43,6 +43,10 @@ func (p *twoOwners) routeHere(d *door, o Options) *door {
 			p.deaf.Add(1)
 			return frozen{near, from}, nil
 		}
+		if to.Name == "a" {
+			p.opened.Add(1)
+			return stalling{near, p}, nil
+		}
 		return near, nil
 	}
 	here := serve(p.t, o, access.Options{Users: p.users(d), Quotas: p.quotas(d)}, p.here[d.broker.Self().Name], d.broker)

@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -12,8 +11,6 @@ import (
 	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
-var errLate = errors.New("owner does not answer")
-
 // gathering is a request that several nodes perform, each of which may wait for records. The
 // first answer makes the others answer too.
 type gathering struct {
@@ -22,7 +19,7 @@ type gathering struct {
 	resp  []kmsg.Response // nil: the owner has not performed its part, or it is not known
 
 	tunnels   []*tunnel
-	exchanges []*exchange
+	exchanges []*exchange // nil: it has ended, or was not sent
 }
 
 // run performs the request. wait is how long the nodes may wait for records. An error means
@@ -34,24 +31,34 @@ func (p *gathering) run(ctx context.Context, wait time.Duration) error {
 	}
 	results := make(chan result, len(p.parts))
 	p.resp = make([]kmsg.Response, len(p.parts))
+	p.tunnels, p.exchanges = make([]*tunnel, len(p.parts)), make([]*exchange, len(p.parts))
+	var behind <-chan struct{}
+	asked := 0
 	for i, one := range p.parts {
-		t, x := p.r.ask(one, func(resp kmsg.Response, err error) { results <- result{i, answer{resp, err}} })
-		p.tunnels, p.exchanges = append(p.tunnels, t), append(p.exchanges, x)
+		if late := p.r.conn.relay.to(one.to).behind(); late != nil {
+			behind = late // it would not be answered before what nobody waits for any more
+			continue
+		}
+		p.tunnels[i], p.exchanges[i] = p.r.ask(one, func(resp kmsg.Response, err error) { results <- result{i, answer{resp, err}} })
+		asked++
 	}
 	began := time.Now()
 	defer func() { p.r.polled += time.Since(began) }()
+	if asked == 0 && behind != nil {
+		return awaitOwner(ctx, behind, wait)
+	}
 	late := time.NewTimer(wait + p.r.conn.s.o.LateTime)
 	defer late.Stop()
-	for left := len(p.parts); left > 0; {
+	for left := asked; left > 0; {
 		select {
 		case got := <-results:
 			p.resp[got.at] = got.resp
 			p.exchanges[got.at] = nil
-			if left--; left == len(p.parts)-1 {
+			if left--; left == asked-1 {
 				p.hasten()
 			}
 		case <-late.C:
-			p.abandon()
+			p.leave()
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -73,13 +80,27 @@ func (p *gathering) hasten() {
 	}
 }
 
-// abandon ends the tunnels to owners that have not answered.
-func (p *gathering) abandon() {
+// leave gives up the answers that have not come.
+func (p *gathering) leave() {
 	for i, x := range p.exchanges {
 		if x != nil {
-			p.tunnels[i].fail(errLate)
+			p.tunnels[i].leave(x)
 		}
 	}
+}
+
+// awaitOwner waits, as long as a client is ready to wait for records, for an owner that is
+// behind. So the client does not ask again and again. An error means that it has gone.
+func awaitOwner(ctx context.Context, behind <-chan struct{}, wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-behind:
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
 }
 
 // relayFetch performs a Fetch of which other nodes lead some partitions. It holds no memory

@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"math"
+	"net"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -42,6 +43,11 @@ func (r *request) spreadSession(group, member string, epoch int32) (*spread, err
 		if err != nil {
 			return nil, err
 		}
+		if before := x.shares[key]; before != nil {
+			for name := range before.at {
+				before.end(r, name)
+			}
+		}
 		x.shares[key] = &spread{whole, make(map[string]*shareAt)}
 	}
 	sp := x.shares[key]
@@ -67,6 +73,23 @@ func (sp *spread) with(x *relay, to broker.Node) *shareAt {
 	}
 	return at
 }
+
+// end ends the session with a node, which gives back what the member has acquired there, as
+// soon as the node gets to it. Requests after that open another one.
+func (sp *spread) end(r *request, name string) {
+	at := sp.at[name]
+	delete(sp.at, name)
+	if at == nil || at.epoch == openShare || at.tunnel.over() {
+		return
+	}
+	q := kmsg.NewPtrShareAcknowledgeRequest()
+	q.Version = firstShareAcknowledge
+	q.GroupID, q.MemberID, q.ShareSessionEpoch = &sp.whole.Group, &sp.whole.Member, closeShare
+	at.tunnel.send(&exchange{key: q.Key(), version: q.Version, clientID: r.clientID, tagged: true, body: net.Buffers{q.AppendTo(nil)}, done: func([]byte, error) {}})
+}
+
+// firstShareAcknowledge is a version of ShareAcknowledge that all owners know.
+const firstShareAcknowledge = 1
 
 // next returns the epoch of a request, and expects the one after it.
 func (at *shareAt) next() int32 {
@@ -273,15 +296,15 @@ func (m *merging) take(one portion, from *kmsg.ShareFetchResponse) error {
 		acked = nil
 	}
 	switch {
-	case from == nil: // the owner is gone, and its session
-		delete(m.p.sp.at, name)
+	case from == nil: // the owner is gone, and its session; or it is late with what nobody will see
+		m.p.sp.end(m.p.r, name)
 		m.fail(m.p.place[name], kerr.NotLeaderForPartition.Code, nil)
 		m.fail(acked, 0, kerr.NotLeaderForPartition)
 	case from.ErrorCode == kerr.ShareSessionNotFound.Code || from.ErrorCode == kerr.InvalidShareSessionEpoch.Code:
-		delete(m.p.sp.at, name) // the next request opens another one
+		m.p.sp.end(m.p.r, name) // the next request opens another one
 		m.fail(acked, 0, kerr.InvalidRecordState)
 	case from.ErrorCode != 0:
-		delete(m.p.sp.at, name)
+		m.p.sp.end(m.p.r, name)
 		return coded(from.ErrorCode)
 	default:
 		m.resp.AcquisitionLockTimeoutMillis = max(m.resp.AcquisitionLockTimeoutMillis, from.AcquisitionLockTimeoutMillis)
@@ -399,7 +422,7 @@ func (r *request) spreadAcknowledge(ctx context.Context, q *kmsg.ShareAcknowledg
 		case from != nil:
 			failed = kerr.InvalidRecordState // with the session the records were given back
 		}
-		delete(sp.at, one.to.Name)
+		sp.end(r, one.to.Name)
 		for _, t := range one.q.(*kmsg.ShareAcknowledgeRequest).Topics {
 			for _, p := range t.Partitions {
 				failAcknowledge(resp, t.TopicID, p.Partition, failed)

@@ -53,7 +53,8 @@ type Options struct {
 	MemoryBytes int           // for requests of clients that have logged in, or need not; 32 MiB
 	AnswerBytes int           // for answers; 64 MiB
 	IdleTimeout time.Duration // a connection without requests is closed after this long; 10 min
-	LateTime    time.Duration // an owner answers a Fetch this long after its max_wait at the latest, for a client of this node; 3 s
+	LateTime    time.Duration // an owner answers a Fetch this long after its max_wait at the latest, for a client of this node: its part is left out then; 3 s
+	AnswerTime  time.Duration // likewise, any other request that it performs for such a client; 5 s, as offsets.commit.timeout.ms
 	FrameTime   time.Duration // for a client to complete a request that it has begun, and to take 1 MiB; 30 s
 
 	Metrics *measure.Registry // for this server only; default: a registry that is not shown
@@ -91,6 +92,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.AnswerBytes = cmp.Or(o.AnswerBytes, 64<<20)
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 10*time.Minute)
 	o.LateTime = cmp.Or(o.LateTime, 3*time.Second)
+	o.AnswerTime = cmp.Or(o.AnswerTime, 5*time.Second)
 	o.FrameTime = cmp.Or(o.FrameTime, 30*time.Second)
 	if o.Metrics == nil {
 		o.Metrics = measure.New()

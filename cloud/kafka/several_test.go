@@ -42,6 +42,8 @@ type twoOwners struct {
 	here      map[string]net.Listener // further ones of a and b, for route=here
 	tunnels   sync.WaitGroup
 	deaf      atomic.Int32                  // tunnels that got that
+	opened    atomic.Int32                  // tunnels to node a
+	stalled   atomic.Pointer[chan struct{}] // until it is closed, what node a answers is on its way; nil: it arrives
 	frozen    atomic.Pointer[io.PipeReader] // what node a answers in tunnels that begin now; nil: the truth
 	catalogue *shard.Shard
 	asked     int                              // of a, for clients of b
