@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,10 +34,12 @@ func (s stalling) Read(b []byte) (int, error) {
 func (p *twoOwners) stall() (resume func()) {
 	open := make(chan struct{})
 	p.stalled.Store(&open)
-	return func() {
+	resume = sync.OnceFunc(func() {
 		p.stalled.Store(nil)
 		close(open)
-	}
+	})
+	p.t.Cleanup(resume)
+	return resume
 }
 
 // TestHereOwnerCatchesUp: an owner that is late is left out of the answers, for no longer than
