@@ -2,18 +2,23 @@ package cloud
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/sender"
 )
@@ -29,17 +34,59 @@ func nodeTokenOf(t *testing.T, n running, name string) string {
 	return token.Token
 }
 
+// doorBucket is a bucket with the credentials of a door without the secret: those that README
+// says are enough.
+type doorBucket struct {
+	storage.Bucket
+	denied *atomic.Pointer[string] // what was asked for beyond them
+}
+
+var errDenied = errors.New("access denied")
+
+func (b doorBucket) may(keys ...string) error {
+	for _, key := range keys {
+		if !strings.HasPrefix(key, "member/") && !strings.HasPrefix(key, "probe/") {
+			b.denied.Store(&key)
+			return fmt.Errorf("write %s: %w", key, errDenied)
+		}
+	}
+	return nil
+}
+
+func (b doorBucket) Create(ctx context.Context, key string, body []byte) error {
+	if err := b.may(key); err != nil {
+		return err
+	}
+	return b.Bucket.Create(ctx, key, body)
+}
+
+func (b doorBucket) Delete(ctx context.Context, keys ...string) error {
+	if err := b.may(keys...); err != nil {
+		return err
+	}
+	return b.Bucket.Delete(ctx, keys...)
+}
+
+func (b doorBucket) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
+	if key == fleet.AuthorityKey {
+		b.denied.Store(&key)
+		return nil, fmt.Errorf("read %s: %w", key, errDenied)
+	}
+	return b.Bucket.Get(ctx, key, off, n)
+}
+
 // TestDoorWithoutKeys: a door that has neither the secret nor the CA's key joins with a token
 // for it, takes gateways and clients, has its certificates renewed, starts again without the
 // token, and is revoked.
 func TestDoorWithoutKeys(t *testing.T) {
+	var denied atomic.Pointer[string]
 	secret := []byte("a secret of the bucket")
 	first := openNode(t, bucketOf(t, 3), "first", t.TempDir(), func(o *Options) { o.Secret, o.AutoCreate, o.Takeover = secret, true, 2*time.Second })
 	first.run(t)
 	eventually(t, "the first node has all shards", func() bool { return first.owns(0, 1, 2) })
 	door := func(data, token string) func(o *Options) {
 		return func(o *Options) {
-			o.Bucket, o.Data, o.Node = first.o.Bucket, data, "door"
+			o.Bucket, o.Data, o.Node = doorBucket{first.o.Bucket, &denied}, data, "door"
 			o.Roles, o.NoKeys, o.JoinToken, o.Takeover = cluster.RoleDoor, true, token, 2*time.Second
 		}
 	}
@@ -121,6 +168,9 @@ func TestDoorWithoutKeys(t *testing.T) {
 	}
 	if door(t.TempDir(), nodeTokenOf(t, first, "door"))(&o); !errors.Is(openError(t, o), join.ErrRevoked) {
 		t.Errorf("a revoked door joins with a new token")
+	}
+	if key := denied.Load(); key != nil {
+		t.Errorf("the door wants to read or write %s", *key)
 	}
 }
 
