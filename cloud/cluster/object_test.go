@@ -71,7 +71,7 @@ func TestDamagedShard(t *testing.T) {
 		for i := range 3 {
 			all = append(all, w.start(fmt.Sprint("n", i)))
 		}
-		time.Sleep(12 * time.Minute) // each has tried that one again and again
+		time.Sleep(5 * time.Minute) // each has tried that one again and again
 		w.figures()
 		all[1].stop()
 		time.Sleep(3 * time.Second)

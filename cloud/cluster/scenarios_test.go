@@ -197,10 +197,10 @@ func scenarios() map[string]scenario {
 	}
 }
 
-// chaos lets twelve faults come within a hundred seconds.
+// chaos lets five faults come within a minute, and in a long round twelve.
 func chaos(w *world, nodes []*host) {
 	began := time.Now()
-	for range 12 {
+	for range map[bool]int{true: 12, false: 5}[soaks()] {
 		a, b := nodes[w.random(time.Duration(len(nodes)))], nodes[w.random(time.Duration(len(nodes)))]
 		at, lasts := w.random(8*time.Second), w.random(10*time.Second)
 		time.Sleep(at)
