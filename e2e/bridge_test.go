@@ -168,6 +168,7 @@ func TestMosquittoBridge(t *testing.T) {
 	need(t, "mosquitto", "mosquitto")
 	for qos := range 3 {
 		t.Run(fmt.Sprint("QoS ", qos), func(t *testing.T) {
+			t.Parallel()
 			c := open(t, &harness.Cluster{})
 			b := newBroker(t, c.MQTT(), qos)
 			here, there := listen(t, c.MQTT(), "here"), listen(t, b.addr(), "there")

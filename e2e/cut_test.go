@@ -145,6 +145,7 @@ func TestCutBetweenNodes(t *testing.T) {
 	}
 	for _, load := range []bool{false, true} {
 		t.Run(map[bool]string{false: "idle", true: "under load"}[load], func(t *testing.T) {
+			t.Parallel()
 			need(t, "kcat", "kcat")
 			h := newHosts(t)
 			h.keep(t, "a")

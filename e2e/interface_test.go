@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +17,9 @@ import (
 // network namespaces of their own.
 type network struct{ gateway, cloud string }
 
+// networks counts them, for their names.
+var networks atomic.Int64
+
 const (
 	gatewayIP = "10.231.7.2"
 	cloudIP   = "10.231.7.1"
@@ -24,7 +28,8 @@ const (
 func newNetwork(t *testing.T) network {
 	t.Helper()
 	ip := need(t, "ip", "iproute2")
-	n := network{fmt.Sprintf("weir-gw-%d", os.Getpid()), fmt.Sprintf("weir-cl-%d", os.Getpid())}
+	id := fmt.Sprintf("%d-%d", os.Getpid(), networks.Add(1))
+	n := network{"weir-gw-" + id, "weir-cl-" + id}
 	if out, err := exec.Command(ip, "netns", "add", n.gateway).CombinedOutput(); err != nil {
 		if os.Getenv("WEIR_REQUIRE_SERVICES") != "" {
 			t.Fatalf("create a network namespace: %v\n%s", err, out)
