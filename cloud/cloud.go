@@ -35,6 +35,7 @@ import (
 	"github.com/weirmq/weir/cloud/kafka"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
+	"github.com/weirmq/weir/cloud/management"
 	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/cloud/recent"
 	"github.com/weirmq/weir/cloud/streamqueue"
@@ -134,6 +135,7 @@ type Node struct {
 	mover      mover      // of slices between this node's shards
 	remapping  sync.Mutex // held while the map of slices changes
 	tunnelling sync.Mutex // held while amqp is set
+	management *management.Server
 	splitter   splitter
 	mirrors    mirrors        // of the catalogue, on other nodes
 	copies     *copies        // of the catalogue
@@ -314,9 +316,7 @@ func (n *Node) open(l listeners) error {
 			return err
 		}
 	}
-	if len(l.management) > 0 {
-		n.openManagement(l)
-	}
+	n.openManagement(l) // without listeners it performs requests for clients of other nodes
 	if l.sync != nil {
 		if err := n.openReceiver(l.sync); err != nil {
 			return err

@@ -1,25 +1,33 @@
 package cloud
 
 import (
+	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 
 	"github.com/weirmq/weir/cloud/admin"
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/management"
 	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/configs"
 )
 
-// openManagement opens the door of RabbitMQ's management HTTP API.
+// openManagement opens the door of RabbitMQ's management HTTP API. Without listeners it
+// performs requests for clients of other nodes.
 func (n *Node) openManagement(l listeners) {
-	m := management.New(management.Options{
+	n.management = management.New(management.Options{
 		Queues: n.broker.Queues, AllQueues: n.broker.AllQueues, Access: n.access, Sessions: n.logins, TopicOf: n.topicOf(),
 		Connections: n.connections,
 		Listeners:   func() []management.Listener { return ports(l) },
 		Tell:        n.broker.Tell, Node: n.o.Node, Cluster: n.broker.ClusterID, Version: configs.Version(), Log: n.o.Log,
+		Elsewhere: &management.Elsewhere{Several: n.several, Nodes: n.vhostNodes, Pass: n.passManagement,
+			Catalogue: func() (broker.Node, bool) { l, known := n.broker.Controller(); return l.Node, known }},
 		Heard: func(r *http.Request, known bool) {
 			seat := admin.Seat(r)
 			switch {
@@ -31,11 +39,14 @@ func (n *Node) openManagement(l listeners) {
 			}
 		},
 	})
+	if len(l.management) == 0 {
+		return
+	}
 	var limited []*admin.Listener
 	for _, one := range l.management {
 		port := admin.Limit(one.Listener, "management", n.conns)
 		limited = append(limited, port)
-		server := admin.Server(m.Handler(&one, port.Traffic()), n.o.Log)
+		server := admin.Server(n.management.Handler(&one, port.Traffic()), n.o.Log)
 		var open net.Listener = port
 		if one.TLS != nil {
 			open = tls.NewListener(port, one.TLS)
@@ -58,6 +69,51 @@ func (n *Node) openManagement(l listeners) {
 		}
 		return all
 	}})
+}
+
+// vhostNodes lists the other nodes that serve shards which vhosts can be in.
+func (n *Node) vhostNodes() ([]broker.Node, error) {
+	asked := map[string]bool{n.o.Node: true}
+	var all []broker.Node
+	for _, id := range n.broker.Routed() {
+		l, known := n.broker.OwnerOf(id)
+		if !known {
+			return nil, fmt.Errorf("%w: nobody serves shard %d for now", broker.ErrUnavailable, id)
+		}
+		if !asked[l.Name] {
+			asked[l.Name] = true
+			all = append(all, l.Node)
+		}
+	}
+	return all, nil
+}
+
+// passManagement has another node perform a request to the management API.
+func (n *Node) passManagement(ctx context.Context, to broker.Node, p management.Passed) (a management.Answered, err error) {
+	address := to.Address(cluster.Peer)
+	if address == "" {
+		return a, errors.New("it has no --peer")
+	}
+	question, err := json.Marshal(p)
+	if err != nil {
+		return a, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, forwardTime)
+	defer cancel()
+	answer, err := n.peers.client.Management(ctx, to.Name, address, question)
+	if err == nil {
+		err = json.Unmarshal(answer, &a)
+	}
+	return a, err
+}
+
+// manageFor performs a request to the management API for a client of another node.
+func (n *Node) manageFor(ctx context.Context, question []byte) ([]byte, error) {
+	var p management.Passed
+	if err := json.Unmarshal(question, &p); err != nil {
+		return nil, err
+	}
+	return json.Marshal(n.management.Perform(ctx, p))
 }
 
 // connections lists the connections of clients of AMQP.

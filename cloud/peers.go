@@ -98,6 +98,7 @@ func (n *Node) listenPeer() error {
 		Drop: func(ctx context.Context, shard uint32, topic weir.TopicID, at journal.Position) error {
 			return n.broker.DropTopic(ctx, shard, topic, at)
 		},
+		Management:  n.manageFor,
 		Ready:       n.knowsRevoked,
 		Revoked:     n.nodeRevoked,
 		Sessions:    func() ([]byte, error) { return json.Marshal(n.sessions()) },

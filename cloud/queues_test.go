@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/listener"
+	"github.com/weirmq/weir/cloud/management"
 	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/cloud/queue/routing"
 	"github.com/weirmq/weir/cloud/queue/state"
@@ -287,5 +290,87 @@ func TestConsoleOverNodes(t *testing.T) {
 	}
 	if all := answered[[]console.Vhost](t, first, "GET", "/v1/vhosts", ""); len(all) != 0 {
 		t.Errorf("%d vhosts are left", len(all))
+	}
+}
+
+// managed sends a request to a node's management API as guest, and checks the status.
+func managed(t *testing.T, n running, want int, method, path, body string) (answer any) {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, "http://localhost"+path, strings.NewReader(body))
+	r.RemoteAddr = "127.0.0.1:4711"
+	r.SetBasicAuth("guest", "guest")
+	w := httptest.NewRecorder()
+	n.management.Handler(&listener.Listener{SASL: []string{"PLAIN"}, Guests: true}, new(listener.Traffic)).ServeHTTP(w, r)
+	if w.Code != want {
+		t.Fatalf("%s: %s %s is answered with %d %s", n.o.Node, method, path, w.Code, w.Body)
+	}
+	if w.Body.Len() > 0 {
+		if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return answer
+}
+
+// TestManagementOverNodes: RabbitMQ's management API answers for all vhosts at any node.
+func TestManagementOverNodes(t *testing.T) {
+	first, second := startTwo(t)
+	nodes := []running{first, second}
+	vhosts := []string{"/", "a", "b", "c", "d", "e"}
+	hosts := make(map[string]bool)
+	for i, v := range vhosts {
+		one, other := nodes[i%2], nodes[(i+1)%2]
+		host, _ := hostOf(t, v, first, second)
+		hosts[host.o.Node] = true
+		at := url.PathEscape(v)
+		if v != "/" {
+			managed(t, one, 201, "PUT", "/api/vhosts/"+at, "")
+		}
+		managed(t, other, 201, "PUT", "/api/queues/"+at+"/q", `{"durable":true}`)
+		managed(t, one, 201, "PUT", "/api/exchanges/"+at+"/x", `{"type":"topic","durable":true}`)
+		managed(t, other, 201, "POST", "/api/bindings/"+at+"/e/x/q/q", `{"routing_key":"a.*"}`)
+		managed(t, one, 200, "POST", "/api/exchanges/"+at+"/x/publish", `{"routing_key":"a.b","payload":"hello","payload_encoding":"string","properties":{}}`)
+		managed(t, one, 404, "GET", "/api/queues/"+at+"/none", "")
+	}
+	if len(hosts) != 2 {
+		t.Fatalf("the vhosts are on %v", hosts)
+	}
+	for _, n := range nodes {
+		for path, want := range map[string]int{"/api/vhosts": 6, "/api/queues": 6, "/api/queues/a": 1, "/api/bindings": 12, "/api/nodes": 2, "/api/connections": 0, "/api/consumers": 0, "/api/users": 0} {
+			if all := managed(t, n, 200, "GET", path, "").([]any); len(all) != want {
+				t.Errorf("%s: %s has %d elements, not %d", n.o.Node, path, len(all), want)
+			}
+		}
+		page := managed(t, n, 200, "GET", "/api/queues?page=1&page_size=2&sort=vhost&sort_reverse=true", "").(map[string]any)
+		if items := page["items"].([]any); page["total_count"] != 6.0 || len(items) != 2 || items[0].(map[string]any)["vhost"] != "e" {
+			t.Errorf("%s: a page of queues is %v", n.o.Node, page)
+		}
+		o := managed(t, n, 200, "GET", "/api/overview", "").(map[string]any)
+		if o["object_totals"].(map[string]any)["queues"] != 6.0 || o["queue_totals"].(map[string]any)["messages"] != 6.0 || o["message_stats"].(map[string]any)["publish"] != 6.0 {
+			t.Errorf("%s: the overview is %v, %v", n.o.Node, o["object_totals"], o["queue_totals"])
+		}
+		defined := managed(t, n, 200, "GET", "/api/definitions", "").(map[string]any)
+		if len(defined["queues"].([]any)) != 6 || len(defined["vhosts"].([]any)) != 6 || len(defined["bindings"].([]any)) != 6 || len(defined["exchanges"].([]any)) != 6 {
+			t.Errorf("%s: the definitions are %v", n.o.Node, defined)
+		}
+	}
+	defined, err := json.Marshal(managed(t, first, 200, "GET", "/api/definitions", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range vhosts[1:] {
+		managed(t, nodes[i%2], 204, "DELETE", "/api/vhosts/"+v, "")
+		managed(t, nodes[i%2], 404, "DELETE", "/api/vhosts/"+v, "")
+	}
+	for _, n := range nodes {
+		managed(t, n, 204, "POST", "/api/definitions", string(defined))
+		if all := managed(t, n, 200, "GET", "/api/bindings", "").([]any); len(all) != 12 {
+			t.Errorf("%s: %d bindings after an import", n.o.Node, len(all))
+		}
+	}
+	p := management.Passed{Principal: "User:mallory", From: "127.0.0.1:4711", Method: "GET", Target: "/api/vhosts/a", Part: true}
+	host, _ := hostOf(t, "a", first, second)
+	if a := host.management.Perform(t.Context(), p); a.Status != 401 {
+		t.Errorf("a user without permissions, whom another node vouches for, is answered with %d %s", a.Status, a.Body)
 	}
 }

@@ -82,7 +82,7 @@ func selectBindings(r *request, want func(*routing.Binding) bool) (any, error) {
 			all = append(all, o)
 		}
 	}
-	return list(r, all)
+	return listAll(r, all)
 }
 
 func listBindings(r *request) (any, error) {

@@ -66,7 +66,10 @@ func listConnections(r *request) (any, error) {
 	for _, c := range r.s.connections(r) {
 		all = append(all, r.s.connectionObject(&c))
 	}
-	return list(r, all)
+	if err := r.notHere(); err != nil {
+		return nil, err
+	}
+	return listAll(r, all)
 }
 
 // connection returns the connection that the path names.
@@ -79,10 +82,20 @@ func (r *request) connection() (*Connection, error) {
 	return nil, errNotFound
 }
 
+// notHere returns an error if the path names a vhost that another node has: that node lists
+// its connections.
+func (r *request) notHere() error {
+	if name := r.PathValue("vhost"); name != "" && r.s.several() {
+		_, err := r.s.o.Queues(name)
+		return err
+	}
+	return nil
+}
+
 func getConnection(r *request) (any, error) {
 	c, err := r.connection()
 	if err != nil {
-		return nil, err
+		return r.search(err)
 	}
 	return r.s.connectionObject(c), nil
 }
@@ -92,7 +105,7 @@ func getConnection(r *request) (any, error) {
 func closeConnection(r *request) (any, error) {
 	c, err := r.connection()
 	if err != nil {
-		return nil, err
+		return r.search(err)
 	}
 	if c.User != r.user {
 		if err := r.mustAdminister(); err != nil {
@@ -110,12 +123,17 @@ func closeConnection(r *request) (any, error) {
 func connectionChannels(r *request) (any, error) {
 	c, err := r.connection()
 	if err != nil {
-		return nil, err
+		return r.search(err)
 	}
 	return list(r, r.s.channelObjects([]Connection{*c}))
 }
 
-func listChannels(r *request) (any, error) { return list(r, r.s.channelObjects(r.s.connections(r))) }
+func listChannels(r *request) (any, error) {
+	if err := r.notHere(); err != nil {
+		return nil, err
+	}
+	return listAll(r, r.s.channelObjects(r.s.connections(r)))
+}
 
 func getChannel(r *request) (any, error) {
 	for _, o := range r.s.channelObjects(r.s.connections(r)) {
@@ -123,7 +141,7 @@ func getChannel(r *request) (any, error) {
 			return o, nil
 		}
 	}
-	return nil, errNotFound
+	return r.search(errNotFound)
 }
 
 func (s *Server) channelObjects(all []Connection) []object {
@@ -143,7 +161,7 @@ func listConsumers(r *request) (any, error) {
 	if _, err := r.vhosts(); err != nil { // the vhost of the path
 		return nil, err
 	}
-	return list(r, r.s.consumerObjects(r))
+	return listAll(r, r.s.consumerObjects(r))
 }
 
 func (s *Server) consumerObjects(r *request) []object {

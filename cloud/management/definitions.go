@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/weirmq/weir/cloud/amqp091/declaration"
@@ -110,8 +111,11 @@ func exportVhost(r *request) (any, error) {
 // exportAll exports everything. Of users it has the names only: what the log has of
 // passwords proves nothing elsewhere.
 func exportAll(r *request) (any, error) {
-	users, err := r.administered()
-	if err != nil {
+	if err := r.mustAdminister(); err != nil {
+		return nil, err
+	}
+	users, err := r.users()
+	if err != nil && !r.asked.Part {
 		return nil, err
 	}
 	all, err := r.exported()
@@ -126,6 +130,23 @@ func exportAll(r *request) (any, error) {
 	for _, v := range vhosts {
 		names = append(names, object{"name": v.name})
 	}
+	all["vhosts"] = names
+	if r.asked.Part { // the node that has the catalogue adds the rest
+		return all, nil
+	}
+	more, err := others[map[string]json.RawMessage](r)
+	if err != nil {
+		return nil, err
+	}
+	for _, other := range more {
+		for _, name := range []string{"vhosts", "queues", "exchanges", "bindings"} {
+			var some []object
+			if err := json.Unmarshal(other[name], &some); err != nil {
+				return nil, err
+			}
+			all[name] = append(all[name].([]object), some...)
+		}
+	}
 	granted, topics := []object{}, []object{}
 	for _, p := range users.VhostPermissions("", "") {
 		granted = append(granted, permissionObject(&p))
@@ -133,7 +154,7 @@ func exportAll(r *request) (any, error) {
 	for _, p := range users.TopicPermissions("", "", "") {
 		topics = append(topics, topicPermissionObject(&p))
 	}
-	all["users"], all["vhosts"] = append([]object{}, pick(userObjects(users), "name", "tags", "limits")...), names
+	all["users"] = append([]object{}, pick(userObjects(users), "name", "tags", "limits")...)
 	all["permissions"], all["topic_permissions"] = granted, topics
 	return all, nil
 }
@@ -175,7 +196,14 @@ func importAll(r *request) (any, error) {
 		return nil, err
 	}
 	for _, v := range d.Vhosts {
-		if _, err := r.createVhost(v.Name); err != nil {
+		_, err := r.createVhost(v.Name)
+		if node, is := r.elsewhere(err); is {
+			var a Answered
+			if a, err = r.ask(node, http.MethodPut, "/api/vhosts/"+url.PathEscape(v.Name), nil); err == nil {
+				err = a.err()
+			}
+		}
+		if err != nil {
 			return nil, named(err, "vhost", v.Name)
 		}
 	}
@@ -195,6 +223,11 @@ func importAll(r *request) (any, error) {
 	for _, p := range d.TopicPermissions {
 		if err := users.SetTopicPermissions(r.Context(), p); err != nil {
 			return nil, named(err, "topic permissions of user", p.User)
+		}
+	}
+	if r.s.several() {
+		if err := r.importElsewhere(&d); err != nil {
+			return nil, err
 		}
 	}
 	return nil, r.declareAll(&d)

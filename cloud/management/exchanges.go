@@ -50,7 +50,7 @@ func listExchanges(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return list(r, all)
+	return listAll(r, all)
 }
 
 func getExchange(r *request) (any, error) {

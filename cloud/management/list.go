@@ -123,10 +123,21 @@ func compare(a, b any) int {
 			return cmp.Compare(x, y)
 		}
 	}
+	if isNumber(a) && isNumber(b) { // one is of another node
+		return cmp.Compare(real(a), real(b))
+	}
 	if a == nil || b == nil {
 		return cmp.Compare(presence(a), presence(b))
 	}
 	return strings.Compare(fmt.Sprint(a), fmt.Sprint(b))
+}
+
+func isNumber(x any) bool {
+	switch x.(type) {
+	case int, int64, uint64, float64:
+		return true
+	}
+	return false
 }
 
 func presence(x any) int {

@@ -44,13 +44,28 @@ func overview(r *request) (any, error) {
 	for i := range connections {
 		channels += len(connections[i].Channels)
 	}
-	return object{
+	o := object{
 		"management_version": declaration.Dialect, "rabbitmq_version": declaration.Dialect, "product_name": "Weir", "product_version": r.s.o.Version,
 		"cluster_name": r.s.o.Cluster(), "node": r.s.o.Node, "rates_mode": "basic", "disable_stats": false, "enable_queue_totals": true,
 		"exchange_types": exchangeTypes(), "message_stats": x.object(), "queue_totals": x.messages(object{}), "statistics_db_event_queue": 0,
 		"object_totals": object{"connections": len(connections), "channels": channels, "consumers": len(r.s.consumerObjects(r)), "queues": queues, "exchanges": exchanges},
 		"listeners":     r.s.listenerObjects(), "contexts": []object{},
-	}, nil
+	}
+	more, err := others[object](r)
+	if err != nil {
+		return nil, err
+	}
+	for _, other := range more {
+		for _, name := range []string{"message_stats", "queue_totals", "object_totals"} {
+			sum(o, object{name: other[name]})
+		}
+		if listeners, ok := other["listeners"].([]any); ok {
+			for _, l := range listeners {
+				o["listeners"] = append(o["listeners"].([]object), l.(object))
+			}
+		}
+	}
+	return o, nil
 }
 
 func (s *Server) listenerObjects() []object {
@@ -66,11 +81,11 @@ func (s *Server) nodeObject() object {
 		"partitions": []string{}, "exchange_types": exchangeTypes(), "applications": []object{}, "enabled_plugins": []string{}}
 }
 
-func listNodes(r *request) (any, error) { return list(r, []object{r.s.nodeObject()}) }
+func listNodes(r *request) (any, error) { return listAll(r, []object{r.s.nodeObject()}) }
 
 func getNode(r *request) (any, error) {
 	if r.PathValue("name") != r.s.o.Node {
-		return nil, errNotFound
+		return r.search(errNotFound)
 	}
 	return r.s.nodeObject(), nil
 }

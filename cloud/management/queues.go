@@ -59,7 +59,7 @@ func listQueues(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return list(r, all)
+	return listAll(r, all)
 }
 
 // lookup returns the queue that the path names, an exclusive one of another session too.

@@ -1,6 +1,7 @@
 package management
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -37,6 +38,8 @@ type Options struct {
 	// TopicOf returns a topic that gets what is published to amq.topic with a routing key, ""
 	// if none does; may reports whether the publisher may do op to a topic; nil: none does.
 	TopicOf func(ctx context.Context, key string, may func(op auth.Operation, topic string) bool) (string, error)
+
+	Elsewhere *Elsewhere // nil: there are no other nodes
 
 	Tell    func(ctx context.Context)         // called after each change: returns when the other nodes know it; may be nil
 	Node    string                            // name of this node
@@ -144,20 +147,44 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, l *listener.Liste
 		return
 	}
 	s.o.Heard(r, true)
-	var f found
-	s.mux.ServeHTTP(discard{w}, escaped(r.WithContext(context.WithValue(ctx, callKey{}, &f))))
-	if f.call == nil {
-		s.refuse(w, r, s.unknown(r))
-		return
+	in := Passed{Principal: x.Principal(), Guest: x.Guest(), Anonymous: x.Anonymous(), From: r.RemoteAddr, Method: r.Method, Target: r.URL.RequestURI(), Reason: r.Header.Get("X-Reason")}
+	if s.several() { // the request may be for another node
+		var err error
+		if in.Body, err = io.ReadAll(r.Body); err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(in.Body))
 	}
-	body, err := f.call(&request{Request: f.request, s: s, x: x, user: auth.UserOf(x.Principal()), rights: make(map[string]*access.Vhost)})
+	body, err := s.perform(r, x, in)
+	s.finish(w, r, x.Principal(), body, err)
+}
+
+// perform finds and performs the call of a request, here or at the node that has what it is
+// about.
+func (s *Server) perform(r *http.Request, x *login.Session, in Passed) (any, error) {
+	var f found
+	s.mux.ServeHTTP(discard{}, escaped(r.WithContext(context.WithValue(r.Context(), callKey{}, &f))))
+	if f.call == nil {
+		return nil, s.unknown(r)
+	}
+	q := &request{Request: f.request, s: s, x: x, asked: in, user: auth.UserOf(x.Principal()), rights: make(map[string]*access.Vhost)}
+	body, err := f.call(q)
+	if node, is := q.elsewhere(err); is {
+		return q.pass(r.Context(), node, in)
+	}
+	return body, err
+}
+
+// finish answers a request that was performed.
+func (s *Server) finish(w http.ResponseWriter, r *http.Request, principal string, body any, err error) {
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		s.o.Log.Info("managed", "by", auth.UserOf(x.Principal()), "address", r.RemoteAddr, "method", r.Method, "path", r.URL.Path)
-		s.o.Tell(ctx)
+		s.o.Log.Info("managed", "by", auth.UserOf(principal), "address", r.RemoteAddr, "method", r.Method, "path", r.URL.Path)
+		s.o.Tell(r.Context())
 	}
 	answer(w, body)
 }
@@ -182,6 +209,15 @@ func answer(w http.ResponseWriter, body any) {
 	switch body := body.(type) {
 	case nil:
 		w.WriteHeader(http.StatusNoContent)
+	case Answered:
+		if body.Location != "" {
+			w.Header()["Location"] = []string{body.Location}
+		}
+		if len(body.Body) > 0 {
+			w.Header().Set("Content-Type", "application/json")
+		}
+		w.WriteHeader(body.Status)
+		_, _ = w.Write(body.Body) // an error means that the client is gone
 	case created:
 		if body.location != "" {
 			w.Header()["Location"] = []string{body.location}
@@ -245,6 +281,7 @@ type request struct {
 	*http.Request
 	s      *Server
 	x      *login.Session
+	asked  Passed // the same, to be passed on
 	user   string
 	rights map[string]*access.Vhost // that were asked for
 }

@@ -42,7 +42,7 @@ func listVhosts(r *request) (any, error) {
 		}
 		all = append(all, o)
 	}
-	return list(r, all)
+	return listAll(r, all)
 }
 
 func getVhost(r *request) (any, error) {
@@ -82,14 +82,27 @@ func deleteVhost(r *request) (any, error) {
 	if err := r.mustAdminister(); err != nil {
 		return nil, err
 	}
+	if r.asked.Part { // the node that has the catalogue has done the rest
+		e, name, err := r.engine()
+		if err != nil {
+			return nil, err
+		}
+		return nil, e.DeleteVhost(r.Context(), name)
+	}
+	users, missing := r.users()
+	if missing != nil && r.s.several() {
+		return nil, missing
+	}
 	e, name, err := r.engine()
+	if node, is := r.elsewhere(err); is {
+		return r.deleteVhostFrom(node, users, name)
+	}
 	if err == errNoVhost {
 		err = errNotFound
 	}
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = missing
 	}
-	users, err := r.users()
 	if err != nil {
 		return nil, err
 	}

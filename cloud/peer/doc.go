@@ -30,5 +30,6 @@
 //	resolve  POST /peer/v1/resolve   find or create a topic for such a gateway
 //	records  POST /peer/v1/records/…  read, append or look for records that the node leads
 //	         GET  /peer/v1/records   a stream: which partitions of a shard grow
+//	management POST /peer/v1/management  perform a request to the management HTTP API for a client of the node that asks
 //	attach   POST /peer/v1/attach    a stream: sessions of gateways at the door, and their batches
 package peer

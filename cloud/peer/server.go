@@ -121,6 +121,10 @@ type Options struct {
 	Records       func(ctx context.Context, what string, question []byte) (answer []byte, err error)
 	FollowRecords func(ctx context.Context, shard uint32, tell func(message []byte) error) error
 
+	// Management, if set, performs a request to the management HTTP API for a client of another
+	// node. An error means that the question cannot be read.
+	Management func(ctx context.Context, question []byte) (answer []byte, err error)
+
 	// Sessions, if set, returns the sessions of gateways at this node, in JSON.
 	Sessions func() ([]byte, error)
 
@@ -201,6 +205,7 @@ func New(o Options) *Server {
 	all.Handle("POST "+endPath, http.MaxBytesHandler(s.transaction(o.EndTransaction), maxDecision))
 	all.HandleFunc("POST "+amqpPath, stream(o.AMQP)) // a stream has no limit
 	all.HandleFunc("POST "+relayPath, stream(o.Relay))
+	all.Handle("POST "+managementPath, http.MaxBytesHandler(http.HandlerFunc(s.management), maxManagementQuestion))
 	all.HandleFunc("POST "+attachPath, s.attach)
 	all.Handle("POST "+recordsPath+"/{what}", http.MaxBytesHandler(http.HandlerFunc(s.records), maxRecordsQuestion))
 	all.HandleFunc("GET "+recordsPath, s.followRecords)
