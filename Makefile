@@ -87,7 +87,7 @@ ifeq ($(RACE),)
 	@echo "NOTE: no gcc, so the tests run without the race detector (apt-get install gcc)"
 endif
 	@$(REPORT)
-	set -o pipefail; go test $(TAGS) $(RACE) -json -timeout 25m $(PACKAGES) | bin/report
+	set -o pipefail; go test $(TAGS) $(RACE) -json -timeout 15m $(PACKAGES) | bin/report
 
 check:
 	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$files" ]; then echo "not gofmt-ed:"; echo "$$files"; exit 1; fi
@@ -100,7 +100,7 @@ check:
 
 e2e: build services clients $(NFPM)
 	@$(REPORT)
-	set -o pipefail; go test $(TAGS) -json -count=1 -timeout 30m ./e2e/... | bin/report
+	set -o pipefail; go test $(TAGS) -json -count=1 -timeout 20m ./e2e/... | bin/report
 
 soak: build services clients soak-clients $(NFPM)
 	WEIR_SOAK=1 go test $(TAGS) -count=1 -timeout 60m -v ./storage/journal/model
