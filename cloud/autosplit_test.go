@@ -15,7 +15,7 @@ import (
 func TestShardsAuto(t *testing.T) {
 	bucket := mem.New()
 	start := func(name string) running {
-		n := openNode(t, bucket, name, t.TempDir(), func(o *Options) { o.AutoShards, o.Takeover = time.Second/2, time.Second })
+		n := openNode(t, bucket, name, t.TempDir(), func(o *Options) { o.AutoShards, o.Takeover = time.Second/2, 2*time.Second })
 		n.run(t)
 		n.says(t, "ready")
 		return n

@@ -156,20 +156,28 @@ func TestMayRevoke(t *testing.T) {
 // it does not lead when the owner is gone.
 func TestRevokeStandby(t *testing.T) {
 	bucket := mem.New()
-	first, second := startPair(t, bucket)
+	patient := func(name string) running { // so that a busy machine makes no takeover
+		n := openNode(t, bucket, name, t.TempDir(), func(o *Options) { o.Takeover = 2 * time.Second })
+		n.run(t)
+		return n
+	}
+	first := patient("first")
+	first.says(t, "ready")
+	second := patient("second")
+	second.says(t, "ready")
 	eventually(t, "they know each other", func() bool { return len(first.manager.Members()) == 1 })
 	revoke(t, first, "second")
 	if <-second.ended; !errors.Is(*second.err, ErrNodeRevoked) {
 		t.Errorf("the revoked node ended with %v", *second.err)
 	}
-	n := startNode(t, bucket, "second")
+	n := patient("second")
 	eventually(t, "it has found the owner", func() bool { owner, known := n.broker.Controller(); return known && owner.Name == "first" })
 	first.stop()
 	<-first.ended
 	if <-n.ended; !errors.Is(*n.err, ErrNodeRevoked) {
 		t.Errorf("a revoked standby, whose owner is gone, ended with %v", *n.err)
 	}
-	third := startNode(t, bucket, "third")
+	third := patient("third")
 	third.says(t, "leading")
 }
 
