@@ -6,9 +6,9 @@ package broker
 // build with the tag weirtest can do: see mutations_weirtest.go.
 type Mutations struct{}
 
-func neverSure(Mutations) bool   { return false }
-func unconfirmed(Mutations) bool { return false }
-func noProducer(Mutations) bool  { return false }
-func noWhole(Mutations) bool     { return false }
-func noRestart(Mutations) bool   { return false }
-func noStuck(Mutations) bool     { return false }
+func neverSure(Mutations) bool      { return false }
+func refusesUnasked(Mutations) bool { return false }
+func noProducer(Mutations) bool     { return false }
+func noWhole(Mutations) bool        { return false }
+func noRestart(Mutations) bool      { return false }
+func noStuck(Mutations) bool        { return false }

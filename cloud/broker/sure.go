@@ -102,7 +102,7 @@ func (b *Broker) ConfirmSlice(ctx context.Context, slice weir.Slice) error {
 
 func (b *Broker) confirm(ctx context.Context, s served) error {
 	own, err := s.serving()
-	if err != nil || unconfirmed(b.o.Mutations) {
+	if err != nil || refusesUnasked(b.o.Mutations) {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, confirmTime)

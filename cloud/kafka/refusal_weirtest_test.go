@@ -11,7 +11,7 @@ import (
 // TestUnconfirmed: refusals that no owner has confirmed are noticed.
 func TestUnconfirmed(t *testing.T) {
 	for _, change := range refusable {
-		if refusedByFormer(t, change, broker.Mutations{Unconfirmed: true}) == nil {
+		if refusedByFormer(t, change, broker.Mutations{RefusesUnasked: true}) == nil {
 			t.Errorf("%s: nothing fails", change)
 		}
 	}
