@@ -39,6 +39,9 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Shows go test's output, and the skipped tests at its end.
 REPORT := mkdir -p bin && go build -o bin/report ./e2e/report
+# Models, fault matrices and random lives that take too long with the race detector: with it
+# only a part of them is run, and all of them without it.
+LONG := ./storage/commitlog ./storage/journal ./storage/file/row ./cloud/queue/state
 PACKAGES = $$(go list ./... | grep -v /e2e)
 
 # With this tag single rules can be broken, so that tests show that they would notice. What is
@@ -88,6 +91,7 @@ ifeq ($(RACE),)
 endif
 	@$(REPORT)
 	set -o pipefail; go test $(TAGS) $(RACE) -json -timeout 15m $(PACKAGES) | bin/report
+	set -o pipefail; go test $(TAGS) -json -timeout 15m $(LONG) | bin/report
 
 check:
 	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$files" ]; then echo "not gofmt-ed:"; echo "$$files"; exit 1; fi
@@ -100,7 +104,7 @@ check:
 
 e2e: build services clients $(NFPM)
 	@$(REPORT)
-	set -o pipefail; go test $(TAGS) -json -count=1 -timeout 20m ./e2e/... | bin/report
+	set -o pipefail; go test $(TAGS) -json -count=1 -timeout 25m ./e2e/... | bin/report
 
 soak: build services clients soak-clients $(NFPM)
 	WEIR_SOAK=1 go test $(TAGS) -count=1 -timeout 60m -v ./storage/journal/model

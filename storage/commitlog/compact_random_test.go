@@ -20,11 +20,7 @@ import (
 
 // TestRandomCompaction runs random lives of compacted topics against a model.
 func TestRandomCompaction(t *testing.T) {
-	runs := 40
-	if testing.Short() {
-		runs = 15
-	}
-	for range runs {
+	for range storagetest.Rounds(40) {
 		seed := rand.Uint64()
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { randomCompaction(t, seed) })
 	}

@@ -225,10 +225,7 @@ func TestCandidateVerifies(t *testing.T) {
 // TestRandomHandOvers hands a log from one node to the next again and again, over a bucket
 // that loses answers, while writers append. They send what was refused once more.
 func TestRandomHandOvers(t *testing.T) {
-	first, runs := rand.Uint64()>>16, 25
-	if testing.Short() {
-		runs = 5
-	}
+	first, runs := rand.Uint64()>>16, storagetest.Rounds(25)
 	for seed := first; seed < first+uint64(runs); seed++ {
 		synctest.Test(t, func(t *testing.T) { randomHandOvers(t, seed) })
 		if t.Failed() {

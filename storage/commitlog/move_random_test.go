@@ -16,17 +16,14 @@ import (
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/record/recordtest"
+	"github.com/weirmq/weir/storage/storagetest"
 	"github.com/weirmq/weir/storage/weir"
 )
 
 // TestMovedIsTheSame: what partitions that move answer at each step is what those of a log
 // answer that stay where they are: to writers of all kinds, and to readers.
 func TestMovedIsTheSame(t *testing.T) {
-	runs := 8
-	if testing.Short() {
-		runs = 4
-	}
-	for range runs {
+	for range storagetest.Rounds(8) {
 		seed := rand.Uint64()
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { movedAtRandom(t, seed) })
 	}

@@ -175,7 +175,7 @@ func neededRecords(t *testing.T, upkeep func(*Options)) {
 // TestNeededAtRandom: whatever ceases to be needed, in whatever order, the rest is there.
 // After each kill the next owner goes on.
 func TestNeededAtRandom(t *testing.T) {
-	for range 20 {
+	for range storagetest.Rounds(20) {
 		seed := rand.Uint64()
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { neededAtRandom(t, seed) })
 	}

@@ -211,6 +211,9 @@ func TestRefusedUpkeep(t *testing.T) {
 		},
 		"lists": func(c storagetest.Call) bool { return c.Verb == storagetest.List },
 	} {
+		if storagetest.Race && name != "segments" { // all are run without the race detector
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f, o := strained(t, mem.New())

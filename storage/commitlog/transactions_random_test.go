@@ -19,11 +19,7 @@ import (
 // TestRandomTransactions runs random lives of topics that many transactional
 // producers write to, against a model of who committed what.
 func TestRandomTransactions(t *testing.T) {
-	runs := 40
-	if testing.Short() {
-		runs = 15
-	}
-	for range runs {
+	for range storagetest.Rounds(40) {
 		seed := rand.Uint64()
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { randomTransactions(t, seed) })
 	}

@@ -388,11 +388,7 @@ func TestReadersDuringUpkeep(t *testing.T) {
 
 // TestRandomUpkeep runs random lives of a log against a model of it.
 func TestRandomUpkeep(t *testing.T) {
-	runs := 25
-	if testing.Short() {
-		runs = 10
-	}
-	for range runs {
+	for range storagetest.Rounds(25) {
 		seed := rand.Uint64()
 		if err := randomUpkeep(t, seed); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)

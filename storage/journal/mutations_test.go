@@ -11,10 +11,14 @@ import (
 	"testing/synctest"
 
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/storagetest"
 )
 
 // TestMutations breaks one rule at a time: the schedules must notice.
 func TestMutations(t *testing.T) {
+	if storagetest.Race {
+		t.Skip("not with the race detector")
+	}
 	for _, test := range []struct {
 		name string
 		mutations

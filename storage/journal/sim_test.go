@@ -38,12 +38,9 @@ func envSeed() uint64 {
 // bucket that loses answers, delays writes and lets them land long after their
 // writer died. A run is determined by its seed.
 func TestRandomSchedules(t *testing.T) {
-	first, runs := rand.Uint64()>>16, *runsFlag
+	first, runs := rand.Uint64()>>16, storagetest.Rounds(*runsFlag)
 	if *seedFlag != 0 {
 		first, runs = *seedFlag, 1
-	}
-	if testing.Short() {
-		runs = min(runs, 100)
 	}
 	t.Logf("seeds %d … %d", first, first+uint64(runs)-1)
 	var sum tally
@@ -69,7 +66,7 @@ func TestRandomSchedules(t *testing.T) {
 // which call at what time, and no two things that could matter to each other happen
 // at one instant.
 func TestSeedDeterminesRun(t *testing.T) {
-	for seed := range uint64(100) {
+	for seed := range uint64(storagetest.Rounds(100)) {
 		a, b := simulate(t, seed, mutations{}, caller{}), simulate(t, seed, mutations{}, caller{})
 		if a.tally != b.tally {
 			t.Errorf("seed %d: %+v, then %+v", seed, a.tally, b.tally)

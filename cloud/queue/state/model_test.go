@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/weirmq/weir/cloud/queue/routing"
+	"github.com/weirmq/weir/storage/storagetest"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -519,7 +520,7 @@ func (m *model) checkQueue(t *testing.T, q *Queue, w *modelQueue) {
 // entries from the beginning has the same bytes.
 func TestModel(t *testing.T) {
 	for _, border := range []int64{1 << 10, 1 << 16, 1 << 32} {
-		for range 8 {
+		for range storagetest.Rounds(8) {
 			seed := rand.Uint64()
 			t.Run(fmt.Sprintf("%d/%d", border, seed), func(t *testing.T) { testModel(t, seed, border) })
 		}

@@ -6,13 +6,15 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/weirmq/weir/storage/storagetest"
 )
 
 // TestSet: sets with random ranges around the borders of containers and parts say what a
 // map says, and have the same bytes, whatever made them.
 func TestSet(t *testing.T) {
 	for _, border := range []int64{150_000, 5 << 16, 1 << 32, 3<<32 + 1<<16} {
-		for seed := range uint64(5) {
+		for seed := range uint64(storagetest.Rounds(5)) {
 			r := rand.New(rand.NewPCG(seed, uint64(border)))
 			var s set
 			base := border - 150_000

@@ -15,6 +15,7 @@ import (
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/file/disk"
+	"github.com/weirmq/weir/storage/storagetest"
 )
 
 // story records what several handles were told about one row.
@@ -257,10 +258,7 @@ func TestFreezeRace(t *testing.T) {
 		defer b.Close()
 		handles = append(handles, b)
 	}
-	rounds := uint64(300)
-	if testing.Short() {
-		rounds = 30
-	}
+	rounds := uint64(storagetest.Rounds(300))
 	taken := 0
 	for row := range rounds {
 		rng := rand.New(rand.NewPCG(seed, row))
