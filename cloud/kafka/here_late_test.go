@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/share"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
 )
@@ -139,4 +140,30 @@ func (m *hereSharer) fetch(partitions ...int32) map[int32]kmsg.ShareFetchRespons
 		}
 	}
 	return all
+}
+
+// TestHereLateShareSessions: what waits for an owner that is late does not grow with the
+// requests of a member, and a session that it has there is ended once.
+func TestHereLateShareSessions(t *testing.T) {
+	owner := &tunnel{wake: make(chan struct{}, 1), late: 1}
+	r := &request{conn: &conn{s: new(Server), relay: &relay{tunnels: map[string]*tunnel{"a": owner}}}}
+	for epoch, want := range map[int32]int{openShare: 0, 5: 1} {
+		sp := &spread{&share.Session{Group: "g", Member: "m"}, make(map[string]*shareAt)}
+		sp.with(r.conn.relay, broker.Node{Name: "a"}).epoch = epoch
+		for range 3 {
+			p := newShareParts(r, sp, "g")
+			p.nodes = []broker.Node{{Name: "a"}}
+			asked := gathering{r: r, parts: p.fetches(kmsg.NewPtrShareFetchRequest(), 1)}
+			if err := asked.run(t.Context(), 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := (&merging{p: p, resp: kmsg.NewPtrShareFetchResponse()}).takeAll(&asked); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(owner.unsent) != want {
+			t.Errorf("session at epoch %d: %d requests wait, want %d", epoch, len(owner.unsent), want)
+		}
+		owner.unsent, owner.waiting = nil, nil
+	}
 }

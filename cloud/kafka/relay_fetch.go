@@ -20,6 +20,7 @@ type gathering struct {
 
 	tunnels   []*tunnel
 	exchanges []*exchange // nil: it has ended, or was not sent
+	skipped   []bool      // it was not sent: its owner is behind
 }
 
 // run performs the request. wait is how long the nodes may wait for records. An error means
@@ -32,11 +33,13 @@ func (p *gathering) run(ctx context.Context, wait time.Duration) error {
 	results := make(chan result, len(p.parts))
 	p.resp = make([]kmsg.Response, len(p.parts))
 	p.tunnels, p.exchanges = make([]*tunnel, len(p.parts)), make([]*exchange, len(p.parts))
+	p.skipped = make([]bool, len(p.parts))
 	var behind <-chan struct{}
 	asked := 0
 	for i, one := range p.parts {
 		if late := p.r.conn.relay.to(one.to).behind(); late != nil {
 			behind = late // it would not be answered before what nobody waits for any more
+			p.skipped[i] = true
 			continue
 		}
 		p.tunnels[i], p.exchanges[i] = p.r.ask(one, func(resp kmsg.Response, err error) { results <- result{i, answer{resp, err}} })

@@ -88,6 +88,15 @@ func (sp *spread) end(r *request, name string) {
 	at.tunnel.send(&exchange{key: q.Key(), version: q.Version, clientID: r.clientID, tagged: true, body: net.Buffers{q.AppendTo(nil)}, done: func([]byte, error) {}})
 }
 
+// unopened forgets a session with a node if the request that would have opened it was not sent.
+// So nothing is sent to end it: what waits for an owner that is late does not grow with each
+// request of the client.
+func (sp *spread) unopened(one portion) {
+	if one.q.(*kmsg.ShareFetchRequest).ShareSessionEpoch == openShare {
+		delete(sp.at, one.to.Name)
+	}
+}
+
 // firstShareAcknowledge is a version of ShareAcknowledge that all owners know.
 const firstShareAcknowledge = 1
 
@@ -195,11 +204,8 @@ func (r *request) spreadFetch(ctx context.Context, q *kmsg.ShareFetchRequest) (*
 		return nil, err
 	}
 	m := merging{p: p, resp: resp}
-	for i, one := range parts {
-		from, _ := asked.resp[i].(*kmsg.ShareFetchResponse)
-		if err := m.take(one, from); err != nil {
-			return fail(err)
-		}
+	if err := m.takeAll(&asked); err != nil {
+		return fail(err)
 	}
 	return resp, nil
 }
@@ -285,6 +291,20 @@ func (p *shareParts) changes(at *shareAt, name string) (topics []kmsg.ShareFetch
 type merging struct {
 	p    *shareParts
 	resp *kmsg.ShareFetchResponse
+}
+
+// takeAll takes the answers of all nodes. An error is that of the whole answer.
+func (m *merging) takeAll(asked *gathering) error {
+	for i, one := range asked.parts {
+		if asked.skipped[i] {
+			m.p.sp.unopened(one)
+		}
+		from, _ := asked.resp[i].(*kmsg.ShareFetchResponse)
+		if err := m.take(one, from); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // take takes the answer of a node, nil for none. An error is that of the whole answer.
