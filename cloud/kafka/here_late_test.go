@@ -1,8 +1,10 @@
 package kafka
 
 import (
+	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"sync"
 	"testing"
@@ -165,5 +167,29 @@ func TestHereLateShareSessions(t *testing.T) {
 			t.Errorf("session at epoch %d: %d requests wait, want %d", epoch, len(owner.unsent), want)
 		}
 		owner.unsent, owner.waiting = nil, nil
+	}
+}
+
+// TestHereLateMemory: of a request whose answer nobody waits for any more, no more is kept than
+// what it takes to know that answer.
+func TestHereLateMemory(t *testing.T) {
+	owner := &tunnel{wake: make(chan struct{}, 1)}
+	var got error
+	x := &exchange{body: net.Buffers{make([]byte, longRequest)}, done: func(_ []byte, err error) { got = err }}
+	owner.send(x)
+	owner.next()
+	if err := x.write(bufio.NewWriter(io.Discard)); err != nil {
+		t.Fatal(err)
+	}
+	owner.sent(x)
+	owner.leave(x)
+	if got != errLate {
+		t.Errorf("left with %v", got)
+	}
+	if len(owner.waiting) != 1 || x.body != nil || x.done != nil {
+		t.Errorf("%d requests wait; body: %t, done: %t", len(owner.waiting), x.body != nil, x.done != nil)
+	}
+	if first, left := owner.first(x.correlation); first != x || !left || owner.got(x, nil) {
+		t.Error("the answer that is late is passed on")
 	}
 }

@@ -49,11 +49,11 @@ type exchange struct {
 	key, version int16
 	clientID     string
 	tagged       bool        // both headers have tagged fields
-	body         net.Buffers // of the request
+	body         net.Buffers // of the request; nil: it was sent
 
 	// done is called once, with the body of the answer, or an error: then it is not known
 	// whether the owner has performed the request. The bytes of the request are no longer
-	// in use. It must not block.
+	// in use, unless it was left. It must not block.
 	done func(answer []byte, err error)
 
 	correlation int32
@@ -94,7 +94,8 @@ func (t *tunnel) hasten(x *exchange) {
 
 // leave ends an exchange that takes too long, unless it has ended: done gets errLate. If the
 // owner has got the request, it performs it when it can, and its answer is dropped. The
-// tunnel stays, and so does the order of what is sent through it.
+// tunnel stays, and so does the order of what is sent through it. The bytes of the request may
+// be on their way: they are not to be used again.
 func (t *tunnel) leave(x *exchange) {
 	t.mu.Lock()
 	if x.over {
@@ -102,8 +103,9 @@ func (t *tunnel) leave(x *exchange) {
 		return
 	}
 	x.over = true
+	done := x.done
 	if x.begun {
-		x.left = true
+		x.left, x.done = true, nil // which refers to the request
 		t.late++
 	} else {
 		is := func(other *exchange) bool { return other == x }
@@ -111,7 +113,7 @@ func (t *tunnel) leave(x *exchange) {
 	}
 	tooMany := t.late > maxLate
 	t.mu.Unlock()
-	x.done(nil, errLate)
+	done(nil, errLate)
 	if tooMany {
 		t.fail(errLate)
 	}
@@ -230,6 +232,7 @@ func (t *tunnel) next() (x *exchange, hasten bool) {
 
 // sent says that the bytes of a request are no longer in use.
 func (t *tunnel) sent(x *exchange) {
+	x.body = nil // the answer may be late, or never come
 	t.mu.Lock()
 	t.sending = nil
 	err := t.err
