@@ -409,7 +409,9 @@ func (n *Node) Role() string { return n.shards.role() }
 func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	n.races.ctx, n.fail = ctx, cancel
+	leading, stop := context.WithCancel(context.WithoutCancel(ctx)) // it goes on while shards are handed over
+	defer stop()
+	n.races.ctx, n.mover.ctx, n.fail = ctx, leading, cancel
 	var wg sync.WaitGroup
 	for _, d := range n.doors {
 		wg.Go(func() {
@@ -418,7 +420,6 @@ func (n *Node) Run(ctx context.Context) error {
 			}
 		})
 	}
-	leading, stop := context.WithCancel(context.WithoutCancel(ctx)) // it goes on while shards are handed over
 	wg.Go(func() { n.metrics.Meter.Run(leading, n.broker) })
 	wg.Go(func() { n.metrics.Loads.Run(leading, n.metrics) })
 	wg.Go(func() { n.keepCopy(leading) })

@@ -41,9 +41,10 @@ const (
 
 // mover is what this node knows of moves of its shards.
 type mover struct {
-	turn   chan struct{} // a token: held by the move that is under way
-	moved  atomic.Uint64 // slices
-	failed atomic.Uint64 // moves
+	ctx    context.Context // of moves whose slices are stopped; it goes on while shards are handed over, until Run returns
+	turn   chan struct{}   // a token: held by the move that is under way
+	moved  atomic.Uint64   // slices
+	failed atomic.Uint64   // moves
 }
 
 var (
@@ -53,8 +54,8 @@ var (
 )
 
 // moveSlices moves slices of a shard that this node owns to the shard m.To, which is to be a
-// new one. Before the slices are stopped it ends with ctx; afterwards it goes on until they
-// have moved, or do not. Errors mean that they have not, unless this node has lost the shard
+// new one. Before the slices are stopped it ends with ctx, or when the node drains; afterwards
+// it goes on until they have moved, or do not, and a node that drains waits for that. Errors mean that they have not, unless this node has lost the shard
 // meanwhile: then the next owner decides.
 func (n *Node) moveSlices(ctx context.Context, m weir.Move) (err error) {
 	select {
@@ -72,30 +73,34 @@ func (n *Node) moveSlices(ctx context.Context, m weir.Move) (err error) {
 		return fmt.Errorf("shard %d has no slice that can move: work queues stay where they are", m.From)
 	}
 	began := time.Now()
-	defer n.manager.Hold()()
+	ctx, release := n.manager.Hold(ctx, m.From, m.To)
+	defer release()
 	log := n.o.Log.With("from", m.From, "to", m.To, "slices", m.Slices.Len())
 	log.Info("slices begin to move to a new shard: records are separated, clients notice nothing yet")
 	defer func() {
 		if err != nil {
+			if cause := context.Cause(ctx); errors.Is(cause, cluster.ErrDrains) && !errors.Is(err, cause) {
+				err = errors.Join(cause, err)
+			}
 			n.mover.failed.Add(1)
 			log.Warn("slices have not moved", "err", err)
 		}
 	}()
-	to, release, err := n.newShard(ctx, m.To)
+	to, end, err := n.newShard(ctx, m.To)
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer end()
 	if err := from.Log.Separate(ctx, m.Slices); err != nil {
 		return fmt.Errorf("separate records: %w", err)
 	}
 	separated := time.Since(began)
 	if err := n.settle(ctx, from); err != nil {
-		return errors.Join(err, from.Log.Separate(ctx, weir.SliceSet{}))
+		return errors.Join(err, from.Log.Separate(n.mover.ctx, weir.SliceSet{}))
 	}
 	defer from.Unsettle()
 	stopped := time.Now()
-	if err := n.stopAndMove(n.races.ctx, from, to, m); err != nil {
+	if err := n.stopAndMove(n.mover.ctx, from, to, m); err != nil {
 		return err
 	}
 	n.mover.moved.Add(uint64(m.Slices.Len()))
@@ -165,7 +170,7 @@ func (n *Node) settle(ctx context.Context, own *owned) error {
 }
 
 // stopAndMove moves slices whose records are separated, from and to shards of this node. It
-// ends with them, or with ctx, which is that of the node.
+// ends with them, or with ctx, which is mover.ctx.
 func (n *Node) stopAndMove(ctx context.Context, from, to *owned, m weir.Move) error {
 	n.broker.CloseSlices(from.ID, m.Slices)
 	err := from.CloseSlices(ctx, m.Slices)
@@ -379,12 +384,13 @@ func (n *Node) resumeOut(ctx context.Context, from *owned, m weir.Move) error {
 			return err
 		}
 	case unknown:
-		defer n.manager.Hold()()
-		_, release, err := n.newShard(ctx, m.To)
+		held, release := n.manager.Hold(ctx, m.From, m.To)
+		defer release()
+		_, end, err := n.newShard(held, m.To)
 		if err != nil {
 			return err
 		}
-		defer release()
+		defer end()
 	}
 	return n.finishMove(ctx, from, m)
 }

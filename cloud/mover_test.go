@@ -10,6 +10,7 @@ import (
 	"github.com/weirmq/weir/cloud/amqp091"
 	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/listener"
@@ -370,5 +371,66 @@ func TestSplitWithQueues(t *testing.T) {
 	}
 	if id, _ := wire.SplitMethod(f.Payload); f.Type != wire.FrameMethod || id != wire.IDConnectionOpenOk {
 		t.Errorf("the tunnel begins with frame %d, method %v", f.Type, id)
+	}
+}
+
+// TestDrainDuringMove: a node is stopped while it moves slices. Before they are stopped, it
+// gives the move up; afterwards it ends it. Then it hands its shards over.
+func TestDrainDuringMove(t *testing.T) {
+	for what, decided := range map[string]bool{"before the slices are stopped": false, "when it is decided": true} {
+		t.Run(what, func(t *testing.T) {
+			bucket := mem.New()
+			drains := func(o *Options) { o.Drain, o.Takeover = 2*time.Minute, 10*time.Second }
+			first := openNode(t, bucket, "first", t.TempDir(), drains)
+			first.run(t)
+			first.says(t, "ready")
+			second := openNode(t, bucket, "second", t.TempDir(), drains)
+			second.run(t)
+			second.says(t, "ready")
+			eventually(t, "they know each other", func() bool { return len(first.manager.Members()) == 1 && len(second.manager.Members()) == 1 })
+			topic, err := first.broker.CreateTopic(t.Context(), "t", 1, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			everywhere(t, func(r running) (int64, error) { return r.produce(topic.ID, 0, "a") }, first)
+			m := weir.Move{ID: weir.MoveID{1}, To: 2} // not the next one: this node waits for it
+			m.Slices.Add(weir.SliceOf(topic.ID, 0))
+			if decided {
+				m.To = 1
+			}
+			first.remapping.Lock() // the move is not over before this is unlocked
+			moved := make(chan error, 1)
+			go func() { moved <- first.moveSlices(context.Background(), m) }()
+			if decided {
+				log := first.shards.get(0).Log
+				eventually(t, "the move is decided", func() bool { out, _ := log.Moves(); return len(out) == 1 })
+			} else {
+				first.says(t, "slices begin to move to a new shard: records are separated, clients notice nothing yet")
+			}
+			first.stop()
+			eventually(t, "the first node drains", first.manager.Draining)
+			first.remapping.Unlock()
+			if err := <-moved; decided && err != nil || !decided && !errors.Is(err, cluster.ErrDrains) {
+				t.Errorf("the move ends with %v", err)
+			}
+			<-first.ended
+			if err := *first.err; err != nil {
+				t.Errorf("the first node ended with %v", err)
+			}
+			shards := 1
+			if decided {
+				shards = 2
+			}
+			eventually(t, "the second node has all shards", func() bool { return len(second.shards.all()) == shards })
+			for _, own := range second.shards.all() {
+				if out, in := own.Log.Moves(); !own.claim.Handed || len(out)+len(in) > 0 {
+					t.Errorf("shard %d: %+v, moves that are not over: %v, %v", own.ID, own.claim, out, in)
+				}
+			}
+			everywhere(t, func(r running) (int64, error) { return r.produce(topic.ID, 0, "b") }, second)
+			if got := everywhere(t, func(r running) ([]string, error) { return r.read(topic.ID, 0) }, second); fmt.Sprint(got) != "[a b]" {
+				t.Errorf("the partition has %v", got)
+			}
+		})
 	}
 }

@@ -9,15 +9,33 @@ import (
 // A cluster gets another shard while it runs. One node leads it before the others know of
 // it, which they do when slices have moved there: see ManagerOptions.Shards.
 
-// Hold keeps this node from handing shards over, unless it drains, until release is called.
-func (m *Manager) Hold() (release func()) {
+// ErrDrains means that this node is to end, and hands its shards over.
+var ErrDrains = errors.New("this node is being stopped, and hands its shards over")
+
+// Hold keeps this node from handing shards over until release is called. A node that drains
+// hands over the others, and waits for these. What it waits for should be given up when ctx,
+// made of parent, ends: it does, with the cause ErrDrains, as soon as the node drains.
+func (m *Manager) Hold(parent context.Context, shards ...uint32) (ctx context.Context, release func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	stop := context.AfterFunc(m.drain, func() { cancel(ErrDrains) })
+	if m.drain.Err() != nil {
+		cancel(ErrDrains) // at once, and not when AfterFunc's goroutine runs
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.held++
-	return func() {
+	for _, s := range shards {
+		m.held[s]++
+	}
+	return ctx, func() {
+		stop()
+		cancel(nil)
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		m.held--
+		for _, s := range shards {
+			if m.held[s]--; m.held[s] == 0 {
+				delete(m.held, s)
+			}
+		}
 	}
 }
 

@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,7 +45,7 @@ func TestCreate(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			hold := a.manager().Hold()
+			_, hold := a.manager().Hold(t.Context(), shards)
 			time.Sleep(5 * time.Second)
 			if owner := w.owner(shards); owner != "a" {
 				t.Errorf("the new shard is served by %q", owner)
@@ -93,7 +95,7 @@ func TestHold(t *testing.T) {
 		defer w.end()
 		a := w.start("a")
 		time.Sleep(30 * time.Second)
-		release := a.manager().Hold()
+		_, release := a.manager().Hold(t.Context(), 0)
 		w.start("b")
 		time.Sleep(30 * time.Second)
 		if f := w.figures(); f.loads["a"] != 4 {
@@ -103,6 +105,56 @@ func TestHold(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		if f := w.figures(); f.loads["a"] != 2 || f.none > 0 {
 			t.Errorf("shards are not handed over: %+v", f)
+		}
+	})
+}
+
+// TestDrainHeld: a node that drains tells those who hold shards, hands over the others, and
+// waits for these, of which one is no part of the cluster yet.
+func TestDrainHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := cluster(t, 4, 1)
+		defer w.end()
+		a := w.start("a")
+		time.Sleep(30 * time.Second)
+		end, err := a.manager().Create(4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held, release := a.manager().Hold(t.Context(), 0, 4)
+		w.start("b")
+		time.Sleep(30 * time.Second)
+		if held.Err() != nil {
+			t.Error("the holder is told before the node drains")
+		}
+		stopped := make(chan struct{})
+		go func() {
+			defer close(stopped)
+			a.stop()
+		}()
+		time.Sleep(10 * time.Second)
+		if cause := context.Cause(held); !errors.Is(cause, ErrDrains) {
+			t.Errorf("the holder is told %v", cause)
+		}
+		for shard, want := range []string{"a", "b", "b", "b", "a"} {
+			if got := w.owner(uint32(shard)); got != want {
+				t.Errorf("shard %d is served by %q, not %q", shard, got, want)
+			}
+		}
+		w.grow()
+		time.Sleep(5 * time.Second) // b hears of it
+		end()
+		release()
+		<-stopped
+		for shard := range uint32(5) {
+			if got := w.owner(shard); got != "b" {
+				t.Errorf("shard %d is served by %q", shard, got)
+			}
+		}
+		if again, release := a.manager().Hold(t.Context(), 0); !errors.Is(context.Cause(again), ErrDrains) {
+			t.Error("who holds a shard of a node that drains is not told")
+		} else {
+			release()
 		}
 	})
 }

@@ -28,7 +28,7 @@ func (m *Manager) settled() time.Duration { return 4 * m.period() }
 func (m *Manager) offerTime() time.Duration { return 4 * m.period() }
 
 // balance hands a shard over, if another node should have it and has fewer. A node that
-// drains hands over all.
+// drains hands over all but those that are held.
 func (m *Manager) balance() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -36,14 +36,14 @@ func (m *Manager) balance() {
 	most := 1
 	if m.draining {
 		most = maxMoves
-	} else if m.held > 0 || m.single() || time.Since(m.viewAt) < m.settled() {
+	} else if len(m.held) > 0 || m.single() || time.Since(m.viewAt) < m.settled() {
 		return
 	}
 	for _, s := range m.shards {
 		if m.moving >= most {
 			return
 		}
-		if s.give == nil || len(order[s.shard]) == 0 || !m.draining && !m.uneven(s.shard) {
+		if s.give == nil || m.held[s.shard] > 0 || len(order[s.shard]) == 0 || !m.draining && !m.uneven(s.shard) {
 			continue
 		}
 		if state, _ := m.o.Progress(s.shard); state != Owning {
@@ -358,17 +358,19 @@ func (m *Manager) Drain(ctx context.Context) {
 	m.mu.Lock()
 	m.draining = true
 	m.mu.Unlock()
+	m.beginDrain()
 	for ctx.Err() == nil && m.drains() {
 		m.balance()
 		wait(ctx, m.period()/10)
 	}
 }
 
-// drains reports whether a shard is being handed over, or can be.
+// drains reports whether a shard is being handed over, or can be, now or when it is not held
+// any more.
 func (m *Manager) drains() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.moving > 0 {
+	if m.moving > 0 || len(m.held) > 0 {
 		return true
 	}
 	for _, s := range m.shards {

@@ -88,7 +88,11 @@ type Manager struct {
 	missing  Roles // of the supervising goroutine: that it was last logged no node has
 
 	ctx context.Context // of Run; pingers and supervisors end with it
-	wg  sync.WaitGroup
+
+	drain      context.Context // ends when the node begins to drain
+	beginDrain context.CancelFunc
+
+	wg sync.WaitGroup
 
 	mu       sync.Mutex         // guards what follows
 	running  bool               // new members are asked
@@ -98,13 +102,13 @@ type Manager struct {
 	shards   []*supervisor
 	failed   chan error // what ended a supervisor
 	draining bool
-	moving   int           // shards that are being handed over
-	held     int           // calls of Hold: no shard is handed over
-	able     time.Time     // until when this node takes no shard that is handed over, because it could not lead several
-	retry    time.Duration // the time until then, the next time
-	served   chan struct{} // closed when this node begins to serve a shard; nil: nobody waits
-	view     string        // those who can have shards, and their roles, this node included
-	viewAt   time.Time     // when it last changed
+	moving   int            // shards that are being handed over
+	held     map[uint32]int // calls of Hold, by shard
+	able     time.Time      // until when this node takes no shard that is handed over, because it could not lead several
+	retry    time.Duration  // the time until then, the next time
+	served   chan struct{}  // closed when this node begins to serve a shard; nil: nobody waits
+	view     string         // those who can have shards, and their roles, this node included
+	viewAt   time.Time      // when it last changed
 	order    [][]string
 	namesake string    // host of another process that used this node's name
 	sameAt   time.Time // when it was heard last
@@ -133,7 +137,8 @@ func New(o ManagerOptions) *Manager {
 	if o.random == nil {
 		o.random = rand.N[time.Duration]
 	}
-	m := &Manager{o: o, counters: o.Counters, self: o.Self, members: make(map[string]*member), failed: make(chan error, 1)}
+	m := &Manager{o: o, counters: o.Counters, self: o.Self, members: make(map[string]*member), held: make(map[uint32]int), failed: make(chan error, 1)}
+	m.drain, m.beginDrain = context.WithCancel(context.Background())
 	m.fitness.m = m
 	return m
 }
@@ -200,6 +205,11 @@ func (m *Manager) supervise(ctx context.Context) error {
 func (m *Manager) grow(ctx context.Context) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.growLocked(ctx)
+}
+
+// growLocked is grow while m.mu is held.
+func (m *Manager) growLocked(ctx context.Context) {
 	for shard := uint32(len(m.shards)); shard < m.o.Shards(); shard++ {
 		s := newSupervisor(m, shard)
 		m.shards = append(m.shards, s)
