@@ -99,8 +99,8 @@ func (s *Server) followRecords(w http.ResponseWriter, r *http.Request) {
 func (c *Client) Records(ctx context.Context, node, address, what string, question []byte) (answer []byte, err error) {
 	kind := recordsPath + "/read" // batches in the other direction have a link of their own
 	switch {
-	case what == "ranges": // those who ask do not wait long, and then the link is given up
-		kind = recordsPath + "/ranges"
+	case what == "ranges", what == "share-names": // those who ask do not wait long, and then the link is given up
+		kind = recordsPath + "/view"
 	case len(question) > longQuestion:
 		kind = recordsPath + "/append"
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/weirmq/weir/cloud/budget"
 )
@@ -84,4 +85,45 @@ func FuzzGrowth(f *testing.F) {
 			t.Error("a damaged message is returned")
 		}
 	})
+}
+
+// TestRecordsImpatient: when a node does not answer in the short time that there is for a view
+// of the cluster, other questions to it go on.
+func TestRecordsImpatient(t *testing.T) {
+	for _, view := range []string{"ranges", "share-names"} {
+		ca, began, open := newCA(t), make(chan struct{}), make(chan struct{})
+		p := startWith(t, ca, "a", budget.GateOptions{}, func(o *Options) {
+			o.Records = func(ctx context.Context, what string, _ []byte) ([]byte, error) {
+				if what == "search" {
+					close(began)
+				}
+				select {
+				case <-open:
+					return []byte(what), nil
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+			}
+		})
+		b := client(t, identity(t, ca, "b"))
+		found := make(chan error, 1)
+		go func() {
+			_, err := b.Records(t.Context(), "a", p.addr, "search", nil)
+			found <- err
+		}()
+		select {
+		case <-began:
+		case err := <-found:
+			t.Fatal(err)
+		}
+		short, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if _, err := b.Records(short, "a", p.addr, view, nil); err == nil {
+			t.Errorf("%s: answered", view)
+		}
+		close(open)
+		if err := <-found; err != nil {
+			t.Errorf("a search, while %s was not answered: %v", view, err)
+		}
+	}
 }
