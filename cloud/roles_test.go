@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // readiness returns the answer of a node's /readyz.
@@ -92,4 +94,43 @@ func TestRolesOfGrown(t *testing.T) {
 	meta := startWith(t, first, "meta", cluster.RoleMeta|cluster.RoleDoor)
 	log := startWith(t, first, "log", cluster.RoleLog|cluster.RoleDoor)
 	eventually(t, "the nodes have the shards for which they have the roles", func() bool { return meta.owns(0) && log.owns(1, 2) })
+}
+
+// TestMoveFoundByMeta: the owner of a catalogue that has slices, too, ends when their move to a
+// new shard is decided. The next owner has the role meta only: it makes the new shard part of
+// the cluster, and a node with the role log leads that. What was written is there, and goes on.
+func TestMoveFoundByMeta(t *testing.T) {
+	bucket := mem.New()
+	first := startNode(t, bucket, "first")
+	first.says(t, "ready")
+	topic, err := first.broker.CreateTopic(t.Context(), "t", 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	everywhere(t, func(r running) (int64, error) { return r.produce(topic.ID, 0, "a") }, first)
+	before := weir.Move{ID: weir.MoveID{1}, To: 1}
+	before.Slices.Add(weir.SliceOfGroup("g"))
+	if err := first.moveSlices(t.Context(), before); err != nil {
+		t.Fatal(err)
+	}
+	m := weir.Move{ID: weir.MoveID{2}, To: 2}
+	m.Slices.Add(weir.SliceOf(topic.ID, 0))
+	first.begins(t, m, true)
+	first.stop()
+	<-first.ended
+	meta := startWith(t, first, "meta", cluster.RoleMeta|cluster.RoleDoor)
+	log := startWith(t, first, "log", cluster.RoleLog|cluster.RoleDoor)
+	eventually(t, "each node has its shards", func() bool { return meta.owns(0) && log.owns(1, 2) })
+	eventually(t, "the move is over in both logs", func() bool {
+		out, _ := meta.shards.get(0).Log.Moves()
+		_, in := log.shards.get(2).Log.Moves()
+		return len(out)+len(in) == 0
+	})
+	everywhere(t, func(r running) (int64, error) { return r.produce(topic.ID, 0, "b") }, log)
+	if got := everywhere(t, func(r running) ([]string, error) { return r.read(topic.ID, 0) }, log); fmt.Sprint(got) != "[a b]" {
+		t.Errorf("the partition has %v", got)
+	}
+	if at := meta.broker.RouteOf(weir.SliceOf(topic.ID, 0)); at != 2 {
+		t.Errorf("the owner of the catalogue finds the slice in shard %d", at)
+	}
 }
