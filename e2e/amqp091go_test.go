@@ -14,6 +14,7 @@ import (
 // node with the management API, through which its tests of recovery cut connections. One
 // test is skipped: it lowers RabbitMQ's memory watermark with rabbitmqctl.
 func TestAMQP091GoSuite(t *testing.T) {
+	t.Parallel() // it mostly waits
 	c := cloud(t, "--amqp", "127.0.0.1:0", "--management", "127.0.0.1:0")
 	dir := amqp091go(t, c.Cloud.Addr["management"])
 	binary := filepath.Join(dir, "amqp091.test")

@@ -118,6 +118,7 @@ func (p *pair) produce(node *harness.Process) {
 // today take over from each other, both ways. When the bucket is raised to level 2 the
 // earlier one refuses, and says why; today's goes on.
 func TestEarlierNode(t *testing.T) {
+	t.Parallel() // it mostly waits
 	p := &pair{t: t, dir: t.TempDir(), bucket: "file:" + filepath.Join(t.TempDir(), "bucket"), old: earlierCloud(t), present: "weir-cloud"}
 	before := p.start("before", p.old)
 	p.produce(before)

@@ -58,6 +58,7 @@ func (n network) ip(t *testing.T, args ...string) {
 // TestInterfaceDown: the gateway's network interface goes down and comes back,
 // twice, and its address changes in between, while readings come in.
 func TestInterfaceDown(t *testing.T) {
+	t.Parallel() // it mostly waits
 	n := newNetwork(t)
 	dir := t.TempDir()
 	t.Cleanup(func() {

@@ -339,6 +339,7 @@ func clientKinds() []clientKind {
 // TestStandbyClients: clients that know only the standby, or know it first or last, find
 // topics and have theirs made, and lose and double nothing when the owner is killed.
 func TestStandbyClients(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for _, kind := range clientKinds() {
 		for name, order := range map[string][]string{"standby alone": {"two"}, "standby first": {"two", "one"}, "standby last": {"one", "two"}} {
 			t.Run(kind.name+", "+name, func(t *testing.T) {
