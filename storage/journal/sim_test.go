@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"sync"
@@ -55,10 +56,25 @@ func TestRandomSchedules(t *testing.T) {
 		sum.add(w.tally)
 	}
 	t.Logf("%d runs: %+v", runs, sum)
-	if sum.Acked == 0 || runs >= 100 && (sum.Fenced == 0 || sum.Abandoned == 0 || sum.Takeovers == 0 ||
-		sum.Checkpoints == 0 || sum.Truncates == 0 || sum.Removed == 0 || sum.Kept == 0 || sum.Restored == 0 || sum.StartedOver == 0 ||
-		sum.Followed == 0 || sum.Yielded == 0 || sum.HandedOver == 0 || sum.Resumed == 0) {
-		t.Errorf("the schedules do not reach everything: %+v", sum)
+	if sum.Acked == 0 {
+		t.Error("nothing was acknowledged")
+	}
+}
+
+// TestSchedulesReachEverything: random schedules come across all that an owner can meet.
+// The seeds are fixed: some of it is so rare that others would not come across it.
+func TestSchedulesReachEverything(t *testing.T) {
+	if storagetest.Race {
+		t.Skip("what seeds determine is the same without the race detector")
+	}
+	var sum tally
+	for seed := range uint64(400) {
+		sum.add(simulate(t, seed, mutations{}, caller{}).tally)
+	}
+	for v, i := reflect.ValueOf(sum), 0; i < v.NumField(); i++ {
+		if v.Field(i).Int() == 0 {
+			t.Errorf("no schedule reaches %s: %+v", v.Type().Field(i).Name, sum)
+		}
 	}
 }
 
