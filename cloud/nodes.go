@@ -238,7 +238,7 @@ func (n *Node) allShards(nodes []console.ClusterNode) []console.ShardStatus {
 			all[id].Slices++
 		}
 	}
-	topics, err := n.broker.Topics()
+	topics, err := n.broker.KnownTopics()
 	if err != nil {
 		topics = nil // they are not known: gather says so
 	}

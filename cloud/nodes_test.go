@@ -241,13 +241,17 @@ func TestNodeThatIsGone(t *testing.T) {
 func TestNodesOfOneShard(t *testing.T) {
 	first, second := startPair(t, bucketOf(t, 1))
 	eventually(t, "they know each other", func() bool { return len(first.manager.Members()) == 1 && len(second.manager.Members()) == 1 })
+	if _, err := first.broker.CreateTopic(t.Context(), "t", 6, nil); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the standby knows the topic", func() bool { _, err := second.broker.KnownTopic("t"); return err == nil })
 	for _, n := range []running{first, second} {
 		all := answerOf[console.Nodes](t, n, "/v1/nodes").Nodes
 		if len(all) != 2 || all[0].Role != console.RoleOwner || all[1].Role != console.RoleStandby || all[0].State != console.NodeUp || all[1].State != console.NodeUp {
 			t.Errorf("%s lists %+v", n.o.Node, all)
 		}
 		shards := answerOf[console.Shards](t, n, "/v1/shards").Shards
-		if len(shards) != 1 || shards[0].Owner != "first" || shards[0].Slices != weir.Slices || shards[0].State != string(cluster.Owning) {
+		if len(shards) != 1 || shards[0].Owner != "first" || shards[0].Slices != weir.Slices || shards[0].Partitions != 6 || shards[0].State != string(cluster.Owning) {
 			t.Errorf("%s lists %+v", n.o.Node, shards)
 		}
 	}
