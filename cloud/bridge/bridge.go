@@ -118,22 +118,22 @@ func (b *Bridge) vhost(name string) *vhost {
 	return v
 }
 
-// lagTime bounds how long Lag asks other nodes.
-const lagTime = time.Second
-
 // Lag returns how many records the vhosts have not read yet, those of a partition once for
-// each vhost. Partitions whose node does not answer are left out.
+// each vhost. Each other node is asked once for all of them. Partitions whose node does not
+// answer are left out.
 func (b *Bridge) Lag() (records int64) {
-	ctx, cancel := context.WithTimeout(b.ctx, lagTime)
-	defer cancel()
 	b.mu.Lock()
-	all := make([]*vhost, 0, len(b.vhosts))
+	var places []broker.Place
+	var next []int64
 	for _, v := range b.vhosts {
-		all = append(all, v)
+		some, offsets := v.next.list()
+		places, next = append(places, some...), append(next, offsets...)
 	}
 	b.mu.Unlock()
-	for _, v := range all {
-		records += v.lag(ctx)
+	for i, x := range b.o.Records.RangesNow(b.ctx, places) {
+		if x.Err == nil {
+			records += max(x.Stable-next[i], 0)
+		}
 	}
 	return records
 }

@@ -14,108 +14,189 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// readNext reads the partition whose turn it is.
+// readTime bounds one read of a partition. One that another node leads goes on in the
+// background.
+const readTime = 2 * time.Second
+
+// read is one read of a partition.
+type read struct {
+	at         broker.Place
+	shard      uint32 // that has the partition
+	topic      string // name; "": this node does not know it
+	next       int64  // the first record
+	positioned bool   // next is what the vhost has not read yet; else it is found out: a partition that has no position is a new one
+
+	f   broker.Fetched
+	err error
+}
+
+// errBehind means that another node knew a topic which this one does not know yet.
+var errBehind = errors.New("this node does not know the topic yet")
+
+// readNext reads the partition whose turn it is. One that another node leads it reads in the
+// background, one of each shard at a time: a node that is silent delays nothing that others
+// have. The next ones of that shard wait.
 func (r *reader) readNext(ctx context.Context) error {
 	at := r.dirty[0]
 	if r.dirty = r.dirty[1:]; len(r.dirty) == 0 {
 		r.dirty = nil
 	}
-	delete(r.queued, at)
-	topic, next, err := r.place(ctx, at)
-	if err == nil && topic == "" {
+	x := &read{at: at, shard: r.shardOf(at)}
+	if !r.elsewhere(x.shard) {
+		delete(r.queued, at)
+		if !r.prepare(x) {
+			return nil
+		}
+		x.perform(ctx, r.bridge.o.Records)
+		return r.finish(x)
+	}
+	r.waiting[x.shard] = append(r.waiting[x.shard], at)
+	r.proceed(ctx, x.shard)
+	return nil
+}
+
+func (r *reader) shardOf(at broker.Place) uint32 {
+	return r.bridge.o.Broker.RouteOf(weir.SliceOf(at.Topic, at.Partition))
+}
+
+// elsewhere reports whether another node serves a shard, or this one in doubt.
+func (r *reader) elsewhere(shard uint32) bool {
+	return r.many && r.bridge.o.Broker.Serves(shard) != nil
+}
+
+// proceed begins to read the next partition that waits for its shard, unless one is being
+// read.
+func (r *reader) proceed(ctx context.Context, shard uint32) {
+	for len(r.waiting[shard]) > 0 && !r.busy[shard] {
+		at := r.waiting[shard][0]
+		r.waiting[shard] = r.waiting[shard][1:]
+		x := &read{at: at, shard: r.shardOf(at)}
+		if x.shard != shard || !r.elsewhere(shard) { // it has moved
+			r.dirty = append(r.dirty, at)
+			continue
+		}
+		delete(r.queued, at)
+		if r.prepare(x) {
+			r.busy[shard] = true
+			r.tasks.Go(func() { x.inBackground(ctx, r.bridge.o.Records, r.came) })
+		}
+	}
+	if len(r.waiting[shard]) == 0 {
+		delete(r.waiting, shard)
+	}
+}
+
+// inBackground performs the read and passes it on.
+func (x *read) inBackground(ctx context.Context, records *broker.Records, came chan<- *read) {
+	x.perform(ctx, records)
+	select {
+	case came <- x:
+	case <-ctx.Done():
+		x.f.Lease.Release()
+	}
+}
+
+// prepare finds out what is read of a partition. It reports false if nothing is, or not now.
+// If the topic is gone, x has the error.
+func (r *reader) prepare(x *read) bool {
+	x.next, x.positioned = r.next.get(x.at)
+	topic, known := r.topics[x.at.Topic]
+	if known {
+		x.topic = topic
+		return topic != ""
+	}
+	t, err := r.bridge.o.Records.TopicByID(x.at.Topic)
+	switch {
+	case errors.Is(err, broker.ErrUnknownTopic) && r.many:
+		return x.positioned // else it is read when the topic is known
+	case errors.Is(err, broker.ErrUnknownTopic) && !x.positioned: // hidden, or deleted: never read
+	case errors.Is(err, broker.ErrUnknownTopic):
+		x.err = err
+		return true
+	case err != nil:
+		r.later(x.at, err)
+		return false
+	case !own(t.Name):
+		x.topic = t.Name
+	}
+	r.topics[x.at.Topic] = x.topic
+	return x.topic != ""
+}
+
+// perform reads. It may be called beside the reader's goroutine. If this node does not know
+// the topic of a partition that it has read before, which may have been by one that knew more
+// of the catalogue, the node that leads it is asked whether the topic is gone.
+func (x *read) perform(ctx context.Context, records *broker.Records) {
+	if x.err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTime)
+	defer cancel()
+	if x.topic == "" || !x.positioned {
+		found, err := records.Range(ctx, x.at.Topic, x.at.Partition)
+		switch {
+		case err != nil:
+			x.err = err
+			return
+		case x.topic == "":
+			x.err = errBehind
+			return
+		}
+		x.next = found.Start
+	}
+	x.f, x.err = records.FetchCommitted(ctx, x.at.Topic, x.at.Partition, x.next, fetchBytes)
+}
+
+// arrived acts on what was read in the background.
+func (r *reader) arrived(ctx context.Context, x *read) error {
+	delete(r.busy, x.shard)
+	if next, positioned := r.next.get(x.at); positioned != x.positioned || positioned && next != x.next {
+		x.f.Lease.Release()
+		r.add(x.at) // its slice has moved, and it was read in the new shard, too
+	} else if err := r.finish(x); err != nil {
+		return err
+	}
+	r.proceed(ctx, x.shard)
+	return nil
+}
+
+// finish acts on what was read.
+func (r *reader) finish(x *read) error {
+	defer x.f.Lease.Release()
+	at, err := x.at, x.err
+	if r.many && errors.Is(err, broker.ErrNoLeader) { // the next read waits in the background until a node answers
+		r.silent[x.shard] = true
+		r.add(at)
+		r.warn(at, err)
 		return nil
 	}
-	var f broker.Fetched
-	if err == nil {
-		f, err = r.fetch(ctx, at, next)
-	}
-	defer f.Lease.Release()
+	delete(r.silent, x.shard)
 	switch {
 	case errors.Is(err, broker.ErrUnknownTopic):
 		delete(r.topics, at.Topic)
 		delete(r.reach, at.Topic)
 		return r.note(at, -1)
 	case errors.Is(err, broker.ErrOffsetOutOfRange):
-		return r.skip(at, topic, next, f)
-	case errors.Is(err, broker.ErrNoLeader):
-		r.awayLater(at, err)
-		return nil
+		return r.skip(at, x.topic, x.next, x.f)
 	case err != nil:
 		r.later(at, err)
 		return nil
 	}
-	r.warned = r.warned && len(r.failed) > 0
+	r.warned = r.warned && len(r.failed)+len(r.silent) > 0
 	r.forget()
-	from := next
-	next, err = r.scan(topic, at, next, f)
+	next, err := r.scan(x.topic, at, x.next, x.f)
 	if err != nil {
 		r.later(at, err)
-	} else if len(f.Batches) == 0 {
-		next = max(next, f.Stable) // what was there was compacted away
+	} else if len(x.f.Batches) == 0 {
+		next = max(next, x.f.Stable) // what was there was compacted away
 	}
-	if err == nil && next < f.Stable {
+	if err == nil && next < x.f.Stable {
 		r.add(at)
 	}
-	if next == from {
+	if next == x.next {
 		return nil
 	}
 	return r.note(at, next)
-}
-
-// readTime bounds how long a partition at another node may hold up the others.
-const readTime = 2 * time.Second
-
-func (r *reader) fetch(ctx context.Context, at broker.Place, next int64) (broker.Fetched, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTime)
-	defer cancel()
-	return r.bridge.o.Records.FetchCommitted(ctx, at.Topic, at.Partition, next, fetchBytes)
-}
-
-// errBehind means that another node knew a topic which this one does not know yet.
-var errBehind = errors.New("this node does not know the topic yet")
-
-// place returns the name of the partition's topic, and what is read there next. The name is
-// empty if the topic is not read. A partition that has no position is a new one.
-func (r *reader) place(ctx context.Context, at broker.Place) (topic string, next int64, err error) {
-	next, positioned := r.next.get(at)
-	topic, known := r.topics[at.Topic]
-	if !known {
-		t, err := r.bridge.o.Records.TopicByID(at.Topic)
-		switch {
-		case errors.Is(err, broker.ErrUnknownTopic) && r.many:
-			return "", 0, r.unknown(ctx, at, positioned)
-		case errors.Is(err, broker.ErrUnknownTopic) && !positioned:
-			r.topics[at.Topic] = "" // hidden, or deleted: never read
-			return "", 0, nil
-		case err != nil:
-			return "", 0, err
-		case !own(t.Name):
-			topic = t.Name
-		}
-		r.topics[at.Topic] = topic
-	}
-	if topic == "" || positioned {
-		return topic, next, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, readTime)
-	defer cancel()
-	x, err := r.bridge.o.Records.Range(ctx, at.Topic, at.Partition)
-	return topic, x.Start, err
-}
-
-// unknown returns what to do with a partition whose topic this node does not know: nil, it
-// is read when the topic is known; ErrUnknownTopic, it is gone; or what else was found out.
-// Who has read it before may have known more of the catalogue.
-func (r *reader) unknown(ctx context.Context, at broker.Place, positioned bool) error {
-	if !positioned {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, readTime)
-	defer cancel()
-	if _, err := r.bridge.o.Records.Range(ctx, at.Topic, at.Partition); err != nil {
-		return err
-	}
-	return errBehind
 }
 
 // skip goes on where the partition is, which does not have the records that are next.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"sort"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,10 +49,17 @@ type reader struct {
 	grown  []broker.Place                   // scratch
 
 	dirty  []broker.Place        // may have more, oldest first
-	queued map[broker.Place]bool // those in dirty or failed
+	queued map[broker.Place]bool // those in dirty, waiting or failed
 	failed []broker.Place        // could not be read: another try follows
 	warned bool                  // and the log says so
 	retry  *time.Timer           // for failed; nil: there are none
+
+	// Of each shard that other nodes serve one partition at a time is read in the background.
+	waiting map[uint32][]broker.Place // by shard: the next ones, oldest first
+	busy    map[uint32]bool           // shards of which one is being read
+	silent  map[uint32]bool           // shards whose node did not answer the last time
+	came    chan *read                // was read
+	tasks   sync.WaitGroup            // counts those reads
 
 	work    queue.Work            // is filled
 	size    int                   // of it, bytes
@@ -69,7 +77,8 @@ type reader struct {
 
 func newReader(v *vhost, id weir.TopicID) *reader {
 	r := &reader{vhost: v, id: id, growth: commitlog.NewGrowth(), topics: make(map[weir.TopicID]string), reach: make(map[weir.TopicID]map[string]bool),
-		queued: make(map[broker.Place]bool), inWork: make(map[broker.Place]bool), answer: make(chan error, 1), ready: make(chan struct{})}
+		queued: make(map[broker.Place]bool), inWork: make(map[broker.Place]bool), answer: make(chan error, 1), ready: make(chan struct{}),
+		waiting: make(map[uint32][]broker.Place), busy: make(map[uint32]bool), silent: make(map[uint32]bool), came: make(chan *read)}
 	close(r.ready)
 	return r
 }
@@ -90,9 +99,12 @@ func (r *reader) run(ctx context.Context) error {
 	if err := r.begin(ctx); err != nil {
 		return asEnd(ctx, err)
 	}
+	reads, endReads := context.WithCancel(ctx)
+	defer r.tasks.Wait()
+	defer endReads()
 	ended, err := r.bindings(ctx)
 	for !ended && err == nil {
-		ended, err = r.step(ctx)
+		ended, err = r.step(reads)
 	}
 	return asEnd(ctx, err)
 }
@@ -208,9 +220,13 @@ func (r *reader) discover() {
 // follow the topics any more.
 func (r *reader) step(ctx context.Context) (ended bool, err error) {
 	var ready <-chan struct{}
+	var came <-chan *read
 	submits := r.submits() // first: there may be records to read for hours
 	if submits || len(r.dirty) > 0 && r.size < workBytes {
 		ready = r.ready
+	}
+	if r.size < workBytes {
+		came = r.came
 	}
 	select {
 	case <-ctx.Done():
@@ -232,6 +248,8 @@ func (r *reader) step(ctx context.Context) (ended bool, err error) {
 	case err := <-r.answer:
 		r.flying = false
 		return false, err
+	case x := <-came:
+		return false, r.arrived(ctx, x)
 	case <-after(r.retry):
 		r.retry = nil
 		r.dirty, r.failed = append(r.dirty, r.failed...), nil
@@ -375,33 +393,24 @@ func (r *reader) note(at broker.Place, next int64) error {
 	return nil
 }
 
-// awayLater puts aside a partition whose node does not answer, and the others of its shard:
-// they would wait in vain one after the other.
-func (r *reader) awayLater(at broker.Place, err error) {
-	b := r.bridge.o.Broker
-	away := b.RouteOf(weir.SliceOf(at.Topic, at.Partition))
-	left := r.dirty[:0]
-	for _, other := range r.dirty {
-		if b.RouteOf(weir.SliceOf(other.Topic, other.Partition)) != away {
-			left = append(left, other)
-			continue
-		}
-		r.failed = append(r.failed, other)
-	}
-	r.dirty = left
-	r.later(at, err)
-}
-
 // later puts a partition aside that could not be read.
 func (r *reader) later(at broker.Place, err error) {
-	r.queued[at] = true
-	r.failed = append(r.failed, at)
+	if !r.queued[at] { // else it has grown meanwhile
+		r.queued[at] = true
+		r.failed = append(r.failed, at)
+	}
 	if r.retry == nil {
 		r.retry = time.NewTimer(again)
 	}
-	if !r.warned {
-		r.warned = true
-		r.bridge.o.Log.Warn("records of a topic do not reach the queues of a vhost: more tries follow", "vhost", r.name,
-			"topic", cmp.Or(r.topics[at.Topic], at.Topic.String()), "partition", at.Partition, "err", err)
+	r.warn(at, err)
+}
+
+// warn says in the log that a partition cannot be read, once until all can.
+func (r *reader) warn(at broker.Place, err error) {
+	if r.warned {
+		return
 	}
+	r.warned = true
+	r.bridge.o.Log.Warn("records of a topic do not reach the queues of a vhost: more tries follow", "vhost", r.name,
+		"topic", cmp.Or(r.topics[at.Topic], at.Topic.String()), "partition", at.Partition, "err", err)
 }

@@ -262,18 +262,6 @@ func (v *vhost) leave(ctx context.Context, id weir.TopicID) (bool, error) {
 	return true, nil
 }
 
-// lag returns how many records the vhost has not read yet. It does not wait for room in the
-// log.
-func (v *vhost) lag(ctx context.Context) (records int64) {
-	places, next := v.next.list()
-	for i, x := range v.bridge.o.Records.Ranges(ctx, places) {
-		if x.Err == nil {
-			records += max(x.Stable-next[i], 0)
-		}
-	}
-	return records
-}
-
 // offsets are offsets of partitions.
 type offsets struct {
 	mu  sync.Mutex
