@@ -3,6 +3,7 @@ package management
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"unicode/utf8"
 
@@ -17,7 +18,7 @@ import (
 // Bounds of one answer with messages.
 const (
 	mostMessages = 1000
-	mostBytes    = 16 << 20 // of bodies, after which no further message is taken
+	mostBytes    = 16 << 20 // of the answer, after which no further message is taken: another node may pass it on
 )
 
 // publishBody is the body of a request to publish.
@@ -164,7 +165,7 @@ func getMessages(r *request) (any, error) {
 
 // take leases messages, and settles them: it must, even if the client is gone.
 func take(r *request, e *queue.Engine, vhost, name string, body *getBody, verdict queue.Verdict) (any, error) {
-	all, size := []object{}, 0
+	all, size := []json.RawMessage{}, 0
 	held := queue.Settlement{Verdict: verdict}
 	var failed error
 	for len(all) < min(int(*body.Count), mostMessages) && size < mostBytes {
@@ -179,7 +180,7 @@ func take(r *request, e *queue.Engine, vhost, name string, body *getBody, verdic
 			failed = err
 			break
 		}
-		all, size = append(all, o), size+len(d.Body)
+		all, size = append(all, o), size+len(o)
 	}
 	if failed != nil {
 		held.Verdict = queue.Return
@@ -195,8 +196,8 @@ func take(r *request, e *queue.Engine, vhost, name string, body *getBody, verdic
 	return all, nil
 }
 
-// deliveryObject describes a message.
-func deliveryObject(d *queue.Delivery, left int64, body *getBody) (object, error) {
+// deliveryObject describes a message, in JSON: what cannot be encoded is not taken.
+func deliveryObject(d *queue.Delivery, left int64, body *getBody) (json.RawMessage, error) {
 	var properties wire.Properties
 	if len(d.Properties) > 0 {
 		if err := properties.Decode(d.Properties); err != nil {
@@ -215,5 +216,5 @@ func deliveryObject(d *queue.Delivery, left int64, body *getBody) (object, error
 	} else {
 		o["payload"], o["payload_encoding"] = base64.StdEncoding.EncodeToString(p), "base64"
 	}
-	return o, nil
+	return json.Marshal(o)
 }

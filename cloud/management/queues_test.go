@@ -170,3 +170,19 @@ func TestLists(t *testing.T) {
 		}
 	}
 }
+
+// TestGetLarge: an answer with messages is bounded as it is sent, where a byte may have six:
+// what has been taken off a queue must not be too much for the node that passes it on.
+func TestGetLarge(t *testing.T) {
+	n := newNode(t, nil)
+	n.ask(201, "PUT", "/api/queues/%2F/q", `{}`)
+	body := base64.StdEncoding.EncodeToString(make([]byte, mostBytes/10))
+	for range 3 {
+		n.ask(200, "POST", "/api/exchanges/%2F/amq.default/publish", fmt.Sprintf(`{"properties":{},"routing_key":"q","payload":%q,"payload_encoding":"base64"}`, body))
+	}
+	for _, want := range []int{2, 1} {
+		if got := n.ask(200, "POST", "/api/queues/%2F/q/get", `{"count":5,"encoding":"auto","ackmode":"ack_requeue_false"}`).([]any); len(got) != want {
+			t.Errorf("%d messages, want %d", len(got), want)
+		}
+	}
+}
