@@ -100,7 +100,7 @@ func (n *Node) passManagement(ctx context.Context, to broker.Node, p management.
 	}
 	ctx, cancel := context.WithTimeout(ctx, forwardTime)
 	defer cancel()
-	answer, err := n.peers.client.Management(ctx, to.Name, address, question)
+	answer, err := n.peers.client.Management(ctx, to.Name, address, p.Part && p.Method == http.MethodGet, question)
 	if err == nil {
 		err = json.Unmarshal(answer, &a)
 	}
