@@ -2,6 +2,7 @@ package management
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -125,9 +126,12 @@ func (r *request) ask(to broker.Node, method, target string, body []byte) (Answe
 	return r.pass(r.Context(), to, p)
 }
 
+// refused reports whether an answer tells of an error.
+func (a *Answered) refused() bool { return a.Status >= 300 }
+
 // err returns the error that an answer tells of.
 func (a *Answered) err() error {
-	if a.Status < 300 {
+	if !a.refused() {
 		return nil
 	}
 	var told struct{ Error, Reason string }
@@ -155,7 +159,7 @@ func others[T any](r *request) ([]T, error) {
 	defer cancel()
 	p := r.asked
 	p.Target, _, _ = strings.Cut(p.Target, "?") // this node sorts, and cuts pages
-	p.Body, p.Part = nil, true
+	p.Method, p.Body, p.Part = http.MethodGet, nil, true
 	all, errs := make([]T, len(nodes)), make([]error, len(nodes))
 	var wg sync.WaitGroup
 	for i, node := range nodes {
@@ -184,7 +188,8 @@ func listAll(r *request, all []object) (any, error) {
 }
 
 // search asks the other nodes one after the other for something that this one does not
-// have. missing is the answer if nobody has it.
+// have, or to change it. missing is the answer if nobody has it, and an error if a node that
+// may have it does not answer. Such a node holds up others for gatherTime if nothing changes.
 func (r *request) search(missing error) (any, error) {
 	if !r.gathers() {
 		return nil, missing
@@ -193,16 +198,46 @@ func (r *request) search(missing error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	p := r.asked
+	p.Body, p.Part = nil, true
+	var silent error
 	for _, node := range nodes {
-		a, err := r.ask(node, r.asked.Method, r.asked.Target, nil)
-		if err != nil {
-			return nil, err
-		}
-		if a.Status != http.StatusNotFound {
+		a, err := r.searchAt(node, p)
+		switch {
+		case err != nil:
+			silent = errors.Join(silent, err)
+		case a.Status != http.StatusNotFound:
 			return a, nil
 		}
 	}
-	return nil, missing
+	return nil, cmp.Or(silent, missing)
+}
+
+func (r *request) searchAt(node broker.Node, p Passed) (Answered, error) {
+	ctx := r.Context()
+	if p.Method == http.MethodGet {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, gatherTime)
+		defer cancel()
+	}
+	return r.pass(ctx, node, p)
+}
+
+// hasVhost reports whether there is a vhost, here or at another node.
+func (r *request) hasVhost(name string) (bool, error) {
+	e, err := r.s.o.Queues(name)
+	if err == nil {
+		return e.OpenVhost(r.Context(), name)
+	}
+	node, is := r.elsewhere(err)
+	if !is {
+		return false, err
+	}
+	a, err := r.ask(node, http.MethodGet, "/api/vhosts/"+url.PathEscape(name), nil)
+	if err != nil || a.Status == http.StatusNotFound {
+		return false, err
+	}
+	return true, a.err()
 }
 
 // sum adds the numbers of an object to those of another one, also in objects in it.

@@ -41,7 +41,7 @@ type Options struct {
 
 	Elsewhere *Elsewhere // nil: there are no other nodes
 
-	Tell    func(ctx context.Context)         // called after each change: returns when the other nodes know it; may be nil
+	Tell    func(ctx context.Context)         // called after each change of users and permissions: returns when the other nodes know it; may be nil
 	Node    string                            // name of this node
 	Cluster func() string                     // name of the cluster; nil: it has none
 	Version string                            // of this program
@@ -173,6 +173,9 @@ func (s *Server) perform(r *http.Request, x *login.Session, in Passed) (any, err
 	if node, is := q.elsewhere(err); is {
 		return q.pass(r.Context(), node, in)
 	}
+	if err == nil && q.tells {
+		s.o.Tell(r.Context())
+	}
 	return body, err
 }
 
@@ -182,9 +185,9 @@ func (s *Server) finish(w http.ResponseWriter, r *http.Request, principal string
 		s.refuse(w, r, err)
 		return
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	a, passed := body.(Answered)
+	if r.Method != http.MethodGet && r.Method != http.MethodHead && !(passed && a.refused()) {
 		s.o.Log.Info("managed", "by", auth.UserOf(principal), "address", r.RemoteAddr, "method", r.Method, "path", r.URL.Path)
-		s.o.Tell(r.Context())
 	}
 	answer(w, body)
 }
@@ -283,6 +286,7 @@ type request struct {
 	x      *login.Session
 	asked  Passed // the same, to be passed on
 	user   string
+	tells  bool                     // the other nodes are to know of it before it is answered, see users
 	rights map[string]*access.Vhost // that were asked for
 }
 

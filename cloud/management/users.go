@@ -1,15 +1,18 @@
 package management
 
 import (
+	"net/http"
 	"slices"
 
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 )
 
-// users returns the users, which can be changed.
+// users returns the users, which can be changed. A request that may have changed them is
+// answered when the other nodes know that.
 func (r *request) users() (*auth.Auth, error) {
 	if users := r.s.o.Access.OwnUsers(); users != nil {
+		r.tells = r.Method != http.MethodGet && r.Method != http.MethodHead
 		return users, nil
 	}
 	return nil, broker.ErrNotOwner
@@ -174,15 +177,12 @@ func (r *request) setPermission(users *auth.Auth, body *permissionBody) error {
 	if body.Configure == nil || body.Write == nil || body.Read == nil {
 		return badRequest("configure, write and read are needed")
 	}
-	e, err := r.s.o.Queues(body.Vhost)
-	if err != nil {
+	has, err := r.hasVhost(body.Vhost)
+	switch {
+	case err != nil:
 		return err
-	}
-	if has, err := e.OpenVhost(r.Context(), body.Vhost); err != nil || !has {
-		if err == nil {
-			err = badRequest("vhost_or_user_not_found")
-		}
-		return err
+	case !has:
+		return badRequest("vhost_or_user_not_found")
 	}
 	return users.SetVhostPermissions(r.Context(), auth.VhostPermissions{User: body.User, Vhost: body.Vhost,
 		Configure: *body.Configure, Write: *body.Write, Read: *body.Read})
