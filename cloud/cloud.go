@@ -272,7 +272,7 @@ func (n *Node) listen() error {
 	n.openRecords()
 	n.ingest = newIngest(n.broker, n.peers.client, n.mayWrite, n.o.Limits.orDefault(), n.o.Log)
 	n.ingest.lost = n.lostRecords
-	n.topics = streamqueue.New(streamqueue.Options{Broker: n.broker, Records: n.records, MaxTopics: n.o.Limits.orDefault().Topics, Metrics: n.metrics.Set})
+	n.topics = streamqueue.New(streamqueue.Options{Broker: n.broker, Records: n.records, MaxTopics: n.o.Limits.orDefault().Topics, Metrics: n.metrics.Set, Log: n.o.Log})
 	n.metrics.SetSources(n.sources())
 	n.metrics.NewGauge("weir_bridge_lag_records", n.bridgeLag)
 	n.measureMoves()

@@ -25,7 +25,7 @@ type Topics struct {
 	Stat func(topic string) (messages, bytes int64, err error)
 	// Open begins to read a topic. read returns the next messages, at most most and not
 	// many bytes more than streamBytes, none at the end. They are not shared. It is called
-	// by one goroutine at a time.
+	// by one goroutine at a time. ErrAgain means that there is nothing yet.
 	Open func(ctx context.Context, topic string, from Offset) (read func(ctx context.Context, most int) ([]Delivery, error), err error)
 	// Watch begins to watch a topic. wait returns when it has grown since, or is gone.
 	Watch func(topic string) (wait func(ctx context.Context), err error)
@@ -36,6 +36,10 @@ type Topics struct {
 	// node does not serve the topic any more.
 	Append func(ctx context.Context, all []StreamMessage, done func(errs []error))
 }
+
+// ErrAgain means that part of a topic could not be read, and that read waited for that: it is
+// to be called once more.
+var ErrAgain = errors.New("part of the topic could not be read yet")
 
 // StreamMessage is a message on its way to a topic.
 type StreamMessage struct {
@@ -125,6 +129,9 @@ func (f *follower) follow(ctx context.Context) (more bool, err error) {
 		if errors.Is(err, ErrNoTopic) {
 			f.c.cancel()
 			return false, nil
+		}
+		if errors.Is(err, ErrAgain) {
+			return true, nil
 		}
 		if err != nil || len(f.next) == 0 {
 			return false, err

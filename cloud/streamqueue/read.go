@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/weirmq/weir/cloud/amqp091/wire"
 	"github.com/weirmq/weir/cloud/broker"
@@ -33,6 +35,8 @@ type reader struct {
 	topic     broker.Topic
 	positions []int64 // what is read next, by partition
 	turn      int     // the partition that is read next
+	due       []bool  // by partition: it has not been looked at since this call of read began
+	away      *away
 }
 
 // open finds where to begin in each partition, before it returns.
@@ -41,7 +45,7 @@ func (t *Topics) open(ctx context.Context, name string, from queue.Offset) (func
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{t: t, topic: topic, positions: make([]int64, topic.Partitions)}
+	r := &reader{t: t, topic: topic, positions: make([]int64, topic.Partitions), away: newAway()}
 	for p := range r.positions {
 		if r.positions[p], err = r.seek(ctx, int32(p), from); err != nil {
 			return nil, fmt.Errorf("find where to begin in partition %d: %w", p, translate(err))
@@ -138,23 +142,68 @@ func lastOf(f *broker.Fetched, stable int64, found *int64) (next int64, err erro
 	return next, nil
 }
 
-// read returns messages of the first partition from turn on that has some.
+// read returns messages of the first partition from turn on that has some. While a node does
+// not answer it waits for that, and for others to grow; then it may return queue.ErrAgain.
 func (r *reader) read(ctx context.Context, most int) ([]queue.Delivery, error) {
 	if err := r.grow(); err != nil {
 		return nil, err
 	}
+	late := time.NewTimer(readTime)
+	defer late.Stop()
+	for {
+		grown := r.watch()
+		r.due = slices.Repeat([]bool{true}, len(r.positions))
+		for {
+			all, err := r.look(ctx, most)
+			if err != nil || len(all) > 0 || len(r.away.busy) == 0 {
+				return all, err
+			}
+			if broker.WaitAny(ctx, late.C, append(grown, r.away.came)) {
+				return nil, queue.ErrAgain
+			}
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			if !r.away.arrived() {
+				break // a partition has grown
+			}
+		}
+	}
+}
+
+// look reads the partitions that are due, until one has messages. Those that other nodes lead
+// it begins to read.
+func (r *reader) look(ctx context.Context, most int) ([]queue.Delivery, error) {
+	for {
+		x := r.away.take()
+		if x == nil {
+			break
+		}
+		all, err := r.finish(x, most)
+		if err != nil || len(all) > 0 {
+			return all, err
+		}
+	}
 	for range r.positions {
 		partition := int32(r.turn)
 		r.turn = (r.turn + 1) % len(r.positions)
+		if !r.due[partition] || r.begin(ctx, partition) {
+			continue
+		}
+		r.due[partition] = false
 		all, err := r.readPartition(ctx, partition, most)
 		if err != nil {
-			return nil, fmt.Errorf("read partition %d of topic %s at offset %d: %w", partition, r.topic.Name, r.positions[partition], translate(err))
+			return nil, r.failed(partition, err)
 		}
 		if len(all) > 0 {
 			return all, nil
 		}
 	}
 	return nil, nil
+}
+
+func (r *reader) failed(partition int32, err error) error {
+	return fmt.Errorf("read partition %d of topic %s at offset %d: %w", partition, r.topic.Name, r.positions[partition], translate(err))
 }
 
 // grow adds the partitions that the topic has got since: all that is in them came later.
@@ -172,31 +221,36 @@ func (r *reader) grow() error {
 
 // readPartition returns messages of a partition, none at its end.
 func (r *reader) readPartition(ctx context.Context, partition int32, most int) ([]queue.Delivery, error) {
-	c := chunk{r: r, partition: partition, most: most}
 	for {
-		at := r.positions[partition]
-		f, err := r.t.o.Records.FetchCommitted(ctx, r.topic.ID, partition, at, fetchBytes)
-		switch {
-		case errors.Is(err, broker.ErrOffsetOutOfRange) && at < f.Start:
-			r.positions[partition] = f.Start // retention deleted what is before
-			continue
-		case errors.Is(err, broker.ErrOffsetOutOfRange):
-			return nil, nil // an offset that does not exist yet
-		case err != nil:
-			return nil, err
-		case len(f.Batches) == 0:
-			return nil, nil
-		}
-		err = c.add(&f)
-		f.Lease.Release()
-		r.positions[partition] = max(c.next, at)
-		if len(c.messages) > 0 {
-			return c.messages, nil // what cannot be read is behind them, and comes up again
-		}
-		if err != nil {
-			return nil, err
+		f, err := r.t.o.Records.FetchCommitted(ctx, r.topic.ID, partition, r.positions[partition], fetchBytes)
+		all, more, err := r.take(partition, &f, err, most)
+		if !more {
+			return all, err
 		}
 	}
+}
+
+// take returns messages of what was fetched at the position of a partition, and reports
+// whether to fetch once more for some.
+func (r *reader) take(partition int32, f *broker.Fetched, err error, most int) (all []queue.Delivery, more bool, _ error) {
+	defer f.Lease.Release()
+	at := r.positions[partition]
+	switch {
+	case errors.Is(err, broker.ErrOffsetOutOfRange) && at < f.Start:
+		r.positions[partition] = f.Start // retention deleted what is before
+		return nil, true, nil
+	case errors.Is(err, broker.ErrOffsetOutOfRange):
+		return nil, false, nil // an offset that does not exist yet
+	case err != nil || len(f.Batches) == 0:
+		return nil, false, err
+	}
+	c := chunk{r: r, partition: partition, most: most}
+	err = c.add(f)
+	r.positions[partition] = max(c.next, at)
+	if len(c.messages) > 0 {
+		return c.messages, false, nil // what cannot be read is behind them, and comes up again
+	}
+	return nil, err == nil, err
 }
 
 // chunk collects messages of a partition.

@@ -1,9 +1,11 @@
 package streamqueue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -21,6 +23,7 @@ type Options struct {
 	Records   *broker.Records // of all partitions; default: those that this node leads
 	MaxTopics int             // of the cluster: Ensured makes no more
 	Metrics   *metrics.Set    // default: a set that is not shown
+	Log       *slog.Logger    // slog.Default
 }
 
 // Topics are the topics of the cluster, as stream queues use them. It may be used by many
@@ -38,6 +41,7 @@ func New(o Options) *Topics {
 	if o.Metrics == nil {
 		o.Metrics = metrics.NewSet()
 	}
+	o.Log = cmp.Or(o.Log, slog.Default())
 	t := &Topics{o: o, lost: make(map[properties.Loss]*metrics.Counter)}
 	for _, l := range properties.Losses() {
 		t.lost[l] = o.Metrics.NewCounter(fmt.Sprintf("weir_stream_values_lost_total{loss=%q}", l))
