@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -39,22 +40,26 @@ func newLease(at time.Time) *lease {
 }
 
 // Sure records that the bucket has confirmed that this node owns a shard, which it was
-// asked at that time.
+// asked at that time. An answer to an earlier question than the last one changes nothing.
 func (b *Broker) Sure(id uint32, at time.Time) {
-	if l := b.table.Load().shards[id].lease; l != nil {
-		close(l.last.Swap(&confirmed{at, make(chan struct{})}).over)
+	l := b.table.Load().shards[id].lease
+	if l == nil {
+		return
+	}
+	next := &confirmed{at, make(chan struct{})}
+	for last := l.last.Load(); at.After(last.at); last = l.last.Load() {
+		if l.last.CompareAndSwap(last, next) {
+			close(last.over)
+			return
+		}
 	}
 }
-
-// sureTime is how old a confirmation may be when a request begins. Another node takes over
-// after a silence of Takeover, which may have begun one ping before the confirmation.
-func (b *Broker) sureTime() time.Duration { return b.o.Takeover * 3 / 4 }
 
 // unsure returns the confirmation of a shard of this node if it is too old, nil if none is.
 // While the node is in doubt about a shard, calls say so.
 func (b *Broker) unsure() *confirmed {
 	for _, l := range b.table.Load().leases {
-		if last := l.last.Load(); time.Since(last.at) > b.sureTime() {
+		if last := l.last.Load(); time.Since(last.at) > cluster.SureTime(b.o.Takeover) {
 			return last
 		}
 	}

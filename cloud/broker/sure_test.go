@@ -60,6 +60,11 @@ func awaitSure(m Mutations) error {
 	if got := waited(); got != 0 {
 		return fmt.Errorf("a node that is sure has waited for %v", got)
 	}
+	b.Sure(3, time.Now())
+	b.Sure(3, time.Now().Add(-takeover)) // two questions, answered in the other order
+	if got := waited(); got != 0 {
+		return fmt.Errorf("after the answer to an earlier question, a node that is sure has waited for %v", got)
+	}
 	stopped()
 	ctx, cancel := context.WithTimeout(context.Background(), takeover/8)
 	defer cancel()

@@ -64,41 +64,9 @@ type Counters struct {
 	Asks             atomic.Uint64 // questions written into the bucket
 }
 
-// Confirm keeps asking the bucket whether another node has claimed the shard: an idle
-// owner writes nothing and would never notice. It returns journal.ErrFenced when one
-// has. It calls doubt when there has been no answer for the takeover time, and again
-// when there is one.
-func Confirm(ctx context.Context, takeover time.Duration, ask func(context.Context) error, doubt func(bool)) error {
-	if takeover == 0 {
-		takeover = DefaultTakeover
-	}
-	sure, doubting := time.Now(), false
-	for {
-		wait(ctx, takeover/2)
-		if ctx.Err() != nil {
-			return nil
-		}
-		asked := time.Now()
-		deadline, cancel := context.WithTimeout(ctx, takeover/2)
-		err := ask(deadline)
-		cancel()
-		switch {
-		case errors.Is(err, journal.ErrFenced):
-			return err
-		case err == nil:
-			sure = asked // the answer is at least as new as the question
-		}
-		if now := time.Since(sure) >= takeover; now != doubting && ctx.Err() == nil {
-			doubting = now
-			doubt(now)
-		}
-	}
-}
-
 // Answer looks for questions that standbys put into the bucket because they cannot
-// reach this owner. It looks every half of the takeover time, as Confirm does, unless
-// the log grows: the standby sees that too. heard is called for each question that
-// was answered.
+// reach this owner. It looks every half of the takeover time, unless the log grows: the
+// standby sees that too. heard is called for each question that was answered.
 //
 // A standby has not seen the growth that came before its question. So Answer checks
 // every quarter whether the log has grown, and omits a look only if it grew in the
