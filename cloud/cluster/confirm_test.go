@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,11 +61,11 @@ func TestConfirm(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
 				defer cancel()
-				began, n := time.Now(), 0
+				began := time.Now()
+				var n atomic.Int64
 				var got []turn
 				err := Confirm(ctx, takeover, func(ctx context.Context) error {
-					n++
-					return c.ask(ctx, n)
+					return c.ask(ctx, int(n.Add(1)))
 				}, func(doubt bool) { got = append(got, turn{time.Since(began), doubt}) })
 				if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
 					t.Errorf("ended with %v, want %v", err, c.err)
@@ -83,16 +85,21 @@ func confirmTimes(t *testing.T, takeover time.Duration, bucket func(n int) (took
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
+		var mu sync.Mutex
 		sure := time.Now()
 		err := Confirm(ctx, takeover, func(ctx context.Context) error {
+			mu.Lock()
 			questions++
 			asked := time.Now()
 			took, err := bucket(questions)
+			mu.Unlock()
 			select {
 			case <-time.After(took):
 			case <-ctx.Done():
 				return ctx.Err()
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			if err == nil && asked.After(sure) {
 				oldest = max(oldest, time.Since(sure))
 				sure = asked
