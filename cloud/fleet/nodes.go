@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/weirmq/weir/cloud/machine"
+	"github.com/weirmq/weir/storage/pause"
 	"github.com/weirmq/weir/sync/join"
 )
 
@@ -23,12 +25,12 @@ type Node struct {
 	Name    string `json:"name"`
 	Revoked bool   `json:"revoked"`
 
-	// Since is when it was last revoked, in whole seconds. Certificates of this name that
-	// were issued before are refused, also after a reset.
+	// Since is the end of the second in which it was last revoked, or joined. Certificates
+	// of this name that were issued before are refused, also after a reset.
 	Since time.Time `json:"since,omitzero"`
 
 	// Joined is when it last got its first certificate with a token: it has not needed the
-	// CA's key. Zero: it has never.
+	// CA's key. Zero: it has never, or not after it was last reset.
 	Joined time.Time `json:"joined,omitzero"`
 }
 
@@ -49,8 +51,21 @@ func (f *Fleet) applyNode(body []byte) error {
 			t.Uses--
 		}
 	}
+	if n.Revoked {
+		maps.DeleteFunc(f.tokens, func(_ [sha256.Size]byte, t *token) bool { return t.Node == n.Name })
+	}
 	f.nodes[n.Name] = &n.Node
 	return nil
+}
+
+// from returns the Since of a node for which something happens at a time. Certificates have
+// whole seconds, and the clock of another owner may have been ahead.
+func (n Node) from(now time.Time) time.Time {
+	since := now.UTC().Truncate(time.Second).Add(time.Second)
+	if since.Before(n.Since) {
+		since = n.Since
+	}
+	return since
 }
 
 // NewNodeToken makes a token with which the node of a name, which does not have the CA's key,
@@ -76,26 +91,27 @@ func (f *Fleet) NewNodeToken(ctx context.Context, name string, life time.Duratio
 // refused from now on. The errors are those that join.Verdict knows.
 func (f *Fleet) JoinNode(ctx context.Context, secret [16]byte, name string, csr []byte) (join.Admission, error) {
 	defer f.joining.Take(ctx)()
-	hash := join.HashSecret(secret)
-	if err := f.nodeToken(hash, name); err != nil {
+	if err := f.CheckNodeToken(secret, name); err != nil {
 		return join.Admission{}, err
 	}
-	if f.NodeRevoked(name) {
+	n, _ := f.node(name)
+	if n.Revoked {
 		return join.Admission{}, fmt.Errorf("%w: the node %q: weirctl nodes reset lets it in again", join.ErrRevoked, name)
 	}
-	now := f.o.Now()
-	a, err := f.o.CA.AdmitNode(csr, name, now)
+	since := n.from(f.o.Now())
+	a, err := f.o.CA.AdmitNode(csr, name, since)
 	if err != nil {
 		return join.Admission{}, err
 	}
-	since := now.UTC().Truncate(time.Second)
+	hash := join.HashSecret(secret)
 	return a, machine.Propose(ctx, f.log, kindNode, "a node", nodeChanged{Node{Name: name, Since: since, Joined: since}, hash[:]})
 }
 
-func (f *Fleet) nodeToken(hash [sha256.Size]byte, name string) error {
+// CheckNodeToken returns why a node cannot join with the secret of a token.
+func (f *Fleet) CheckNodeToken(secret [16]byte, name string) error {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	t := f.tokens[hash]
+	t := f.tokens[join.HashSecret(secret)]
 	switch {
 	case t == nil:
 		return join.ErrTokenUnknown
@@ -114,10 +130,15 @@ func (f *Fleet) nodeToken(hash [sha256.Size]byte, name string) error {
 // RenewNode gives a node that has joined, and that is connected with its certificate, new
 // ones. Nothing is written. Errors: join.ErrRevoked, join.ErrRequest.
 func (f *Fleet) RenewNode(name string, csr []byte) (join.Admission, error) {
-	if n, _ := f.node(name); n.Revoked || n.Joined.IsZero() {
+	n, _ := f.node(name)
+	if n.Revoked || n.Joined.IsZero() {
 		return join.Admission{}, fmt.Errorf("%w: the node %q has not joined, or is revoked", join.ErrRevoked, name)
 	}
-	return f.o.CA.AdmitNode(csr, name, f.o.Now())
+	now := f.o.Now()
+	if now.Before(n.Since) { // it has joined in this second
+		now = n.Since
+	}
+	return f.o.CA.AdmitNode(csr, name, now)
 }
 
 // NodeJoined reports whether a node has joined with a token, and so has not needed the CA's
@@ -128,22 +149,27 @@ func (f *Fleet) NodeJoined(name string) bool {
 }
 
 // RevokeNode bars a node from the others until ResetNode. Certificates of that name that
-// were issued before now are refused for good. Durable on return. Errors: machine.ErrLevel.
+// were issued before now are refused for good, and so are tokens. Durable on return. Errors:
+// machine.ErrLevel.
 func (f *Fleet) RevokeNode(ctx context.Context, name string) error {
 	defer f.joining.Take(ctx)()
 	n, _ := f.node(name)
-	return f.changeNode(ctx, Node{Name: name, Revoked: true, Since: f.o.Now().UTC().Truncate(time.Second), Joined: n.Joined})
+	return f.changeNode(ctx, Node{Name: name, Revoked: true, Since: n.from(f.o.Now()), Joined: n.Joined})
 }
 
-// ResetNode admits a revoked node again, with a certificate that it has made since. Durable
-// on return. Errors: ErrUnknownNode if it is not revoked, machine.ErrLevel.
+// ResetNode admits a revoked node again, with a certificate that is made from now on: it
+// waits until the second of the revocation is over. Durable on return. Errors: ErrUnknownNode
+// if it is not revoked, machine.ErrLevel.
 func (f *Fleet) ResetNode(ctx context.Context, name string) error {
 	defer f.joining.Take(ctx)()
 	n, known := f.node(name)
 	if !known || !n.Revoked {
 		return fmt.Errorf("%w: %s", ErrUnknownNode, name)
 	}
-	n.Revoked = false
+	if err := pause.For(ctx, min(n.Since.Sub(f.o.Now()), time.Second)); err != nil {
+		return err
+	}
+	n.Revoked, n.Joined = false, time.Time{}
 	return f.changeNode(ctx, n)
 }
 

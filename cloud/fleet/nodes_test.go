@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"crypto/x509"
 	"errors"
 	"slices"
 	"testing"
@@ -58,7 +59,7 @@ func TestRevokeNode(t *testing.T) {
 // TestJoinNode: a token lets the node that it is for in, once, and nobody else. The
 // certificates that the node had before are refused from then on.
 func TestJoinNode(t *testing.T) {
-	now := time.Date(2026, 1, 1, 0, 0, 0, 5e8, time.UTC)
+	now := time.Now().UTC().Truncate(time.Second).Add(time.Hour + time.Second/2) // no certificate is older than the CA
 	f, j := start(t, Options{Now: func() time.Time { return now }})
 	secretOf := func(name string) [16]byte {
 		t.Helper()
@@ -84,11 +85,22 @@ func TestJoinNode(t *testing.T) {
 		}
 		return csr
 	}
-	before := now.Add(-time.Minute)
+	issued := func(a join.Admission, err error) time.Time {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := x509.ParseCertificate(a.Certificate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return join.IssuedAt(cert)
+	}
 	secret := secretOf("a door")
 	if _, err := f.RenewNode("a door", request("a door")); !errors.Is(err, join.ErrRevoked) {
 		t.Errorf("a node that has not joined renews its certificate: %v", err)
 	}
+	var fresh time.Time
 	for _, step := range []struct {
 		what   string
 		secret [16]byte
@@ -103,8 +115,12 @@ func TestJoinNode(t *testing.T) {
 		{"right", secret, "a door", request("a door"), nil},
 		{"once more", secret, "a door", request("a door"), join.ErrTokenSpent},
 	} {
-		if _, err := f.JoinNode(t.Context(), step.secret, step.name, step.csr); !errors.Is(err, step.want) {
+		a, err := f.JoinNode(t.Context(), step.secret, step.name, step.csr)
+		if !errors.Is(err, step.want) {
 			t.Errorf("%s: got %v, want %v", step.what, err, step.want)
+		}
+		if err == nil {
+			fresh = issued(a, nil)
 		}
 	}
 	gateway := secretOf("gw")
@@ -112,29 +128,42 @@ func TestJoinNode(t *testing.T) {
 		t.Errorf("a gateway with the token of a node: %v", err)
 	}
 	for what, f := range map[string]*Fleet{"the owner": f, "the next one": recovered(t, j, Options{CA: f.o.CA})} {
-		old, fresh := f.AdmitNode("a door", before), f.AdmitNode("a door", now)
-		if !errors.Is(old, ErrNodeRevoked) || fresh != nil || !f.NodeJoined("a door") || f.NodeJoined("b") {
-			t.Errorf("%s, after the join: %v, %v", what, old, fresh)
-		}
-		if _, err := f.RenewNode("a door", request("a door")); err != nil {
-			t.Errorf("%s renews: %v", what, err)
+		old, joined := f.AdmitNode("a door", now.Truncate(time.Second)), f.AdmitNode("a door", fresh)
+		if !errors.Is(old, ErrNodeRevoked) || joined != nil || !f.NodeJoined("a door") || f.NodeJoined("b") {
+			t.Errorf("%s, after the join: %v, %v", what, old, joined)
 		}
 	}
-	late, next := secretOf("a door"), secretOf("a door")
+	if err := f.AdmitNode("a door", issued(f.RenewNode("a door", request("a door")))); err != nil {
+		t.Errorf("renewed in the second of the join: %v", err)
+	}
+	now = now.Add(time.Hour / 2)
+	renewed := issued(f.RenewNode("a door", request("a door")))
+	stolen := secretOf("a door")
 	if err := f.RevokeNode(t.Context(), "a door"); err != nil {
 		t.Fatal(err)
 	}
-	_, joins := f.JoinNode(t.Context(), next, "a door", request("a door"))
+	_, joins := f.JoinNode(t.Context(), stolen, "a door", request("a door"))
 	_, renews := f.RenewNode("a door", request("a door"))
-	if !errors.Is(joins, join.ErrRevoked) || !errors.Is(renews, join.ErrRevoked) || !f.NodeJoined("a door") {
+	if !errors.Is(joins, join.ErrTokenUnknown) || !errors.Is(renews, join.ErrRevoked) || !f.NodeJoined("a door") {
 		t.Errorf("a revoked node joins: %v, renews: %v", joins, renews)
+	}
+	next := secretOf("a door")
+	if _, err := f.JoinNode(t.Context(), next, "a door", request("a door")); !errors.Is(err, join.ErrRevoked) {
+		t.Errorf("a revoked node joins with a token made since: %v", err)
 	}
 	if err := f.ResetNode(t.Context(), "a door"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.JoinNode(t.Context(), next, "a door", request("a door")); err != nil {
+	if err := f.AdmitNode("a door", renewed); !errors.Is(err, ErrNodeRevoked) || f.NodeJoined("a door") {
+		t.Errorf("after a reset, with a certificate of the second of the revocation: %v", err)
+	}
+	if _, err := f.JoinNode(t.Context(), stolen, "a door", request("a door")); !errors.Is(err, join.ErrTokenUnknown) {
+		t.Errorf("after a reset, with a token from before: %v", err)
+	}
+	if err := f.AdmitNode("a door", issued(f.JoinNode(t.Context(), next, "a door", request("a door")))); err != nil {
 		t.Errorf("after a reset: %v", err)
 	}
+	late := secretOf("a door")
 	now = now.Add(2 * time.Hour)
 	if _, err := f.JoinNode(t.Context(), late, "a door", request("a door")); !errors.Is(err, join.ErrTokenExpired) {
 		t.Errorf("with a token that has expired: %v", err)
