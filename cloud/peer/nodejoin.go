@@ -84,17 +84,17 @@ func (s *Server) answerStranger(c net.Conn) {
 	ctx, cancel := context.WithTimeout(s.ctx, admitTime)
 	defer cancel()
 	_ = c.SetDeadline(time.Now().Add(admitTime + handshakeTime))
-	a, err := s.o.Nodes.Join(ctx, q)
-	if err != nil { // anybody can make this happen, as often as he likes
-		s.refused.Note("address", c.RemoteAddr().String(), "err", fmt.Errorf("a node was not let in: %w", err))
+	a, refused := s.o.Nodes.Join(ctx, q)
+	if refused != nil { // anybody can make this happen, as often as he likes
+		s.refused.Note("address", c.RemoteAddr().String(), "err", fmt.Errorf("a node was not let in: %w", refused))
 	} else {
 		s.o.Log.Info("a node has joined", "node", q.Name, "address", c.RemoteAddr().String())
 	}
-	body, err = json.Marshal(admitted(a, err))
+	body, err = json.Marshal(admitted(a, refused))
 	if err == nil {
 		err = writeShort(c, body)
 	}
-	if err != nil {
+	if err != nil && refused == nil {
 		s.o.Log.Warn("a node that wants to join has not got its answer", "node", q.Name, "address", c.RemoteAddr().String(), "err", err)
 	}
 }
