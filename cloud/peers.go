@@ -100,7 +100,6 @@ func (n *Node) listenPeer() error {
 		},
 		Management:  n.manageFor,
 		Ready:       n.knowsRevoked,
-		Revoked:     n.nodeRevoked,
 		Sessions:    func() ([]byte, error) { return json.Marshal(n.sessions()) },
 		Status:      n.statusFor,
 		Notices:     n.noticesFor,

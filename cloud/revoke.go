@@ -85,8 +85,8 @@ func (n *Node) knowsRevoked() error {
 // already, and requests on these.
 const tellTime = 3 * time.Second
 
-// expelRevoked ends the connections to nodes that have been revoked, until ctx ends. If this
-// node is one of them, it ends the node.
+// expelRevoked ends the connections to nodes that are not admitted any more, until ctx ends.
+// If this node is revoked, it ends the node.
 func (n *Node) expelRevoked(ctx context.Context) {
 	var before []string
 	told := time.NewTimer(tellTime)
@@ -95,7 +95,7 @@ func (n *Node) expelRevoked(ctx context.Context) {
 		select {
 		case <-n.revocations.kick:
 		case <-told.C:
-			n.peers.expel(n.nodeRevoked)
+			n.peers.expel()
 			continue
 		case <-ctx.Done():
 			return
@@ -111,7 +111,7 @@ func (n *Node) expelRevoked(ctx context.Context) {
 		}
 		n.manager.Expel()
 		if n.fleet() == nil {
-			n.peers.expel(n.nodeRevoked)
+			n.peers.expel()
 		} else {
 			told.Reset(tellTime)
 		}
@@ -122,12 +122,14 @@ func (n *Node) expelRevoked(ctx context.Context) {
 	}
 }
 
-// expel ends the connections to and of nodes.
-func (p *peers) expel(revoked func(node string) bool) {
+// expel ends the connections to and of nodes that are not admitted any more: because they are
+// revoked, or because of their certificates, as after a reset that this node has learned of
+// together with the revocation.
+func (p *peers) expel() {
 	if p.server != nil {
-		p.server.Expel(revoked)
+		p.server.Expel()
 	}
-	p.client.Expel(revoked)
+	p.client.Expel()
 }
 
 // revokeNode is for console.Options. Errors: broker.ErrNotOwner, console.ErrNode,

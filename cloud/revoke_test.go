@@ -81,6 +81,30 @@ func TestRevokeNode(t *testing.T) {
 		t.Errorf("revoke a name that is not known: %d %s", status, answer)
 	}
 
+	ghost, err := join.NewNodeIdentity(owner.ca, "ghost", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	thief := peer.NewClient(ghost)
+	defer thief.Close()
+	for _, n := range []running{owner, stays} { // it has connections, which stay open for a while
+		eventually(t, "a node of that name is answered", func() bool {
+			_, err := thief.Sessions(t.Context(), n.o.Node, n.self.Address(cluster.Peer))
+			return err == nil
+		})
+	}
+	for _, path := range []string{"/v1/nodes/revoke", "/v1/nodes/reset"} {
+		if status, answer, _ := changeNode(t, owner, path, console.NodeChange{Name: "ghost", Unknown: true}); status != http.StatusOK {
+			t.Errorf("%s: %d %s", path, status, answer)
+		}
+	}
+	for _, n := range []running{owner, stays} {
+		eventually(t, n.o.Node+" refuses the certificate from before", func() bool {
+			_, err := thief.Sessions(t.Context(), n.o.Node, n.self.Address(cluster.Peer))
+			return err != nil
+		})
+	}
+
 	revoke(t, stays, goes.o.Node)
 	if <-goes.ended; !errors.Is(*goes.err, ErrNodeRevoked) {
 		t.Errorf("the revoked node ended with %v", *goes.err)

@@ -74,7 +74,7 @@ func (c *Client) attachStream(node, address string) *ownerStream {
 	if c.Dial != nil {
 		l.open = c.Dial
 	}
-	s.close = l.close
+	s.close, s.refused = l.close, l.refused
 	go func() {
 		defer close(s.done)
 		err := s.run(l)
@@ -91,10 +91,11 @@ func (c *Client) attachStream(node, address string) *ownerStream {
 
 // ownerStream is a stream of attach at the door.
 type ownerStream struct {
-	out    *outgoing
-	window *uplink.Window
-	close  func()        // ends the connection
-	done   chan struct{} // closed when nothing of the stream runs any more
+	out     *outgoing
+	window  *uplink.Window
+	close   func()        // ends the connection
+	refused func() bool   // reports whether the other end is not admitted any more
+	done    chan struct{} // closed when nothing of the stream runs any more
 
 	mu    sync.Mutex            // guards what follows, and the fields of links
 	err   error                 // why it has ended; nil while it has not

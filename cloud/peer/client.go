@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -64,19 +63,19 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// Expel ends the connections to nodes for which refused reports true, and what is under way
+// Expel ends the connections to nodes that are not admitted any more, and what is under way
 // on them.
-func (c *Client) Expel(refused func(node string) bool) {
+func (c *Client) Expel() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for key, l := range c.links {
-		if node, _, _ := strings.Cut(key, "\n"); refused(node) {
+		if l.refused() {
 			delete(c.links, key)
 			l.close()
 		}
 	}
-	for key, s := range c.streams {
-		if node, _, _ := strings.Cut(key, "\n"); refused(node) {
+	for _, s := range c.streams {
+		if s.refused() {
 			s.close() // it forgets itself
 		}
 	}
@@ -142,15 +141,31 @@ type link struct {
 	open      func(ctx context.Context, address string) (net.Conn, error)
 	http      *http.Client
 	transport *http.Transport
-	ctx       context.Context // ended by close, which also ends dialling
+	verify    func(tls.ConnectionState) error // whether the handshake may have succeeded
+	ctx       context.Context                 // ended by close, which also ends dialling
 	cancel    context.CancelFunc
 
 	mu    sync.Mutex
-	conns []net.Conn // opened connections; guarded by mu
+	conns map[*opened]struct{} // that are not closed; guarded by mu
+}
+
+// opened is an opened connection, without TLS from net/http's point of view.
+type opened struct {
+	net.Conn
+	l     *link
+	raw   net.Conn // below TLS
+	state tls.ConnectionState
+}
+
+func (o *opened) Close() error {
+	o.l.mu.Lock()
+	delete(o.l.conns, o)
+	o.l.mu.Unlock()
+	return o.Conn.Close()
 }
 
 func newLink(address string, config *tls.Config) *link {
-	l := &link{open: func(ctx context.Context, address string) (net.Conn, error) {
+	l := &link{verify: config.VerifyConnection, conns: make(map[*opened]struct{}), open: func(ctx context.Context, address string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", address)
 	}}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
@@ -188,8 +203,26 @@ func (l *link) dial(ctx context.Context, address string, config *tls.Config) (ne
 		raw.Close()
 		return nil, l.ctx.Err()
 	}
-	l.conns = append(l.conns, raw)
-	return struct{ net.Conn }{secure}, nil
+	state := secure.ConnectionState()
+	if err := l.verify(state); err != nil { // once more: before, Expel has not seen it
+		raw.Close()
+		return nil, err
+	}
+	c := &opened{secure, l, raw, state}
+	l.conns[c] = struct{}{}
+	return c, nil
+}
+
+// refused reports whether a handshake with the other end would fail now.
+func (l *link) refused() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.conns {
+		if l.verify(c.state) != nil {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *link) ask(ctx context.Context, method, path string, question []byte, most int64) ([]byte, error) {
@@ -219,11 +252,9 @@ func (l *link) ask(ctx context.Context, method, path string, question []byte, mo
 func (l *link) close() {
 	l.cancel()
 	l.mu.Lock()
-	conns := l.conns
-	l.conns = nil
-	l.mu.Unlock()
-	for _, c := range conns {
-		c.Close()
+	for c := range l.conns {
+		c.raw.Close() // net/http notices, and closes c
 	}
+	l.mu.Unlock()
 	l.transport.CloseIdleConnections()
 }

@@ -17,9 +17,10 @@ var errBarred = errors.New("barred")
 func TestExpel(t *testing.T) {
 	ca := newCA(t)
 	var barred atomic.Value
+	var old atomic.Pointer[x509.Certificate]
 	barred.Store("")
-	admit := func(node string, _ *x509.Certificate) error {
-		if node == barred.Load() {
+	admit := func(node string, cert *x509.Certificate) error {
+		if node == barred.Load() || cert.Equal(old.Load()) {
 			return errBarred
 		}
 		return nil
@@ -27,11 +28,11 @@ func TestExpel(t *testing.T) {
 	own := identity(t, ca, "a")
 	own.Admit = admit
 	p := startWith(t, ca, "a", budget.GateOptions{}, func(o *Options) {
-		o.Identity, o.Revoked = own, func(node string) bool { return node == barred.Load() }
+		o.Identity = own
 		o.Catalogue = func(context.Context, CatalogueQuestion) (*Catalogue, error) { return new(Catalogue), nil }
 	})
-	asking := identity(t, ca, "b")
-	b, other := client(t, asking), client(t, identity(t, ca, "c"))
+	third := identity(t, ca, "c")
+	b, other := client(t, identity(t, ca, "b")), client(t, third)
 	hold := startWith(t, ca, "d", budget.GateOptions{}, func(o *Options) {
 		o.FollowRecords = func(ctx context.Context, _ uint32, tell func([]byte) error) error {
 			err := tell([]byte("it grows"))
@@ -56,7 +57,7 @@ func TestExpel(t *testing.T) {
 	if _, err := b.Catalogue(t.Context(), "a", p.addr, CatalogueQuestion{}); err != nil {
 		t.Errorf("a node that was revoked does not get the catalogue, which says so: %v", err)
 	}
-	p.Expel(func(node string) bool { return node == "b" })
+	p.Expel()
 	if _, err := b.Ping(t.Context(), "a", p.addr); err == nil {
 		t.Error("a node that is not admitted any more is answered")
 	}
@@ -65,6 +66,21 @@ func TestExpel(t *testing.T) {
 	}
 	if _, err := other.Ping(t.Context(), "a", p.addr); err != nil {
 		t.Errorf("another node: %v", err)
+	}
+	shown, err := third.ClientTLS("a").GetClientCertificate(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.Store(shown.Leaf)
+	if _, err := other.Ping(t.Context(), "a", p.addr); err == nil {
+		t.Error("a node whose certificate was replaced is answered on the connection that it has")
+	}
+	p.Expel()
+	if _, err := other.Ping(t.Context(), "a", p.addr); err == nil {
+		t.Error("a node whose certificate was replaced is answered on a new connection")
+	}
+	if _, err := client(t, identity(t, ca, "c")).Ping(t.Context(), "a", p.addr); err != nil {
+		t.Errorf("with the new certificate: %v", err)
 	}
 
 	// Nodes that are asked.
@@ -76,7 +92,7 @@ func TestExpel(t *testing.T) {
 	}()
 	<-told
 	barred.Store("d")
-	asker.Expel(func(node string) bool { return node == "d" })
+	asker.Expel()
 	if err := <-ended; err == nil {
 		t.Error("a stream to a node that is not admitted any more has ended without an error")
 	}

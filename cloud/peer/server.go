@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -39,6 +40,8 @@ const (
 // Options configure a Server. Listener, Identity, Gate and Self are required.
 type Options struct {
 	Listener net.Listener
+	// Identity.Admit also judges nodes that have come before: one that it refuses gets
+	// nothing but the catalogue any more, which says why.
 	Identity *join.NodeIdentity
 	Gate     *budget.Gate  // counts the connections
 	Self     func() Answer // returns what this node says of itself
@@ -53,10 +56,6 @@ type Options struct {
 	// revoked. While it does, it answers only what nodes ask to find each other and the
 	// catalogue.
 	Ready func() error
-
-	// Revoked, if set, reports whether a node that has come before it was revoked is: it
-	// gets nothing but the catalogue any more, which says so.
-	Revoked func(node string) bool
 
 	// Report, if set, answers the report of a node with that of this one. An error means
 	// that it cannot be read.
@@ -217,7 +216,7 @@ func New(o Options) *Server {
 		ReadHeaderTimeout: handshakeTime,
 		IdleTimeout:       idleTime,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, nodeKey{}, c.(*conn).node)
+			return context.WithValue(ctx, connKey{}, c.(*conn))
 		},
 		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}
@@ -228,12 +227,14 @@ func New(o Options) *Server {
 }
 
 // ready refuses requests while Options.Ready returns an error, but for those without which
-// that could last for ever, and those of revoked nodes.
+// that could last for ever, and those of nodes that are not admitted any more.
 func (s *Server) ready(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.o.Revoked != nil && r.URL.Path != cataloguePath && s.o.Revoked(asker(r)) {
-			http.Error(w, "this node is revoked", http.StatusForbidden)
-			return
+		if r.URL.Path != cataloguePath {
+			if err := r.Context().Value(connKey{}).(*conn).admitted(); err != nil {
+				http.Error(w, err.Error(), http.StatusForbidden)
+				return
+			}
 		}
 		switch r.URL.Path {
 		case pingPath, reportPath, successionPath, racePath, copyPath, cataloguePath, statusPath:
@@ -328,12 +329,9 @@ func (s *Server) enter(raw net.Conn, seat *budget.Seat) {
 		cert := secure.ConnectionState().PeerCertificates[0]
 		name, _ := join.NodeName(cert) // ServerTLS has checked it
 		seat.Known()
-		c := &conn{Conn: s.traffic.Conn(secure), s: s, raw: raw, node: name, seat: seat}
+		c := &conn{Conn: s.traffic.Conn(secure), s: s, raw: raw, node: name, cert: cert, seat: seat}
 		s.keep(c)
-		if admit := s.o.Identity.Admit; admit != nil { // once more: before keep, Expel has not seen it
-			err = admit(name, cert)
-		}
-		if err == nil {
+		if c.admitted() == nil { // once more: before keep, Expel has not seen it
 			select {
 			case s.entered <- c:
 				return
@@ -354,7 +352,17 @@ type conn struct {
 	s    *Server
 	raw  net.Conn // below TLS
 	node string
+	cert *x509.Certificate
 	seat *budget.Seat
+}
+
+// admitted returns why the node is not admitted any more with the certificate that it has
+// shown.
+func (c *conn) admitted() error {
+	if admit := c.s.o.Identity.Admit; admit != nil {
+		return admit(c.node, c.cert)
+	}
+	return nil
 }
 
 func (s *Server) keep(c *conn) {
@@ -369,12 +377,12 @@ func (s *Server) forget(c *conn) {
 	delete(s.conns, c)
 }
 
-// Expel ends the connections that nodes have opened for which refused reports true.
-func (s *Server) Expel(refused func(node string) bool) {
+// Expel ends the connections of nodes that are not admitted any more.
+func (s *Server) Expel() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
-		if refused(c.node) {
+		if c.admitted() != nil {
 			c.raw.Close() // net/http notices, and closes c
 		}
 	}
@@ -402,10 +410,8 @@ func (l entrance) Accept() (net.Conn, error) {
 func (l entrance) Close() error   { return nil } // Server.Close closes it
 func (l entrance) Addr() net.Addr { return l.s.o.Listener.Addr() }
 
-type nodeKey struct{}
+// connKey is of the connection that a request has come on, in its context.
+type connKey struct{}
 
 // asker returns the name of the node that has sent a request.
-func asker(r *http.Request) string {
-	name, _ := r.Context().Value(nodeKey{}).(string)
-	return name
-}
+func asker(r *http.Request) string { return r.Context().Value(connKey{}).(*conn).node }
