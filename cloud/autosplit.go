@@ -26,17 +26,19 @@ func (n *Node) splitAsNodesCome(ctx context.Context, own *owned) {
 		End:   "shards are split by themselves again", Quiet: 20 * n.o.AutoShards, Log: n.o.Log})
 	defer cannot.End()
 	// The former owner of the catalogue may have begun a split of which a move is left.
-	for next := time.Now().Add(n.o.AutoShards); ; {
+	for next, wait := time.Now().Add(n.o.AutoShards), n.o.AutoShards; ; {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
-		data, _ := split.Auto(n.seenForSplit(own), n.o.AutoShards)
+		seen := n.seenForSplit(own)
+		data, _ := split.Auto(seen, n.o.AutoShards)
 		if data == 0 || time.Now().Before(next) {
 			continue
 		}
-		next = time.Now().Add(n.o.AutoShards) // also for one that ends before its end
+		wait = seen.Pause(wait, n.o.AutoShards)
+		next = time.Now().Add(wait) // also for one that ends before its end
 		if _, err := n.split(ctx, data, false); err != nil && ctx.Err() == nil {
 			cannot.Note("wanted", data, "err", err)
 		}
@@ -46,7 +48,8 @@ func (n *Node) splitAsNodesCome(ctx context.Context, own *owned) {
 // seenForSplit is what this node, which owns the catalogue, sees of its cluster.
 func (n *Node) seenForSplit(own *owned) split.Seen {
 	_, shards := own.Log.Map()
-	s := split.Seen{Data: max(int(shards)-1, 1), Same: n.manager.Same(), Moving: n.slicesMove(own)}
+	s := split.Seen{Data: max(int(shards)-1, 1), Same: n.manager.Same()}
+	s.Moving, s.Failed = n.slicesMove(own)
 	served := make(map[uint32]bool)
 	serves := func(all []cluster.ShardReport) {
 		for _, one := range all {
@@ -81,13 +84,15 @@ func (n *Node) seenForSplit(own *owned) split.Seen {
 }
 
 // slicesMove reports whether slices move between shards, as far as the owner of the catalogue
-// knows.
-func (n *Node) slicesMove(own *owned) bool {
+// knows, and why its last split has failed.
+func (n *Node) slicesMove(own *owned) (moving bool, failed string) {
 	n.splitter.mu.Lock()
-	running := n.splitter.owner == own && n.splitter.state.Running
+	if n.splitter.owner == own {
+		moving, failed = n.splitter.state.Running, n.splitter.state.Error
+	}
 	n.splitter.mu.Unlock()
 	out, in := own.Log.Moves()
-	return running || len(out)+len(in) > 0 || len(n.mover.turn) > 0
+	return moving || len(out)+len(in) > 0 || len(n.mover.turn) > 0, failed
 }
 
 // autoShards says in words what --shards auto does now; "" if it is off here, or another node

@@ -16,6 +16,20 @@ type Seen struct {
 	Unserved int           // shards that no live node serves now: they move, or are recovered
 	Moving   bool          // slices move
 	Same     time.Duration // for how long the same nodes have been there
+	Failed   string        // why the last split has not made all its moves; "": it has, or there was none
+}
+
+// mostPause is how many times the first pause between two splits the longest is.
+const mostPause = 20
+
+// Pause returns the pause after a split that is about to begin, of which the one before was
+// the pause before it. As long as splits fail it becomes longer each time: each one stops
+// transactions for a while.
+func (s Seen) Pause(before, first time.Duration) time.Duration {
+	if s.Failed == "" {
+		return first
+	}
+	return min(2*before, mostPause*first)
 }
 
 // Auto returns how many shards are to have data next so that each node that can own data
@@ -40,7 +54,11 @@ func Auto(s Seen, stable time.Duration) (data int, why string) {
 		return 0, fmt.Sprintf("%s: waits until all shards are served, and %d are not", why, s.Unserved)
 	case s.Same < stable:
 		return 0, fmt.Sprintf("%s: waits until the nodes have been the same for %s", why, strings.TrimSuffix(stable.String(), "0s"))
-	case s.Data == 1:
+	}
+	if s.Failed != "" {
+		why += ": the last attempt has failed, and there will be another one: " + s.Failed
+	}
+	if s.Data == 1 {
 		return s.Logs, why
 	}
 	return s.Data + 1, why
