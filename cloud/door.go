@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/weirmq/weir/cloud/broker"
@@ -89,23 +90,34 @@ func (n *Node) syncTLS() (_ *tls.Config, reset []byte, err error) {
 	return join.ServerTLS(n.ca.Certificate(), certificate, time.Now, nil), reset, nil
 }
 
-// openDoorKeys reads what this node has got when it joined, or joins.
+// ErrNotJoined: a node without the CA's key cannot join as it is started. A person has to
+// change that.
+var ErrNotJoined = errors.New("this node cannot join the cluster")
+
+// openDoorKeys reads what this node has got when it joined, or joins: for the first time, or
+// because it has a new token.
 func (n *Node) openDoorKeys(ctx context.Context) (*join.Door, error) {
 	path := filepath.Join(n.o.Data, identityFile)
 	door, err := join.LoadDoor(path, n.o.Node)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // not wrapped: nothing in the bucket is corrupt
+		return nil, fmt.Errorf("%w: %v: remove the file, and join with a new token", ErrNotJoined, err)
+	}
+	valid := err == nil && time.Now().Before(door.Expires())
 	switch {
-	case err == nil && time.Now().Before(door.Expires()):
+	case n.o.JoinToken != "":
+	case valid:
 		return door, nil
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w: remove the file, and join with a new token", err)
-	case n.o.JoinToken == "" && err == nil:
+	case err == nil:
 		return nil, fmt.Errorf("%w (the one in %s has ended %s)", ErrNoToken, path, door.Expires().Format(time.DateOnly))
-	case n.o.JoinToken == "":
+	default:
 		return nil, ErrNoToken
 	}
 	token, err := join.ParseToken(n.o.JoinToken)
 	if err != nil {
-		return nil, fmt.Errorf("--join-file: %w", err)
+		return nil, fmt.Errorf("%w: --join-file: %w", ErrNotJoined, err)
+	}
+	if valid && door.JoinedWith(token) {
+		return door, nil
 	}
 	key, err := join.NewKey()
 	if err != nil {
@@ -117,12 +129,13 @@ func (n *Node) openDoorKeys(ctx context.Context) (*join.Door, error) {
 	}
 	a, err := n.askToJoin(ctx, token, peer.NodeQuestion{Secret: token.Secret, Name: n.o.Node, CSR: csr})
 	if err != nil {
-		return nil, fmt.Errorf("join the cluster: %w", err)
+		return nil, err
 	}
-	return join.NewDoor(path, n.o.Node, key, a)
+	return join.NewDoor(path, n.o.Node, token, key, a)
 }
 
-// askToJoin asks the nodes that have member objects in the bucket, until one has decided.
+// askToJoin asks the nodes that have member objects in the bucket, until one has decided, or
+// ctx ends. Errors: ErrNotJoined.
 func (n *Node) askToJoin(ctx context.Context, token join.Token, q peer.NodeQuestion) (a join.Admission, err error) {
 	for last := ""; ; {
 		members, err := cluster.Members(ctx, n.bucket)
@@ -133,8 +146,10 @@ func (n *Node) askToJoin(ctx context.Context, token join.Token, q peer.NodeQuest
 			if m.Name == n.o.Node || m.Address(cluster.Peer) == "" {
 				continue
 			}
-			if a, err = peer.JoinNode(ctx, m.Address(cluster.Peer), token, q); err == nil || decided(err) {
-				return a, err
+			if a, err = peer.JoinNode(ctx, m.Address(cluster.Peer), token, q); err == nil {
+				return a, nil
+			} else if decided(err) {
+				return a, fmt.Errorf("%w: %w", ErrNotJoined, err)
 			}
 		}
 		if err == nil {
@@ -145,7 +160,7 @@ func (n *Node) askToJoin(ctx context.Context, token join.Token, q peer.NodeQuest
 		}
 		last = err.Error()
 		if pause.For(ctx, joinAgain) != nil {
-			return a, errors.Join(ctx.Err(), err)
+			return a, fmt.Errorf("join the cluster: %w", errors.Join(ctx.Err(), err))
 		}
 	}
 }
@@ -216,7 +231,19 @@ func (n *Node) joinNodeHere(ctx context.Context, q peer.NodeQuestion) (join.Admi
 	if members == nil {
 		return join.Admission{}, errStandby
 	}
+	if err := members.CheckNodeToken(q.Secret, q.Name); err != nil { // a stranger does not learn which names there are
+		return join.Admission{}, err
+	}
+	if n.nodeIsThere(q.Name) {
+		return join.Admission{}, fmt.Errorf("%w: a node with the name %q is there: stop it, or choose another name", join.ErrUnavailable, q.Name)
+	}
 	return n.withSalts(members.JoinNode(ctx, q.Secret, q.Name, q.CSR))
+}
+
+// nodeIsThere reports whether this node or another one that is alive has a name. The others
+// would refuse its certificate if a second one joined with that name.
+func (n *Node) nodeIsThere(name string) bool {
+	return name == n.o.Node || slices.ContainsFunc(n.manager.Known(), func(k cluster.Known) bool { return k.Name == name && k.Alive })
 }
 
 // renewNode gives a node new certificates. Errors: errStandby.

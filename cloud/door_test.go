@@ -18,6 +18,7 @@ import (
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/cloud/peer"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/sender"
@@ -104,11 +105,8 @@ func TestDoorWithoutKeys(t *testing.T) {
 	} {
 		o := first.o
 		door(t.TempDir(), c.token)(&o)
-		if n, err := Open(t.Context(), o); !errors.Is(err, c.want) {
+		if err := openError(t, o); !errors.Is(err, c.want) || c.token != "" && !errors.Is(err, ErrNotJoined) {
 			t.Errorf("%s: %v", what, err)
-			if err == nil {
-				n.Close()
-			}
 		}
 	}
 
@@ -155,6 +153,10 @@ func TestDoorWithoutKeys(t *testing.T) {
 		return len(all) == 1 && all[0].Boot == again.self.Boot
 	})
 	o := first.o
+	door(data, token)(&o)
+	if keys, err := (&Node{o: o}).openDoorKeys(t.Context()); err != nil || !bytes.Equal(keys.Salts(), first.decoy) {
+		t.Errorf("a door that still has the token with which it has joined does not start: %v", err)
+	}
 	if door(t.TempDir(), token)(&o); !errors.Is(openError(t, o), join.ErrTokenSpent) {
 		t.Errorf("a token that was used is good once more")
 	}
@@ -168,6 +170,24 @@ func TestDoorWithoutKeys(t *testing.T) {
 	}
 	if door(t.TempDir(), nodeTokenOf(t, first, "door"))(&o); !errors.Is(openError(t, o), join.ErrRevoked) {
 		t.Errorf("a revoked door joins with a new token")
+	}
+	if status, answer, _ := changeNode(t, first, "/v1/nodes/reset", console.NodeChange{Name: "door"}); status != http.StatusOK {
+		t.Errorf("reset: %d %s", status, answer)
+	}
+	back := openNode(t, first.o.Bucket, "door", data, door(data, nodeTokenOf(t, first, "door")))
+	back.run(t)
+	eventually(t, "the door that has joined with a new token is a member", func() bool {
+		all := first.manager.Members()
+		return len(all) == 1 && all[0].Boot == back.self.Boot
+	})
+	for _, name := range []string{"first", "door"} {
+		token, err := join.ParseToken(nodeTokenOf(t, first, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := first.joinNodeHere(t.Context(), peer.NodeQuestion{Secret: token.Secret, Name: name}); !errors.Is(err, join.ErrUnavailable) || !strings.Contains(err.Error(), "is there: stop it") {
+			t.Errorf("a second node with the name %s joins: %v", name, err)
+		}
 	}
 	if key := denied.Load(); key != nil {
 		t.Errorf("the door wants to read or write %s", *key)

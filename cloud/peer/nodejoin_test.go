@@ -39,7 +39,7 @@ func TestJoinNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.Salts = []byte("salts")
-	door, err := join.NewDoor(t.TempDir()+"/identity", "door", key, a)
+	door, err := join.NewDoor(t.TempDir()+"/identity", "door", token, key, a)
 	if err != nil {
 		t.Fatal(err)
 	}

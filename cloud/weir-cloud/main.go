@@ -239,7 +239,7 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 				"from a copy. weirctl check lists all of it; weirctl check --repair, on a copy of the bucket, goes on without it.\n", s.bucket)
 			return exitRefused
 		}
-		if errors.Is(err, cloud.ErrShards) || errors.Is(err, cloud.ErrNoToken) || errors.Is(err, cloud.ErrNodeRevoked) || errors.Is(err, listener.ErrSocket) {
+		if errors.Is(err, cloud.ErrShards) || errors.Is(err, cloud.ErrNoToken) || errors.Is(err, cloud.ErrNotJoined) || errors.Is(err, cloud.ErrNodeRevoked) || errors.Is(err, listener.ErrSocket) {
 			return exitRefused
 		}
 		return code

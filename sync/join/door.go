@@ -84,6 +84,7 @@ func (ca *CA) AdmitNode(csr []byte, name string, now time.Time) (Admission, erro
 type Door struct {
 	path  string
 	name  string
+	token []byte // hash of the secret with which it has joined
 	key   *ecdsa.PrivateKey
 	ca    *x509.Certificate
 	salts []byte
@@ -92,16 +93,20 @@ type Door struct {
 	node, server *x509.Certificate // guarded by mu; replaced by Renew
 }
 
-// pemSalts is the block of Admission.Salts.
-const pemSalts = "WEIR SALTS"
+const (
+	// pemSalts is the block of Admission.Salts, pemToken that of the hash of the token.
+	pemSalts = "WEIR SALTS"
+	pemToken = "WEIR TOKEN"
+)
 
-// NewDoor makes a Door from what a join returned, and stores it at path, durably.
-func NewDoor(path, name string, key *ecdsa.PrivateKey, a Admission) (*Door, error) {
+// NewDoor makes a Door from what a join with a token returned, and stores it at path, durably.
+func NewDoor(path, name string, t Token, key *ecdsa.PrivateKey, a Admission) (*Door, error) {
 	ca, err := x509.ParseCertificate(a.CA)
 	if err != nil {
 		return nil, fmt.Errorf("parse CA certificate: %w", ErrCorrupt)
 	}
-	d := &Door{path: path, name: name, key: key, ca: ca, salts: a.Salts}
+	hash := HashSecret(t.Secret)
+	d := &Door{path: path, name: name, token: hash[:], key: key, ca: ca, salts: a.Salts}
 	return d, d.Renew(a)
 }
 
@@ -121,14 +126,16 @@ func LoadDoor(path, name string) (*Door, error) {
 			certs = append(certs, block.Bytes)
 		case pemSalts:
 			d.salts = block.Bytes
+		case pemToken:
+			d.token = block.Bytes
 		case pemKey:
 			if d.key, err = parseKey(path, block.Bytes); err != nil {
 				return nil, err
 			}
 		}
 	}
-	if d.key == nil || len(certs) != 3 || len(d.salts) == 0 {
-		return nil, fmt.Errorf("read %s: key, three certificates and salts expected: %w", path, ErrCorrupt)
+	if d.key == nil || len(certs) != 3 || len(d.salts) == 0 || len(d.token) != sha256.Size {
+		return nil, fmt.Errorf("read %s: key, three certificates, salts and the hash of a token expected: %w", path, ErrCorrupt)
 	}
 	if d.ca, err = x509.ParseCertificate(certs[2]); err != nil {
 		return nil, fmt.Errorf("read %s: parse CA certificate: %w", path, ErrCorrupt)
@@ -179,6 +186,7 @@ func (d *Door) Renew(a Admission) error {
 		b = append(b, pem.EncodeToMemory(&pem.Block{Type: pemCert, Bytes: cert.Raw})...)
 	}
 	b = append(b, pem.EncodeToMemory(&pem.Block{Type: pemSalts, Bytes: d.salts})...)
+	b = append(b, pem.EncodeToMemory(&pem.Block{Type: pemToken, Bytes: d.token})...)
 	if err := storeFile(d.path, b); err != nil {
 		return fmt.Errorf("store the node's identity: %w: %w", ErrNotStored, err)
 	}
@@ -188,6 +196,12 @@ func (d *Door) Renew(a Admission) error {
 // CA is the certificate of the CA, Salts the key of the salts that users get who do not exist.
 func (d *Door) CA() *x509.Certificate { return d.ca }
 func (d *Door) Salts() []byte         { return bytes.Clone(d.salts) }
+
+// JoinedWith reports whether it has joined with this token.
+func (d *Door) JoinedWith(t Token) bool {
+	hash := HashSecret(t.Secret)
+	return bytes.Equal(d.token, hash[:])
+}
 
 // CSR returns a request for new certificates for the same key.
 func (d *Door) CSR() ([]byte, error) { return NewNodeCSR(d.key, d.name) }

@@ -27,7 +27,7 @@ func admit(t *testing.T, ca *CA, path, name string, now time.Time) *Door {
 		t.Fatal(err)
 	}
 	a.Salts = []byte("salts")
-	d, err := NewDoor(path, name, key, a)
+	d, err := NewDoor(path, name, Token{Secret: [16]byte{1}}, key, a)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,6 +59,9 @@ func TestDoor(t *testing.T) {
 		}
 		if !bytes.Equal(d.Salts(), []byte("salts")) || !d.CA().Equal(ca.Certificate()) || !d.Due().Equal(born.Add(16*day)) {
 			t.Errorf("%s: salts %q, due %v", what, d.Salts(), d.Due())
+		}
+		if !d.JoinedWith(Token{Secret: [16]byte{1}}) || d.JoinedWith(Token{Secret: [16]byte{2}}) {
+			t.Errorf("%s: the token with which it has joined is not known", what)
 		}
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
