@@ -157,7 +157,8 @@ func (s *session) hasBegun() error {
 	return nil
 }
 
-// again calls f until it succeeds, ctx ends, or the session is superseded.
+// again calls f until it succeeds, ctx ends, or the session is superseded. That a shard has no
+// owner yet is not a *NotOwnerError of the session, which would end all sessions of the node.
 func again(ctx context.Context, f func() error) error {
 	for rest := firstPause; ; rest = min(2*rest, longestPause) {
 		err := f()
@@ -165,7 +166,7 @@ func again(ctx context.Context, f func() error) error {
 			return err
 		}
 		if pause.For(ctx, rest) != nil {
-			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+			return fmt.Errorf("%w: %v", context.Cause(ctx), err)
 		}
 	}
 }

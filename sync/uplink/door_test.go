@@ -59,8 +59,12 @@ func TestDoorWaitsForAllShards(t *testing.T) {
 		w.lose(1)
 		d := w.door()
 		began := time.Now()
-		if _, _, err := d.Attach(t.Context(), "gw", nil, func(error) {}); !errors.Is(err, uplink.ErrBusy) || time.Since(began) != 5*time.Second {
+		_, _, err := d.Attach(t.Context(), "gw", nil, func(error) {})
+		if !errors.Is(err, uplink.ErrBusy) || time.Since(began) != 5*time.Second {
 			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		if _, elsewhere := errors.AsType[*uplink.NotOwnerError](err); elsewhere {
+			t.Error("the node takes itself for one that has no part of the log")
 		}
 		time.AfterFunc(2*time.Second, func() { w.lead(1) })
 		v := begin(t, d)
