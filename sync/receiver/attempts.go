@@ -25,17 +25,25 @@ const (
 
 // attempts counts handshakes. Under load an address must first prove itself (Retry, RFC
 // 9000 §8.1.2); for that the node keeps no state.
+//
+// quic-go keeps 32 connections whose handshake is complete for an Accept that is late, and
+// closes those beyond. When many gateways come at once, that many complete before one
+// goroutine gets its turn, and their handshakes were in vain. So each handshake has a
+// goroutine that waits for a connection.
 type attempts struct {
-	mu     sync.Mutex
-	second time.Time          // the second that is counted; guarded by mu
-	n      int                // attempts in it; guarded by mu
-	open   int                // handshakes under way; guarded by mu
-	from   map[netip.Addr]int // handshakes under way, by address; guarded by mu
-	begun  map[netip.Addr]int // handshakes begun in the second, by address; guarded by mu
+	accept func() // starts a goroutine that waits for a connection and calls accepted
+
+	mu      sync.Mutex
+	second  time.Time          // the second that is counted; guarded by mu
+	n       int                // attempts in it; guarded by mu
+	open    int                // handshakes under way; guarded by mu
+	from    map[netip.Addr]int // handshakes under way, by address; guarded by mu
+	begun   map[netip.Addr]int // handshakes begun in the second, by address; guarded by mu
+	waiting int                // goroutines of accept without a connection, no fewer than open; after failed handshakes more; guarded by mu
 }
 
-func newAttempts() *attempts {
-	return &attempts{from: make(map[netip.Addr]int), begun: make(map[netip.Addr]int)}
+func newAttempts(accept func()) *attempts {
+	return &attempts{accept: accept, from: make(map[netip.Addr]int), begun: make(map[netip.Addr]int)}
 }
 
 // busy counts an attempt and reports whether its address must be proved.
@@ -72,6 +80,9 @@ func (a *attempts) begin(ctx context.Context, info *quic.ClientInfo) (context.Co
 	a.begun[from]++
 	a.open++
 	a.from[from]++
+	for ; a.waiting < a.open; a.waiting++ {
+		a.accept()
+	}
 	over := sync.OnceFunc(func() { a.over(from) })
 	context.AfterFunc(ctx, over)
 	return context.WithValue(ctx, handshake{}, over), nil
@@ -84,6 +95,13 @@ func (a *attempts) over(from netip.Addr) {
 	if a.from[from]--; a.from[from] == 0 {
 		delete(a.from, from)
 	}
+}
+
+// accepted says that a goroutine of accept does not wait any more.
+func (a *attempts) accepted() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.waiting--
 }
 
 // established says that a connection's handshake is complete.

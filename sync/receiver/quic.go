@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -35,23 +36,28 @@ func (r *Receiver) Serve() error {
 	if r.o.Conn == nil || r.o.TLS == nil {
 		return errors.New("receiver needs a socket and a TLS configuration")
 	}
-	a := newAttempts()
+	var ln *quic.Listener
+	listening := make(chan struct{}) // closed when ln is set
+	var accepting sync.WaitGroup
+	var a *attempts
+	a = newAttempts(func() {
+		accepting.Go(func() {
+			<-listening
+			c, err := ln.Accept(context.Background())
+			a.accepted()
+			if err == nil { // else the loop below sees it, too
+				r.serve(c)
+			}
+		})
+	})
 	t := &quic.Transport{Conn: r.o.Conn, StatelessResetKey: (*quic.StatelessResetKey)(r.o.ResetKey),
 		VerifySourceAddress: func(net.Addr) bool { return a.busy() }, ConnContext: a.begin}
-	ln, err := t.Listen(r.o.TLS, &quic.Config{
-		HandshakeIdleTimeout:           handshakeTimeout,
-		MaxIdleTimeout:                 idleTimeout,
-		InitialStreamReceiveWindow:     streamWindow,
-		MaxStreamReceiveWindow:         maxStreamWindow,
-		InitialConnectionReceiveWindow: connWindow,
-		MaxConnectionReceiveWindow:     maxConnWindow,
-		MaxIncomingStreams:             maxStreams,
-		MaxIncomingUniStreams:          -1,
-		InitialPacketSize:              minPacket,
-	})
-	if err != nil {
+	var err error
+	if ln, err = t.Listen(r.o.TLS, quicConfig()); err != nil {
 		return fmt.Errorf("listen for gateways: %w", err)
 	}
+	close(listening)
+	defer accepting.Wait()
 	r.mu.Lock()
 	closed := r.closed
 	r.listener = ln
@@ -75,12 +81,31 @@ func (r *Receiver) Serve() error {
 			r.endAll(ErrClosed)
 			return fmt.Errorf("accept gateway: %w", err)
 		}
-		established(c.Context())
-		if c.ConnectionState().TLS.NegotiatedProtocol == wire.ALPNJoin {
-			go r.HandleJoin(overQUIC(c, &r.joins))
-		} else {
-			go r.Handle(overQUIC(c, &r.gateways))
-		}
+		accepting.Go(func() { r.serve(c) })
+	}
+}
+
+func quicConfig() *quic.Config {
+	return &quic.Config{
+		HandshakeIdleTimeout:           handshakeTimeout,
+		MaxIdleTimeout:                 idleTimeout,
+		InitialStreamReceiveWindow:     streamWindow,
+		MaxStreamReceiveWindow:         maxStreamWindow,
+		InitialConnectionReceiveWindow: connWindow,
+		MaxConnectionReceiveWindow:     maxConnWindow,
+		MaxIncomingStreams:             maxStreams,
+		MaxIncomingUniStreams:          -1,
+		InitialPacketSize:              minPacket,
+	}
+}
+
+// serve serves a connection whose handshake is complete until it ends.
+func (r *Receiver) serve(c *quic.Conn) {
+	established(c.Context())
+	if c.ConnectionState().TLS.NegotiatedProtocol == wire.ALPNJoin {
+		r.HandleJoin(overQUIC(c, &r.joins))
+	} else {
+		r.Handle(overQUIC(c, &r.gateways))
 	}
 }
 
