@@ -3,8 +3,10 @@ package sender_test
 import (
 	"context"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/sender"
@@ -17,6 +19,7 @@ type silentNode struct {
 	t      *testing.T
 	lanes  [weir.Lanes]wire.Channel
 	append *wire.Append // the last one
+	mute   atomic.Bool  // it does not answer Pings
 }
 
 func (n *silentNode) serve(end *wiretest.End) {
@@ -49,7 +52,9 @@ func (n *silentNode) answer(st wire.Channel) {
 		case *wire.Resolve:
 			n.write(st, &wire.Topic{Name: f.Name, ID: weir.TopicID{1}, Partitions: 1})
 		case *wire.Ping:
-			n.write(st, &wire.Pong{})
+			if !n.mute.Load() {
+				n.write(st, &wire.Pong{})
+			}
 		case *wire.Append:
 			n.append = f
 		}
@@ -90,5 +95,36 @@ func TestGoesOnBehindOneAck(t *testing.T) {
 		}
 		link.Node.Close(wire.CodeNone, "")
 		stop()
+	})
+}
+
+// TestSilence: a session ends when the node has said nothing for 15 seconds, not with the next
+// Ping that is due.
+func TestSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		link := wiretest.New(wiretest.Options{})
+		n := &silentNode{t: t}
+		go n.serve(link.Node)
+		s, err := sender.New(sender.Options{Buffers: newFakeBuffers(), Addrs: []string{"node"}, Gateway: gateway, Plain: true,
+			Dial: func(context.Context, string) (sender.Session, error) { return dialled(link), nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := run(s)
+		time.Sleep(21 * time.Second)
+		if !s.State().Connected {
+			t.Errorf("the node answers, and the session ends: %v", s.State().Err)
+		}
+		n.mute.Store(true) // it was heard a second ago
+		time.Sleep(13 * time.Second)
+		if !s.State().Connected {
+			t.Errorf("the session ends after 14 seconds of silence: %v", s.State().Err)
+		}
+		time.Sleep(1100 * time.Millisecond)
+		if s.State().Connected {
+			t.Error("the session lasts longer than 15 seconds of silence")
+		}
+		stop()
+		link.Node.Close(wire.CodeNone, "")
 	})
 }

@@ -309,6 +309,8 @@ func (n *session) wakeAll() {
 func (n *session) keepAlive() {
 	ping := time.NewTicker(pingInterval)
 	defer ping.Stop()
+	silent := time.NewTimer(silence)
+	defer silent.Stop()
 	asked := time.Time{} // for a certificate
 	if err := n.report(); err != nil {
 		n.end(err)
@@ -332,11 +334,13 @@ func (n *session) keepAlive() {
 			n.wakeAll()
 		case <-n.nextQuestion():
 			err = n.askAgain()
-		case <-ping.C:
-			if time.Since(time.Unix(0, n.heard.Load())) > silence {
+		case <-silent.C:
+			if left := silence - time.Since(time.Unix(0, n.heard.Load())); left > 0 {
+				silent.Reset(left)
+			} else {
 				err = errSilent
-				break
 			}
+		case <-ping.C:
 			err = n.report()
 		}
 		if err != nil {
