@@ -154,11 +154,15 @@ func typed[Q kmsg.Request, R kmsg.Response](fresh func() Q, do func(context.Cont
 }
 
 // told returns a function that also waits, as all doors do after a change of users, ACLs or
-// quotas, until the other nodes have applied it, or for as long as broker.Broker.Tell does.
+// quotas, until the other nodes have applied it, or for as long as broker.Broker.Tell does. What
+// was refused, and so has changed nothing, concerns no other node.
 func told[Q, R any](s *Server, do func(context.Context, *request, Q) (R, error)) func(context.Context, *request, Q) (R, error) {
 	return func(ctx context.Context, r *request, q Q) (R, error) {
+		before, unknown := s.broker.CatalogueReached()
 		resp, err := do(ctx, r, q)
-		s.broker.Tell(ctx)
+		if after, lost := s.broker.CatalogueReached(); unknown != nil || lost != nil || before.Before(after) {
+			s.broker.Tell(ctx)
+		}
 		return resp, err
 	}
 }

@@ -141,10 +141,10 @@ func standby(t testing.TB, owner *broker.Node) *door {
 // authorized is an Options.Access that makes serve ask for ACLs.
 func authorized() *access.Access { return access.New(access.Options{Authorize: true}) }
 
-// serve opens a door. Of o.Access it takes only whether ACLs count.
+// serve opens a door. ACLs count if a or o.Access says so.
 func serve(t testing.TB, o Options, a access.Options, l net.Listener, b *broker.Broker) *door {
 	t.Helper()
-	a.Broker, a.Authorize = b, o.Access != nil && o.Access.Authorizes()
+	a.Broker, a.Authorize = b, a.Authorize || o.Access != nil && o.Access.Authorizes()
 	o.Access = access.New(a)
 	if o.Broker = b; o.Listeners == nil {
 		o.Listeners = []Listener{{}}

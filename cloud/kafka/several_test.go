@@ -47,14 +47,19 @@ type twoOwners struct {
 	frozen    atomic.Pointer[io.PipeReader] // what node a answers in tunnels that begin now; nil: the truth
 	catalogue *shard.Shard
 	asked     int                              // of a, for clients of b
+	super     string                           // principal that may do everything
 	told      atomic.Pointer[journal.Position] // up to which an answer of a waited for others the last time
 	copying   sync.Mutex                       // held while a copy is made and set: none replaces a newer one
 	copies    atomic.Int32
 }
 
-func newTwoOwners(t testing.TB) *twoOwners {
+func newTwoOwners(t testing.TB) *twoOwners { return newTwoOwnersWith(t, "User:root", false) }
+
+// newTwoOwnersWith is newTwoOwners with another principal that may do everything. authorize
+// says that others need ACLs.
+func newTwoOwnersWith(t testing.TB, super string, authorize bool) *twoOwners {
 	t.Helper()
-	p, bucket := &twoOwners{t: t, here: make(map[string]net.Listener)}, mem.New()
+	p, bucket := &twoOwners{t: t, super: super, here: make(map[string]net.Listener)}, mem.New()
 	var brokers [2]*broker.Broker
 	var records [2]*broker.Records
 	var listeners [2]net.Listener
@@ -77,7 +82,7 @@ func newTwoOwners(t testing.TB) *twoOwners {
 	}
 	a, b := brokers[0], brokers[1]
 	p.catalogue = p.lead(a, bucket, 0)
-	p.a = serve(t, Options{Records: records[0]}, access.Options{Users: func() *auth.Auth { return p.catalogue.Users }, Quotas: func() *quota.Quotas { return p.catalogue.Quotas }}, listeners[0], a)
+	p.a = serve(t, Options{Records: records[0]}, access.Options{Users: func() *auth.Auth { return p.catalogue.Users }, Quotas: func() *quota.Quotas { return p.catalogue.Quotas }, Authorize: authorize}, listeners[0], a)
 	p.b = serve(t, Options{Records: records[1], Owner: &Owner{
 		CreateTopic: func(ctx context.Context, who auth.Who, name string) (broker.Topic, int16, error) {
 			t, code := p.a.CreateTopic(ctx, who, name)
@@ -144,7 +149,7 @@ func (p *twoOwners) inBackground(task func(context.Context)) {
 // lead makes a node the owner of a shard.
 func (p *twoOwners) lead(b *broker.Broker, bucket storage.Bucket, id uint32) *shard.Shard {
 	quiet := slog.New(slog.DiscardHandler)
-	o := shard.Options{Log: quiet, Part: shard.PartOf(id, 3), Users: auth.Options{SuperUsers: []string{"User:root"}},
+	o := shard.Options{Log: quiet, Part: shard.PartOf(id, 3), Users: auth.Options{SuperUsers: []string{p.super}},
 		Groups: group.Options{InitialDelay: -1, ConsumerHeartbeat: 100 * time.Millisecond},
 		Topics: &machine.Topics{
 			All:  func() []broker.Topic { all, _ := b.Topics(); return all },

@@ -17,7 +17,8 @@ func TestChangesAreTold(t *testing.T) {
 		Entity: []kmsg.AlterClientQuotasRequestEntryEntity{{Type: "user", Name: kmsg.StringPtr("ann")}},
 		Ops:    []kmsg.AlterClientQuotasRequestEntryOp{{Key: "producer_byte_rate", Value: 1e6}},
 	}}
-	for _, d := range []*door{p.b, p.a} {
+	for i, d := range []*door{p.b, p.a} {
+		limit.Entries[0].Ops[0].Value = 1e6 + float64(i)
 		for _, q := range []kmsg.Request{users, limit} {
 			before, err := p.a.broker.CatalogueReached()
 			if err != nil {
@@ -35,13 +36,27 @@ func TestChangesAreTold(t *testing.T) {
 				t.Errorf("key %d: nothing has changed", q.Key())
 			}
 		}
-		for _, q := range []kmsg.Request{kmsg.NewPtrCreateACLsRequest(), kmsg.NewPtrDeleteACLsRequest()} {
+	}
+}
+
+// TestACLsAreTold: a change of ACLs is answered like one of users, and what changes nothing
+// without a wait for other nodes.
+func TestACLsAreTold(t *testing.T) {
+	p := newTwoOwnersWith(t, "User:ANONYMOUS", true)
+	create, remove := kmsg.NewPtrCreateACLsRequest(), kmsg.NewPtrDeleteACLsRequest()
+	create.Creations = []kmsg.CreateACLsRequestCreation{{ResourceType: kmsg.ACLResourceTypeTopic, ResourceName: "t", ResourcePatternType: kmsg.ACLResourcePatternTypeLiteral,
+		Principal: "User:ann", Host: "*", Operation: kmsg.ACLOperationRead, PermissionType: kmsg.ACLPermissionTypeAllow}}
+	remove.Filters = []kmsg.DeleteACLsRequestFilter{{ResourceType: kmsg.ACLResourceTypeAny, ResourcePatternType: kmsg.ACLResourcePatternTypeAny,
+		Operation: kmsg.ACLOperationAny, PermissionType: kmsg.ACLPermissionTypeAny}}
+	for _, q := range []kmsg.Request{create, remove} {
+		for _, changes := range []bool{true, false} { // there is such an ACL already, or none any more
 			p.told.Store(nil)
-			if _, err := d.client(t).Request(within30s(t), q); err != nil {
+			_, err := p.a.client(t).Request(within30s(t), q)
+			if err != nil {
 				t.Fatal(err)
 			}
-			if p.told.Load() == nil {
-				t.Errorf("key %d is answered without a wait for other nodes", q.Key())
+			if told := p.told.Load(); (told != nil) != changes {
+				t.Errorf("key %d, which changes something %v: answered after a wait for %v", q.Key(), changes, told)
 			}
 		}
 	}
