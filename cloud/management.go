@@ -26,7 +26,7 @@ func (n *Node) openManagement(l listeners) {
 		Connections: n.connections,
 		Listeners:   func() []management.Listener { return ports(l) },
 		Tell:        n.broker.Tell, Node: n.o.Node, Cluster: n.broker.ClusterID, Version: configs.Version(), Log: n.o.Log,
-		Elsewhere: &management.Elsewhere{Several: n.several, Nodes: n.vhostNodes, Pass: n.passManagement,
+		Elsewhere: &management.Elsewhere{Several: n.several, Owners: n.vhostOwners, Serves: n.broker.Serves, Pass: n.passManagement,
 			Catalogue: func() (broker.Node, bool) { l, known := n.broker.Controller(); return l.Node, known }},
 		Heard: func(r *http.Request, known bool) {
 			seat := admin.Seat(r)
@@ -71,19 +71,21 @@ func (n *Node) openManagement(l listeners) {
 	}})
 }
 
-// vhostNodes lists the other nodes that serve shards which vhosts can be in.
-func (n *Node) vhostNodes() ([]broker.Node, error) {
-	asked := map[string]bool{n.o.Node: true}
-	var all []broker.Node
+// vhostOwners lists the nodes that serve shards which vhosts can be in.
+func (n *Node) vhostOwners() ([]management.Owner, error) {
+	index := make(map[string]int)
+	var all []management.Owner
 	for _, id := range n.broker.Routed() {
 		l, known := n.broker.OwnerOf(id)
 		if !known {
 			return nil, fmt.Errorf("%w: nobody serves shard %d for now", broker.ErrUnavailable, id)
 		}
-		if !asked[l.Name] {
-			asked[l.Name] = true
-			all = append(all, l.Node)
+		i, seen := index[l.Name]
+		if !seen {
+			i = len(all)
+			index[l.Name], all = i, append(all, management.Owner{Node: l.Node})
 		}
+		all[i].Shards = append(all[i].Shards, id)
 	}
 	return all, nil
 }

@@ -23,8 +23,8 @@ import (
 // In a cluster of several shards any node answers for all. The node at which a client has
 // logged in passes a request on to the node that has the vhost, or the catalogue; who the
 // client is travels along, and that node checks what it may do. Lists are put together from
-// what all nodes that have vhosts say. If one does not answer, there is no list: one that
-// lacks queues would look like one of all.
+// what all nodes that have vhosts say. If one does not answer, or shards change hands
+// meanwhile, there is no list: one that lacks queues would look like one of all.
 
 const (
 	// maxHops is how often a request is passed on: to the catalogue, and from there.
@@ -36,9 +36,16 @@ const (
 // Elsewhere is how a Server reaches other nodes. All fields are required.
 type Elsewhere struct {
 	Several   func() bool                                                                 // whether the cluster has several shards
-	Nodes     func() ([]broker.Node, error)                                               // the other nodes that have vhosts; an error: one is not known
+	Owners    func() ([]Owner, error)                                                     // the nodes that have vhosts; an error: one is not known
+	Serves    func(shard uint32) error                                                    // nil if this node serves the shard
 	Catalogue func() (broker.Node, bool)                                                  // the node that has users and permissions
 	Pass      func(ctx context.Context, to broker.Node, p Passed) (a Answered, err error) // has a node perform a request
+}
+
+// Owner is a node that has vhosts.
+type Owner struct {
+	broker.Node
+	Shards []uint32 // that it serves
 }
 
 // Passed is a request whose client has logged in at another node.
@@ -53,6 +60,8 @@ type Passed struct {
 	Body      []byte `json:"body,omitempty"`
 	Hops      int    `json:"hops"`           // how often it was passed on
 	Part      bool   `json:"part,omitempty"` // only what the node itself has is wanted
+
+	Shards []uint32 `json:"shards,omitempty"` // that the node has to serve, if its list is to be whole
 }
 
 // Answered is the answer to a Passed.
@@ -151,7 +160,7 @@ func others[T any](r *request) ([]T, error) {
 	if !r.gathers() {
 		return nil, nil
 	}
-	nodes, err := r.s.o.Elsewhere.Nodes()
+	nodes, err := r.otherOwners()
 	if err != nil {
 		return nil, err
 	}
@@ -163,8 +172,10 @@ func others[T any](r *request) ([]T, error) {
 	all, errs := make([]T, len(nodes)), make([]error, len(nodes))
 	var wg sync.WaitGroup
 	for i, node := range nodes {
+		part := p
+		part.Shards = node.Shards
 		wg.Go(func() {
-			a, err := r.pass(ctx, node, p)
+			a, err := r.pass(ctx, node.Node, part)
 			if err == nil {
 				err = a.err()
 			}
@@ -176,6 +187,29 @@ func others[T any](r *request) ([]T, error) {
 	}
 	wg.Wait()
 	return all, errors.Join(errs...)
+}
+
+// otherOwners lists the other nodes that had vhosts when the request began. It returns an error
+// if this node has lost some since, which may lack in what it has listed.
+func (r *request) otherOwners() (all []Owner, err error) {
+	for _, o := range r.owners {
+		if o.Name != r.s.o.Node {
+			all = append(all, o)
+		} else if err := r.s.serves(o.Shards); err != nil {
+			return nil, err
+		}
+	}
+	return all, r.unknown
+}
+
+// serves returns nil if this node serves shards.
+func (s *Server) serves(shards []uint32) error {
+	for _, id := range shards {
+		if err := s.o.Elsewhere.Serves(id); err != nil {
+			return fmt.Errorf("shard %d has another owner now: %w", id, err)
+		}
+	}
+	return nil
 }
 
 // listAll is list, with what other nodes have.
@@ -194,7 +228,7 @@ func (r *request) search(missing error) (any, error) {
 	if !r.gathers() {
 		return nil, missing
 	}
-	nodes, err := r.s.o.Elsewhere.Nodes()
+	nodes, err := r.otherOwners()
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +236,7 @@ func (r *request) search(missing error) (any, error) {
 	p.Body, p.Part = nil, true
 	var silent error
 	for _, node := range nodes {
-		a, err := r.searchAt(node, p)
+		a, err := r.searchAt(node.Node, p)
 		switch {
 		case err != nil:
 			silent = errors.Join(silent, err)

@@ -13,6 +13,15 @@ import (
 	"github.com/weirmq/weir/cloud/queue"
 )
 
+// ownersOf returns what lists nodes, of which the first one serves shard 1, and so on.
+func ownersOf(names ...string) func() ([]Owner, error) {
+	var all []Owner
+	for i, name := range names {
+		all = append(all, Owner{broker.Node{Name: name}, []uint32{uint32(i + 1)}})
+	}
+	return func() ([]Owner, error) { return all, nil }
+}
+
 // newElsewhere returns a node of several: vhosts whose name begins with "far" are at node b,
 // and the catalogue is here. pass answers what is passed on.
 func newElsewhere(t *testing.T, pass func(to string, p Passed) (Answered, error), change func(*Options)) *node {
@@ -26,7 +35,8 @@ func newElsewhere(t *testing.T, pass func(to string, p Passed) (Answered, error)
 			return here(vhost)
 		}
 		o.Elsewhere = &Elsewhere{Several: func() bool { return true },
-			Nodes:     func() ([]broker.Node, error) { return []broker.Node{{Name: "b"}, {Name: "c"}}, nil },
+			Owners:    ownersOf("a", "b", "c"),
+			Serves:    func(uint32) error { return nil },
 			Catalogue: func() (broker.Node, bool) { return broker.Node{Name: "a"}, true },
 			Pass:      func(_ context.Context, to broker.Node, p Passed) (Answered, error) { return pass(to.Name, p) }}
 		change(o)
@@ -99,12 +109,13 @@ func TestElsewhereSilent(t *testing.T) {
 	unknown := false
 	n := newNode(t, func(o *Options) {
 		o.Elsewhere = &Elsewhere{Several: func() bool { return true },
-			Nodes: func() ([]broker.Node, error) {
+			Owners: func() ([]Owner, error) {
 				if unknown {
 					return nil, broker.ErrUnavailable
 				}
-				return []broker.Node{{Name: "b"}}, nil
+				return ownersOf("b")()
 			},
+			Serves:    func(uint32) error { return nil },
 			Catalogue: func() (broker.Node, bool) { return broker.Node{Name: "a"}, true },
 			Pass: func(_ context.Context, to broker.Node, p Passed) (Answered, error) {
 				if to.Name != "b" || p.Principal == "" || p.Hops != 1 {
@@ -123,5 +134,41 @@ func TestElsewhereSilent(t *testing.T) {
 			t.Errorf("the queues of a vhost of this node are %q", got)
 		}
 		unknown = true
+	}
+}
+
+// TestElsewhereMoves: while a shard changes hands there is no list, neither at the node that
+// puts it together nor at one that has lost the shard for which it is asked.
+func TestElsewhereMoves(t *testing.T) {
+	var lost uint32
+	n := newElsewhere(t, func(to string, p Passed) (Answered, error) {
+		if len(p.Shards) != 1 || to != string('a'+rune(p.Shards[0])-1) {
+			t.Errorf("node %s is asked for what is in shards %d", to, p.Shards)
+		}
+		return Answered{Status: http.StatusOK, Body: []byte(`[{"name":"of ` + to + `"}]`)}, nil
+	}, func(o *Options) {
+		o.Elsewhere.Serves = func(id uint32) error {
+			if id == lost {
+				return broker.ErrUnavailable
+			}
+			return nil
+		}
+	})
+	n.ask(201, "PUT", "/api/queues/%2F/q", `{}`)
+	if got := n.names("/api/queues"); got != "q of b of c" {
+		t.Errorf("the queues are %s", got)
+	}
+	lost = 1
+	n.fails(503, "service_unavailable", "shard 1", "GET", "/api/queues", "")
+	if got := n.names("/api/queues/%2F"); got != "q" {
+		t.Errorf("the queues of a vhost are %s", got)
+	}
+	p := Passed{Principal: "User:guest", Guest: true, From: "127.0.0.1:4711", Method: "GET", Target: "/api/queues", Part: true, Shards: []uint32{2}}
+	if a := n.server.Perform(t.Context(), p); a.Status != http.StatusOK {
+		t.Errorf("asked for what it has: %d %s", a.Status, a.Body)
+	}
+	lost = 2
+	if a := n.server.Perform(t.Context(), p); a.Status != http.StatusServiceUnavailable {
+		t.Errorf("asked for what it has lost: %d %s", a.Status, a.Body)
 	}
 }

@@ -169,12 +169,28 @@ func (s *Server) perform(r *http.Request, x *login.Session, in Passed) (any, err
 		return nil, s.unknown(r)
 	}
 	q := &request{Request: f.request, s: s, x: x, asked: in, user: auth.UserOf(x.Principal()), rights: make(map[string]*access.Vhost)}
-	body, err := f.call(q)
+	body, err := q.call(f.call)
 	if node, is := q.elsewhere(err); is {
 		return q.pass(r.Context(), node, in)
 	}
 	if err == nil && q.tells {
 		s.o.Tell(r.Context())
+	}
+	return body, err
+}
+
+// call performs the request here.
+func (r *request) call(do call) (body any, err error) {
+	if r.s.several() {
+		if r.owners, r.unknown = r.s.o.Elsewhere.Owners(); r.asked.Part {
+			err = r.s.serves(r.asked.Shards)
+		}
+	}
+	if err == nil {
+		body, err = do(r)
+	}
+	if err == nil && r.asked.Part && r.s.several() {
+		err = r.s.serves(r.asked.Shards)
 	}
 	return body, err
 }
@@ -288,6 +304,9 @@ type request struct {
 	user   string
 	tells  bool                     // the other nodes are to know of it before it is answered, see users
 	rights map[string]*access.Vhost // that were asked for
+
+	owners  []Owner // of the shards with vhosts when the request began
+	unknown error   // why they do not have all
 }
 
 // PathValue returns what an element of the path names, "" if the path has no such element.

@@ -27,6 +27,7 @@ import (
 // node is the API of a node that owns an empty shard.
 type node struct {
 	http.Handler
+	server *Server
 	t      *testing.T
 	broker *broker.Broker
 	shard  *shard.Shard
@@ -67,7 +68,8 @@ func newNodeWith(t *testing.T, with access.Options, change func(*Options)) *node
 	if change != nil {
 		change(&o)
 	}
-	n.Handler = New(o).Handler(&listener.Listener{SASL: []string{login.Plain}, Guests: true}, new(listener.Traffic))
+	n.server = New(o)
+	n.Handler = n.server.Handler(&listener.Listener{SASL: []string{login.Plain}, Guests: true}, new(listener.Traffic))
 	return n
 }
 
