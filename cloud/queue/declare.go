@@ -214,6 +214,11 @@ func (e *Engine) DeleteVhost(ctx context.Context, name string) error {
 	if err := e.open(ctx); err != nil {
 		return err
 	}
+	leave, ok := e.gate.Enter(weir.SliceOfVhost(name)) // its messages are gone before the slice moves
+	if !ok {
+		return fmt.Errorf("%w: vhost %s belongs to another shard now, or is about to", ErrClosed, name)
+	}
+	defer leave()
 	if err := e.takeTurn(ctx); err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ type Engine struct {
 	tasks  tasks
 	opened chan struct{} // closed when start has ended
 	log    machine.WaitingLog
-	gate   machine.Gate  // of vhosts that are created; closed for those that other shards have
+	gate   machine.Gate  // of vhosts that are created or deleted; closed for those that other shards have
 	turn   chan struct{} // has an element while a vhost is created or deleted, which takes several entries
 
 	mu     sync.Mutex

@@ -22,6 +22,9 @@ func TestCloseSlices(t *testing.T) {
 	if err := s.CreateVhost(t.Context(), "new"); !errors.Is(err, ErrClosed) {
 		t.Errorf("a vhost whose slice moves: %v", err)
 	}
+	if err := s.DeleteVhost(t.Context(), "new"); !errors.Is(err, ErrClosed) {
+		t.Errorf("the deletion of a vhost whose slice moves: %v", err)
+	}
 	if err := s.CreateVhost(t.Context(), "other"); err != nil {
 		t.Errorf("a vhost whose slice stays: %v", err)
 	}
