@@ -329,7 +329,12 @@ type part struct {
 // importElsewhere has other nodes declare what is in their vhosts, and leaves the rest in d.
 func (r *request) importElsewhere(d *definitions) error {
 	nodes := make(map[string]broker.Node)
+	nowhere := false
 	elsewhere := func(vhost string) bool {
+		if vhost == "" {
+			nowhere = true
+			return false
+		}
 		_, err := r.s.o.Queues(vhost)
 		node, is := r.elsewhere(err)
 		if is {
@@ -363,6 +368,20 @@ func (r *request) importElsewhere(d *definitions) error {
 			of(b.Vhost).Bindings = append(of(b.Vhost).Bindings, raw.Bindings[i])
 		}
 	}
+	if nowhere {
+		return badRequest("a queue, an exchange or a binding has no vhost")
+	}
+	if err := r.declareElsewhere(parts, nodes); err != nil {
+		return err
+	}
+	d.Queues = slices.DeleteFunc(d.Queues, func(q queueBody) bool { return parts[q.Vhost] != nil })
+	d.Exchanges = slices.DeleteFunc(d.Exchanges, func(x exchangeBody) bool { return parts[x.Vhost] != nil })
+	d.Bindings = slices.DeleteFunc(d.Bindings, func(b bindingBody) bool { return parts[b.Vhost] != nil })
+	return nil
+}
+
+// declareElsewhere has the nodes that have vhosts declare what is in them.
+func (r *request) declareElsewhere(parts map[string]*part, nodes map[string]broker.Node) error {
 	for _, vhost := range slices.Sorted(maps.Keys(parts)) {
 		body, err := json.Marshal(parts[vhost])
 		if err != nil {
@@ -376,8 +395,5 @@ func (r *request) importElsewhere(d *definitions) error {
 			return named(err, "vhost", vhost)
 		}
 	}
-	d.Queues = slices.DeleteFunc(d.Queues, func(q queueBody) bool { return parts[q.Vhost] != nil })
-	d.Exchanges = slices.DeleteFunc(d.Exchanges, func(x exchangeBody) bool { return parts[x.Vhost] != nil })
-	d.Bindings = slices.DeleteFunc(d.Bindings, func(b bindingBody) bool { return parts[b.Vhost] != nil })
 	return nil
 }

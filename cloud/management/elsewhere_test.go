@@ -29,7 +29,7 @@ func newElsewhere(t *testing.T, pass func(to string, p Passed) (Answered, error)
 	return newNode(t, func(o *Options) {
 		here := o.Queues
 		o.Queues = func(vhost string) (*queue.Engine, error) {
-			if strings.HasPrefix(vhost, "far") {
+			if vhost == "" || strings.HasPrefix(vhost, "far") {
 				return nil, &broker.NotOwnerError{Owner: broker.Node{Name: "b"}}
 			}
 			return here(vhost)
@@ -63,6 +63,7 @@ func TestElsewherePermissions(t *testing.T) {
 	n.fails(400, "bad_request", "vhost_or_user_not_found", "PUT", "/api/permissions/far2/root", all)
 	n.ask(204, "POST", "/api/definitions", `{"permissions":[{"user":"root","vhost":"far","configure":"d","write":"","read":""}]}`)
 	has(t, n.get("/api/permissions/far/root"), object{"configure": "d"})
+	n.fails(400, "bad_request", "no vhost", "POST", "/api/definitions", `{"queues":[{"name":"q"}]}`) // and nobody is asked
 }
 
 // TestElsewhereRefused: what another node refuses is no change: the log does not say that
