@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -31,7 +33,7 @@ type Dial func(ctx context.Context, addr string) (Session, error)
 // Gateway are required.
 type Options struct {
 	Buffers Buffers
-	Addrs   []string // of nodes, host:port; tried in turn
+	Addrs   []string // of nodes, host:port; tried in turn, those after the first in a random order
 
 	// Identity proves who the gateway is, and is renewed in time. It may be nil if Dial
 	// needs none.
@@ -73,6 +75,9 @@ func (o *Options) check() error {
 	if len(o.Addrs) == 0 {
 		return errors.New("sender needs the address of a node")
 	}
+	o.Addrs = slices.Clone(o.Addrs)
+	others := o.Addrs[1:] // all gateways may have the same list: when a node dies, they must not all go to the same one
+	rand.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
 	if o.Dial == nil && o.Identity == nil {
 		return errors.New("sender needs an identity")
 	}
