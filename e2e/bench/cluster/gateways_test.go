@@ -30,6 +30,7 @@ const readings = "readings"
 // place of a disk. Forty of them share an address, as behind a router.
 type fleet struct {
 	b        *testing.B
+	n        *nodes
 	all      []*gateway
 	sockets  []*quic.Transport
 	value    int // bytes of a record
@@ -37,9 +38,17 @@ type fleet struct {
 	running  sync.WaitGroup
 	accepted atomic.Int64 // readings
 	settled  atomic.Int64 // readings that are durable in the cloud
+	dials    atomic.Int64
+	dialing  chan struct{} // one for each handshake that may be under way
+	ended    chan struct{} // closed by stop
 }
 
 const perAddress = 40
+
+// atOnce is how many gateways dial at the same time; the others wait for their turn. Real ones
+// have processors of their own. Here they share those of the nodes: of thousands that compute
+// at once, none would have its handshake complete before its time is over.
+const atOnce = 64
 
 // gateway is one of a fleet. It implements sender.Buffers: one buffer, of which one lane
 // is used.
@@ -59,7 +68,7 @@ type gateway struct {
 // newFleet joins gateways to the cluster. They are stopped at the end of the benchmark.
 func newFleet(b *testing.B, n *nodes, gateways, value int) *fleet {
 	b.Helper()
-	f := &fleet{b: b, value: value}
+	f := &fleet{b: b, n: n, value: value, dialing: make(chan struct{}, atOnce), ended: make(chan struct{})}
 	for i := range (gateways + perAddress - 1) / perAddress {
 		socket, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 1, byte(i/250), byte(1+i%250))})
 		if err != nil {
@@ -124,6 +133,11 @@ func (f *fleet) join(i int, addresses []string, token join.Token, key *ecdsa.Pri
 	return err
 }
 
+// dialling is how package sender dials.
+var dialling = &quic.Config{HandshakeIdleTimeout: 2500 * time.Millisecond, MaxIdleTimeout: 15 * time.Second,
+	InitialStreamReceiveWindow: 128 << 10, MaxStreamReceiveWindow: 128 << 10, InitialConnectionReceiveWindow: 128 << 10, MaxConnectionReceiveWindow: 128 << 10,
+	MaxIncomingStreams: -1, MaxIncomingUniStreams: -1, InitialPacketSize: 1200}
+
 // dialer returns what dials for the i-th gateway, as package sender does, but over the
 // socket that it shares.
 func (f *fleet) dialer(i int) func(ctx context.Context, address string, conf *tls.Config) (sender.Session, error) {
@@ -133,9 +147,16 @@ func (f *fleet) dialer(i int) func(ctx context.Context, address string, conf *tl
 		if err != nil {
 			return sender.Session{}, err
 		}
-		c, err := t.Dial(ctx, to, conf, &quic.Config{HandshakeIdleTimeout: 2500 * time.Millisecond, MaxIdleTimeout: 15 * time.Second,
-			InitialStreamReceiveWindow: 128 << 10, MaxStreamReceiveWindow: 128 << 10, InitialConnectionReceiveWindow: 128 << 10, MaxConnectionReceiveWindow: 128 << 10,
-			MaxIncomingStreams: -1, MaxIncomingUniStreams: -1, InitialPacketSize: 1200})
+		select {
+		case f.dialing <- struct{}{}:
+			defer func() { <-f.dialing }()
+		case <-f.ended:
+			return sender.Session{}, context.Canceled
+		}
+		f.dials.Add(1)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		c, err := t.Dial(ctx, to, conf, dialling)
 		if err != nil {
 			return sender.Session{}, err
 		}
@@ -170,25 +191,24 @@ func closed(err error) error {
 func (f *fleet) run() time.Duration {
 	f.b.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	f.stop = func() { cancel(); f.running.Wait() }
+	f.stop = sync.OnceFunc(func() { cancel(); close(f.ended); f.running.Wait() })
 	f.b.Cleanup(f.stop)
 	began := time.Now()
 	for _, g := range f.all {
 		f.running.Go(func() { g.sender.Run(ctx) })
 	}
-	f.awaitConnected(nil)
+	f.awaitConnected()
 	return time.Since(began)
 }
 
-// awaitConnected waits until all gateways are connected, with a node that is not one of
-// those that are gone.
-func (f *fleet) awaitConnected(gone map[string]bool) {
+// awaitConnected waits until all gateways are connected.
+func (f *fleet) awaitConnected() {
 	f.b.Helper()
-	for end := time.Now().Add(3 * time.Minute); ; pause(50 * time.Millisecond) {
+	for end := time.Now().Add(stormTime); ; pause(50 * time.Millisecond) {
 		missing := 0
 		var last error
 		for _, g := range f.all {
-			if st := g.sender.State(); !st.Connected || gone[st.Node] {
+			if st := g.sender.State(); !st.Connected {
 				missing++
 				last = st.Err
 			}

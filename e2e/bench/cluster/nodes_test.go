@@ -29,7 +29,8 @@ type nodes struct {
 	bucket string
 	shards int
 	flags  []string
-	idle   float64 // cores: see measureIdle
+	idle   float64  // cores: see measureIdle
+	sync   []string // the address for gateways of each node
 
 	mu  sync.Mutex         // held to change all, and to read it beside the benchmark
 	all []*harness.Process // nil: stopped
@@ -50,7 +51,7 @@ func startNodes(b *testing.B, bucket string, shards, count int, flags ...string)
 		n.flags = append([]string{"--secret-file", secret}, flags...)
 	}
 	for i := range count {
-		n.all = append(n.all, nil)
+		n.all, n.sync = append(n.all, nil), append(n.sync, "127.0.0.1:0")
 		n.start(i)
 	}
 	b.Cleanup(n.stopAll)
@@ -65,16 +66,17 @@ func startNodes(b *testing.B, bucket string, shards, count int, flags ...string)
 	return n
 }
 
-// start starts a node, with all that it had before.
+// start starts a node, with all that it had before, where gateways look for it.
 func (n *nodes) start(i int) {
 	n.b.Helper()
 	name := fmt.Sprintf("n%d", i+1)
 	args := append([]string{"--data", filepath.Join(n.dir, name), "--node-id", name, "--bucket", n.bucket, "--shards", strconv.Itoa(n.shards),
-		"--peer", "127.0.0.1:0", "--sync", "127.0.0.1:0", "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0"}, n.flags...)
+		"--peer", "127.0.0.1:0", "--sync", n.sync[i], "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0"}, n.flags...)
 	p, err := harness.Start(n.dir, name, "weir-cloud", args...)
 	if err != nil {
 		n.b.Fatal(err)
 	}
+	n.sync[i] = p.Addr["sync"]
 	n.set(i, p)
 }
 
