@@ -335,7 +335,11 @@ func (n *Node) serve(ctx context.Context, own *owned, began time.Time) error {
 			return err
 		}
 		ended <- cluster.Confirm(ctx, n.takeover(), ask, func(doubt bool) {
-			n.o.Log.Warn("checking in the bucket whether this node still owns the shard", n.about(own.ID, "bucket_answers", !doubt)...)
+			said := "the bucket answers again: this node still owns the shard, and goes on"
+			if doubt {
+				said = "the bucket does not answer this node, which may no longer own the shard: clients have to wait until it answers, or another node takes the shard"
+			}
+			n.o.Log.Warn(said, n.about(own.ID)...)
 			own.doubt.Store(doubt)
 			n.broker.Doubt(own.ID, doubt)
 		})

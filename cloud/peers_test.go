@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"context"
+	"errors"
 	"net"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/storagetest"
 )
 
 // TestUnreachableOwner: a standby that reaches the bucket and not the idle owner
@@ -59,4 +61,33 @@ func TestUnreachableOwner(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Error("questions to the earlier owner are left")
+}
+
+// TestOwnerWithoutBucket: an owner that answers the other nodes and does not reach the bucket
+// loses the shard to one that does, and both say why. When it reaches the bucket again it
+// ends, so that the service manager starts it as a standby.
+func TestOwnerWithoutBucket(t *testing.T) {
+	bucket := mem.New()
+	way := storagetest.NewFaults(bucket, 1)
+	slow := func(o *Options) { o.Takeover = time.Second }
+	first := openNode(t, way, "first", t.TempDir(), slow)
+	first.run(t)
+	first.says(t, "ready")
+	second := openNode(t, bucket, "second", t.TempDir(), slow)
+	second.run(t)
+	second.says(t, "ready")
+	way.Plan(func(storagetest.Call) storagetest.Outcome { return storagetest.Outcome{Fate: storagetest.Fail} })
+	first.says(t, "the bucket does not answer this node, which may no longer own the shard: clients have to wait until it answers, or another node takes the shard")
+	second.says(t, "the owner says that it does not serve the shard, or that the bucket does not answer it: taking over")
+	second.says(t, "leading")
+	if _, err := second.broker.CreateTopic(t.Context(), "t", 1, nil); err != nil {
+		t.Errorf("the new owner, while the former one does not reach the bucket: %v", err)
+	}
+	way.Plan(nil)
+	if <-first.ended; !errors.Is(*first.err, journal.ErrFenced) {
+		t.Errorf("the former owner ended with %v", *first.err)
+	}
+	if claim, _, err := journal.NewestClaim(t.Context(), bucket, 0); err != nil || claim.Epoch != 2 || claim.Node != "second" {
+		t.Errorf("the shard has epoch %d of %s, %v", claim.Epoch, claim.Node, err)
+	}
 }

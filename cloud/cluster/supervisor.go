@@ -247,8 +247,11 @@ func (s *supervisor) claimant(w *watch) Node {
 	}
 	if !w.former && !w.own && !w.left && !revoked {
 		s.past.takes(w.epoch, w.skips(), w.owner.Boot)
-		s.log.Warn("the owner is silent: taking over", "owner", w.owner.Name, "epoch", w.epoch,
-			"silent", time.Since(w.heard).Round(time.Millisecond), "err", w.err)
+		why := "the owner is silent: taking over"
+		if !w.denied.IsZero() && !w.gone { // it answers
+			why = "the owner says that it does not serve the shard, or that the bucket does not answer it: taking over"
+		}
+		s.log.Warn(why, "owner", w.owner.Name, "epoch", w.epoch, "silent", time.Since(w.heard).Round(time.Millisecond), "err", w.err)
 		s.m.counters.Takeovers.Add(1)
 	}
 	if w.left {
