@@ -14,6 +14,7 @@ import (
 	"github.com/weirmq/weir/cloud/peer"
 	"github.com/weirmq/weir/cloud/streamqueue"
 	"github.com/weirmq/weir/configs"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // openAMQP makes the door for AMQP 0-9-1.
@@ -29,7 +30,7 @@ func (n *Node) openAMQP(listeners []listener.Listener) error {
 }
 
 func (n *Node) newAMQP(listeners []listener.Listener) (*amqp091.Server, error) {
-	return amqp091.New(amqp091.Options{Listeners: listeners, Queues: n.broker.Queues, Remote: n.tunnelTo, TopicOf: n.topicOf(), Access: n.access, Sessions: n.logins, Metrics: n.metrics, Log: n.o.Log,
+	return amqp091.New(amqp091.Options{Listeners: listeners, Queues: n.broker.Queues, Sure: n.broker.AwaitSure, Confirm: n.confirmVhost, Remote: n.tunnelTo, TopicOf: n.topicOf(), Access: n.access, Sessions: n.logins, Metrics: n.metrics, Log: n.o.Log,
 		Version: configs.Version(), Conns: n.conns, MaxConns: n.o.Limits.PerListener, PerAddress: n.o.Limits.PerAddress})
 }
 
@@ -60,6 +61,11 @@ func (n *Node) tunnelDoor() (*amqp091.Server, error) {
 	}
 	n.amqp.Store(server)
 	return server, nil
+}
+
+// confirmVhost returns nil if the bucket says, after the call, that this node has a vhost.
+func (n *Node) confirmVhost(ctx context.Context, vhost string) error {
+	return n.broker.ConfirmSlice(ctx, weir.SliceOfVhost(vhost))
 }
 
 // topicOf returns what finds the topic for a message that is published to amq.topic, nil

@@ -28,6 +28,7 @@ func (n *Node) openManagement(l listeners) {
 		Tell:        n.broker.Tell, Node: n.o.Node, Cluster: n.broker.ClusterID, Version: configs.Version(), Log: n.o.Log,
 		Elsewhere: &management.Elsewhere{Several: n.several, Owners: n.vhostOwners, Serves: n.broker.Serves, Pass: n.passManagement,
 			Catalogue: func() (broker.Node, bool) { l, known := n.broker.Controller(); return l.Node, known }},
+		Sure: n.broker.AwaitSure, ConfirmVhost: n.confirmVhost, ConfirmCatalogue: n.broker.ConfirmCatalogue,
 		Heard: func(r *http.Request, known bool) {
 			seat := admin.Seat(r)
 			switch {

@@ -324,7 +324,11 @@ func (c *conn) enterVhost(vhost string) error {
 	if err != nil {
 		return c.forced(fmt.Sprintf("vhost '%s' is not on this node", vhost))
 	}
+	c.sure()
 	known, err := e.OpenVhost(c.ctx, vhost)
+	if err == nil && !known && c.s.o.Confirm != nil {
+		err = c.s.o.Confirm(c.ctx, vhost)
+	}
 	switch {
 	case c.ctx.Err() != nil:
 		return context.Cause(c.ctx)

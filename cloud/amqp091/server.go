@@ -32,6 +32,12 @@ type Options struct {
 	Queues    func(vhost string) (*queue.Engine, error) // an error: this node does not have the vhost
 	Access    *access.Access                            // what clients may do
 
+	// Sure waits until this node may tell clients what it knows, see broker.Broker.AwaitSure.
+	// Confirm returns nil if the bucket says that this node still has a vhost. A client is told
+	// only then that something does not exist. nil: it is so.
+	Sure    func(ctx context.Context)
+	Confirm func(ctx context.Context, vhost string) error
+
 	// Remote opens a tunnel to the node that has t.Vhost; nil: clients of such vhosts are
 	// told to go.
 	Remote func(ctx context.Context, t Tunnel) (io.ReadWriteCloser, error)

@@ -90,3 +90,23 @@ func refusalOf(err error) *refusal {
 	}
 	return &refusal{status: http.StatusInternalServerError, kind: "internal_server_error", reason: err.Error()}
 }
+
+// refusal returns the error with which a request is refused. If a change is refused because
+// something does not exist, the bucket first has to say that this node still has the vhost,
+// or users and permissions: a process that was stopped for a while may have lost them.
+func (r *request) refusal(err error) error {
+	if err == nil || r.Method == http.MethodGet || r.Method == http.MethodHead || refusalOf(err).status != http.StatusNotFound {
+		return err
+	}
+	var lost error
+	switch {
+	case r.PathValue("user") != "":
+		lost = r.s.o.ConfirmCatalogue(r.Context())
+	case r.PathValue("vhost") != "":
+		lost = r.s.o.ConfirmVhost(r.Context(), r.PathValue("vhost"))
+	}
+	if lost != nil {
+		return lost
+	}
+	return err
+}

@@ -41,6 +41,14 @@ type Options struct {
 
 	Elsewhere *Elsewhere // nil: there are no other nodes
 
+	// Sure waits until this node may tell clients what it knows, see broker.Broker.AwaitSure.
+	// ConfirmVhost and ConfirmCatalogue return nil if the bucket says that this node still has
+	// a vhost, or users and permissions. A change is refused only then because something does
+	// not exist. nil: it is so.
+	Sure             func(ctx context.Context)
+	ConfirmVhost     func(ctx context.Context, vhost string) error
+	ConfirmCatalogue func(ctx context.Context) error
+
 	Tell    func(ctx context.Context)         // called after each change of users and permissions: returns when the other nodes know it; may be nil
 	Node    string                            // name of this node
 	Cluster func() string                     // name of the cluster; nil: it has none
@@ -90,6 +98,15 @@ func New(o Options) *Server {
 	}
 	if o.Tell == nil {
 		o.Tell = func(context.Context) {}
+	}
+	if o.Sure == nil {
+		o.Sure = func(context.Context) {}
+	}
+	if o.ConfirmVhost == nil {
+		o.ConfirmVhost = func(context.Context, string) error { return nil }
+	}
+	if o.ConfirmCatalogue == nil {
+		o.ConfirmCatalogue = func(context.Context) error { return nil }
 	}
 	if o.Heard == nil {
 		o.Heard = func(*http.Request, bool) {}
@@ -169,6 +186,7 @@ func (s *Server) perform(r *http.Request, x *login.Session, in Passed) (any, err
 		return nil, s.unknown(r)
 	}
 	q := &request{Request: f.request, s: s, x: x, asked: in, user: auth.UserOf(x.Principal()), rights: make(map[string]*access.Vhost)}
+	s.o.Sure(r.Context())
 	body, err := q.call(f.call)
 	if node, is := q.elsewhere(err); is {
 		return q.pass(r.Context(), node, in)
@@ -176,7 +194,7 @@ func (s *Server) perform(r *http.Request, x *login.Session, in Passed) (any, err
 	if err == nil && q.tells {
 		s.o.Tell(r.Context())
 	}
-	return body, err
+	return body, q.refusal(err)
 }
 
 // call performs the request here.
