@@ -168,7 +168,7 @@ func take(r *request, e *queue.Engine, vhost, name string, body *getBody, verdic
 	all, size := []json.RawMessage{}, 0
 	held := queue.Settlement{Verdict: verdict}
 	var failed error
-	for len(all) < min(int(*body.Count), mostMessages) && size < mostBytes {
+	for len(all) < min(int(*body.Count), mostMessages) && size < r.s.most {
 		d, left, ok, err := e.Get(r.Context(), vhost, name, "")
 		if err != nil || !ok {
 			failed = err

@@ -175,8 +175,9 @@ func TestLists(t *testing.T) {
 // what has been taken off a queue must not be too much for the node that passes it on.
 func TestGetLarge(t *testing.T) {
 	n := newNode(t, nil)
+	n.server.most = 100_000
 	n.ask(201, "PUT", "/api/queues/%2F/q", `{}`)
-	body := base64.StdEncoding.EncodeToString(make([]byte, mostBytes/10))
+	body := base64.StdEncoding.EncodeToString(make([]byte, 10_000))
 	for range 3 {
 		n.ask(200, "POST", "/api/exchanges/%2F/amq.default/publish", fmt.Sprintf(`{"properties":{},"routing_key":"q","payload":%q,"payload_encoding":"base64"}`, body))
 	}

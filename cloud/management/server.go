@@ -71,6 +71,7 @@ type Server struct {
 	logins *login.Logins
 	mux    *http.ServeMux
 	rates  rates
+	most   int // mostBytes
 }
 
 // New returns a Server.
@@ -111,7 +112,7 @@ func New(o Options) *Server {
 	if o.Heard == nil {
 		o.Heard = func(*http.Request, bool) {}
 	}
-	return &Server{o: o, logins: login.New(login.Options{Users: o.Access.Users}), mux: newMux()}
+	return &Server{o: o, logins: login.New(login.Options{Users: o.Access.Users}), mux: newMux(), most: mostBytes}
 }
 
 // call performs a request, and returns the body of the answer. An answer without a body is
