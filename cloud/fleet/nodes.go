@@ -25,8 +25,9 @@ type Node struct {
 	Name    string `json:"name"`
 	Revoked bool   `json:"revoked"`
 
-	// Since is the end of the second in which it was last revoked, or joined. Certificates
-	// of this name that were issued before are refused, also after a reset.
+	// Since is the end of the second in which it was last revoked, or joined; if both were in
+	// one second, a second later. Certificates of this name that were issued before are
+	// refused, also after a reset.
 	Since time.Time `json:"since,omitzero"`
 
 	// Joined is when it last got its first certificate with a token: it has not needed the
@@ -59,11 +60,12 @@ func (f *Fleet) applyNode(body []byte) error {
 }
 
 // from returns the Since of a node for which something happens at a time. Certificates have
-// whole seconds, and the clock of another owner may have been ahead.
+// whole seconds: it is after those of this second, and of the last join, which are issued for
+// its Since. The clock of another owner may have been ahead.
 func (n Node) from(now time.Time) time.Time {
 	since := now.UTC().Truncate(time.Second).Add(time.Second)
-	if since.Before(n.Since) {
-		since = n.Since
+	if !since.After(n.Since) {
+		since = n.Since.Add(time.Second)
 	}
 	return since
 }
@@ -158,7 +160,7 @@ func (f *Fleet) RevokeNode(ctx context.Context, name string) error {
 }
 
 // ResetNode admits a revoked node again, with a certificate that is made from now on: it
-// waits until the second of the revocation is over. Durable on return. Errors: ErrUnknownNode
+// waits until Since is over. Durable on return. Errors: ErrUnknownNode
 // if it is not revoked, machine.ErrLevel.
 func (f *Fleet) ResetNode(ctx context.Context, name string) error {
 	defer f.joining.Take(ctx)()
@@ -166,7 +168,7 @@ func (f *Fleet) ResetNode(ctx context.Context, name string) error {
 	if !known || !n.Revoked {
 		return fmt.Errorf("%w: %s", ErrUnknownNode, name)
 	}
-	if err := pause.For(ctx, min(n.Since.Sub(f.o.Now()), time.Second)); err != nil {
+	if err := pause.For(ctx, min(n.Since.Sub(f.o.Now()), 2*time.Second)); err != nil {
 		return err
 	}
 	n.Revoked, n.Joined = false, time.Time{}

@@ -160,8 +160,15 @@ func TestJoinNode(t *testing.T) {
 	if _, err := f.JoinNode(t.Context(), stolen, "a door", request("a door")); !errors.Is(err, join.ErrTokenUnknown) {
 		t.Errorf("after a reset, with a token from before: %v", err)
 	}
-	if err := f.AdmitNode("a door", issued(f.JoinNode(t.Context(), next, "a door", request("a door")))); err != nil {
+	joined := issued(f.JoinNode(t.Context(), next, "a door", request("a door")))
+	if err := f.AdmitNode("a door", joined); err != nil {
 		t.Errorf("after a reset: %v", err)
+	}
+	if err := errors.Join(f.RevokeNode(t.Context(), "a door"), f.ResetNode(t.Context(), "a door")); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.AdmitNode("a door", joined); !errors.Is(err, ErrNodeRevoked) {
+		t.Errorf("revoked in the second in which it has joined, after a reset: %v", err)
 	}
 	late := secretOf("a door")
 	now = now.Add(2 * time.Hour)
