@@ -260,7 +260,11 @@ func (c *console) answer(handle call) http.HandlerFunc {
 		asked, err := c.keepBody(r)
 		var body any
 		if err == nil {
-			body, err = handle(r)
+			c.Broker.AwaitSure(r.Context())
+			controls := c.Broker.IsController()
+			if body, err = handle(r); controls {
+				err = c.refusal(r, err)
+			}
 		}
 		if owner, elsewhere := c.elsewhere(err); elsewhere {
 			c.pass(w, r, asked, owner)
@@ -283,6 +287,19 @@ func (c *console) answer(handle call) http.HandlerFunc {
 		}
 		admin.Reply(w, http.StatusOK, body)
 	}
+}
+
+// refusal returns the error with which the owner of the catalogue refuses a request. If a
+// change is refused because something does not exist, the bucket first has to say that this
+// node still owns it: a process that was stopped for a while may have lost it.
+func (c *console) refusal(r *http.Request, err error) error {
+	if err == nil || r.Method == http.MethodGet || status(err) != http.StatusNotFound {
+		return err
+	}
+	if lost := c.Broker.ConfirmCatalogue(r.Context()); lost != nil {
+		return lost
+	}
+	return err
 }
 
 // LateHeader of an answer to a change names the nodes that have not applied it yet. One that

@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +19,7 @@ import (
 	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/cloud/recent"
 	"github.com/weirmq/weir/cloud/shard"
+	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
@@ -32,6 +34,7 @@ func guard() *admin.Guard { return admin.New(admin.Options{Service: "weir-cloud"
 // node is a console on a broker that owns an empty log.
 type node struct {
 	http.Handler
+	bucket      storage.Bucket
 	broker      *broker.Broker
 	log         *commitlog.Log
 	groups      *group.Coordinator
@@ -53,12 +56,13 @@ func newNode(t *testing.T) *node {
 	}
 	quiet := slog.New(slog.DiscardHandler)
 	s := shard.New(shard.Options{Log: quiet, Fleet: fleet.Options{CA: ca}})
-	if err := s.Open(t.Context(), commitlog.Options{Bucket: mem.New(), Node: "a", Log: quiet}); err != nil {
+	bucket := mem.New()
+	if err := s.Open(t.Context(), commitlog.Options{Bucket: bucket, Node: "a", Log: quiet}); err != nil {
 		t.Fatal(err)
 	}
-	n := &node{ca: ca, log: s.Log.Log, groups: s.Groups, fleet: s.Fleet}
+	n := &node{bucket: bucket, ca: ca, log: s.Log.Log, groups: s.Groups, fleet: s.Fleet}
 	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
+		if err := s.Close(); err != nil && !errors.Is(err, commitlog.ErrFenced) {
 			t.Error(err)
 		}
 	})
@@ -111,6 +115,19 @@ func ask[T any](t *testing.T, n *node, status int, method, path, body string) T 
 		t.Fatalf("%s %s: %v: %s", method, path, err, w.Body)
 	}
 	return v
+}
+
+// TestFormerOwner: a node that another one has replaced does not say that something does not
+// exist which is to be changed.
+func TestFormerOwner(t *testing.T) {
+	n := newNode(t)
+	ask[Error](t, n, 404, "DELETE", "/v1/topics/t", "")
+	next := shard.New(shard.Options{Log: slog.New(slog.DiscardHandler), Fleet: fleet.Options{CA: n.ca}})
+	if err := next.Open(t.Context(), commitlog.Options{Bucket: n.bucket, Node: "b", Log: slog.New(slog.DiscardHandler)}); err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	ask[Error](t, n, 421, "DELETE", "/v1/topics/t", "")
 }
 
 func TestTopics(t *testing.T) {
