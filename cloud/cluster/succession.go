@@ -174,7 +174,10 @@ func (m *Manager) succeed(ctx context.Context, q Succession) (done bool, err err
 // candidacy returns the one that a step is for. The first step begins one, if this node can
 // take the shard. m.mu is held.
 func (m *Manager) candidacy(q Succession) (*candidacy, error) {
-	if m.running && len(m.shards) > 0 {
+	if !m.running {
+		return nil, errors.New("it has just started, or stops")
+	}
+	if len(m.shards) > 0 {
 		m.growLocked(m.ctx) // the shard may be so new that it has no supervisor yet
 	}
 	if int64(q.Shard) >= int64(len(m.shards)) || m.o.Prepare == nil {

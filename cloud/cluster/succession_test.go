@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -107,6 +108,35 @@ func TestHandOver(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestNoSuccessorAtTheEnd: a node that has ended becomes no candidate any more: nobody would
+// wait for that.
+func TestNoSuccessorAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2, 1)
+		defer w.end()
+		w.start("a")
+		time.Sleep(30 * time.Second)
+		b := w.start("b")
+		time.Sleep(30 * time.Second)
+		of := uint32(0)
+		if w.owner(of) == "b" {
+			of = 1
+		}
+		m := b.manager()
+		epoch := m.shards[of].known
+		b.mu.Lock()
+		cancel := b.cancel
+		b.mu.Unlock()
+		cancel()
+		b.lives.Wait()
+		for _, step := range []Step{StepFollow, StepClaim} {
+			if done, err := m.succeed(t.Context(), Succession{of, epoch, [16]byte{1}, step}); done || err == nil || !strings.Contains(err.Error(), "stops") {
+				t.Errorf("%s: %v, %v", step, done, err)
+			}
+		}
+	})
 }
 
 // TestSuccession: a step arrives as it was sent.
