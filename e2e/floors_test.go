@@ -28,7 +28,7 @@ var floors = []struct {
 	{"cloud/budget", 0.2}, {"cloud/listener", 0.25}, {"cloud/exposition", 0.2}, {"cloud/admin", 0.3}, {"cloud/measure", 3.7},
 	{"edge/wal", 1}, {"edge/websocket", 1}, {"sync/wire", 1}, {"sync/wire/wiretest", 1.5}, {"sync/join", 1},
 	{"cloud/queue/routing", 1}, {"cloud/queue/state", 1.5}, {"cloud/amqp091/wire", 1}, {"cloud/amqp091/wire/gen", 1}, {"cloud/properties", 1.2},
-	{"cloud/group", 3}, {"cloud/fleet", 3}, {"cloud/cluster", 3}, {"cloud/stopwatch", 0.2}, {"cloud/machine", 2.8}, {"cloud/machine/machinetest", 2.85}, {"cloud/auth/bearer", 2.9}, {"sync/uplink", 2.85}, {"sync/uplink/uplinktest", 2.87}, {"cloud/peer", 2.9}, {"cloud/auth", 3}, {"cloud/txn", 3.2}, {"cloud/quota", 3}, {"cloud/queue", 3.2}, {"cloud/settings", 3}, {"cloud/login", 3.4}, {"cloud/shard", 3.4}, {"cloud/broker", 3.5}, {"cloud/access", 3.6},
+	{"cloud/group", 3}, {"cloud/fleet", 3}, {"cloud/cluster", 3}, {"cloud/stopwatch", 0.2}, {"cloud/machine", 2.8}, {"cloud/machine/machinetest", 2.85}, {"cloud/auth/bearer", 2.9}, {"sync/uplink", 2.85}, {"sync/uplink/uplinktest", 2.87}, {"cloud/peer", 2.9}, {"cloud/auth", 3}, {"cloud/txn", 3.2}, {"cloud/quota", 3}, {"cloud/queue", 3.2}, {"cloud/settings", 3}, {"cloud/login", 3.4}, {"cloud/shard", 3.4}, {"cloud/broker", 3.5}, {"cloud/broker/brokertest", 3.55}, {"cloud/access", 3.6},
 	{"cloud/bridge", 3.6}, {"cloud/streamqueue", 3.6},
 	{"cloud/kafka", 4}, {"cloud/amqp091", 4}, {"cloud/amqp091/declaration", 3.3}, {"cloud/management", 4}, {"cloud/console", 4}, {"edge/mqtt", 4}, {"sync/sender", 4}, {"sync/receiver", 4},
 	{"cloud/share/state", 1}, {"cloud/share", 3},

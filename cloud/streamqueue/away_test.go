@@ -5,155 +5,49 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
-
 	"github.com/weirmq/weir/cloud/broker"
-	"github.com/weirmq/weir/cloud/machine"
+	"github.com/weirmq/weir/cloud/broker/brokertest"
 	"github.com/weirmq/weir/cloud/queue"
 	"github.com/weirmq/weir/cloud/shard"
-	"github.com/weirmq/weir/storage/commitlog"
-	"github.com/weirmq/weir/storage/commitlog/identity"
-	"github.com/weirmq/weir/storage/mem"
-	"github.com/weirmq/weir/storage/record"
-	"github.com/weirmq/weir/storage/weir"
+	"github.com/weirmq/weir/storage/record/recordtest"
 )
+
+// farShards are shards of another node.
+const farShards = 3
 
 // two is a node that serves queues and a part of a topic, and another node that leads the
 // rest.
 type two struct {
 	*node
-	far    *broker.Broker
-	shards []*shard.Shard
-	topic  broker.Topic
-	silent atomic.Bool // the other node does not answer
-	asked  atomic.Int64
+	*brokertest.Two
+	topic broker.Topic
 }
 
-// manyShards: the catalogue, shard 1 of this node, and those of the other one.
-const manyShards = 5
-
-func startTwo(t *testing.T) *two {
+func startTwo(t *testing.T) two {
 	t.Helper()
-	bucket, quiet := mem.New(), slog.New(slog.DiscardHandler)
-	if _, err := identity.Open(t.Context(), bucket, manyShards); err != nil {
-		t.Fatal(err)
-	}
-	newBroker := func(name string) *broker.Broker {
-		return broker.New(broker.Options{Self: broker.Node{ID: 1, Name: name}, Shards: manyShards, Partitions: 1, Metrics: metrics.NewSet()})
-	}
-	x := &two{node: &node{t: t, broker: newBroker("a")}, far: newBroker("b")}
-	there := broker.NewRecords(x.far, broker.RecordsOptions{})
-	records := broker.NewRecords(x.broker, broker.RecordsOptions{
-		Ask: func(ctx context.Context, _ broker.Node, what string, question []byte) ([]byte, error) {
-			if x.silent.Load() {
-				x.asked.Add(1)
-				<-ctx.Done()
-				return nil, ctx.Err()
-			}
-			return there.Answer(ctx, what, question)
-		},
-		Follow: func(ctx context.Context, _ broker.Node, id uint32, tell func([]byte) error) error {
-			return there.Tell(ctx, id, tell)
-		}})
-	x.topics = New(Options{Broker: x.broker, Records: records, Log: quiet})
-	all := func() []broker.Topic {
-		all, _ := x.broker.Topics()
-		return all
-	}
-	byID := func(id weir.TopicID) (broker.Topic, bool) {
-		topic, err := x.broker.TopicByID(id)
-		return topic, err == nil
-	}
-	for id := range uint32(manyShards) {
-		o := shard.Options{Log: quiet, Part: shard.PartOf(id, manyShards), Queues: queue.Options{Topics: x.topics.Calls(), Here: func(string) bool { return id == 1 }}}
-		if o.Part == shard.Data {
-			o.Topics = &machine.Topics{All: all, ByID: byID}
-		}
-		o.Txns.Shard, o.Txns.Shards = id, x.broker.TransactionShards()
-		s := shard.New(o)
-		if err := s.Open(t.Context(), commitlog.Options{Bucket: bucket, Shard: id, Shards: manyShards, Node: "a", Log: quiet}); err != nil {
-			t.Fatal(err)
-		}
-		leads, follows := x.broker, x.far
-		if id > 1 {
-			leads, follows = x.far, x.broker
-		}
-		leads.Lead(s)
-		follows.Follow(id, leads.Self(), "")
-		if x.shards = append(x.shards, s); id == 1 {
+	x := two{&node{t: t}, brokertest.New(t, brokertest.NearShards+farShards), broker.Topic{}}
+	x.broker = x.Near
+	x.topics = New(Options{Broker: x.Near, Records: x.Records, Log: slog.New(slog.DiscardHandler)})
+	x.Open(func(_ uint32, o *shard.Options) { o.Queues.Topics = x.topics.Calls() }, func(id uint32, s *shard.Shard) {
+		if id == brokertest.NearData {
 			x.Engine = s.Queues
 		}
-	}
-	t.Cleanup(func() {
-		for _, s := range x.shards {
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-		}
-		if err := records.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := there.Close(); err != nil {
-			t.Error(err)
-		}
 	})
-	x.topic = x.create("t", 32)
-	for _, s := range x.shards[1:] {
-		if err := s.Log.OpenTopic(t.Context(), x.topic, x.shards[0].Log.Acked()); err != nil {
-			t.Fatal(err)
-		}
-	}
+	t.Cleanup(x.Two.Close)
+	x.topic = x.Create("t")
 	if ok, err := x.HasVhost(t.Context(), queue.DefaultVhost); err != nil || !ok {
 		t.Fatalf("the default vhost: %v, %v", ok, err)
 	}
 	return x
 }
 
-// places returns a partition of each shard of the other node, and one of this node.
-func (x *two) places() (far []int32, near int32) {
-	near = -1
-	seen := make(map[uint32]bool)
-	for p := range x.topic.Partitions {
-		id := x.broker.RouteOf(weir.SliceOf(x.topic.ID, p))
-		switch {
-		case id == 1:
-			near = p
-		case !seen[id]:
-			seen[id] = true
-			far = append(far, p)
-		}
-	}
-	if len(far) != manyShards-2 || near < 0 {
-		x.t.Fatalf("not every shard has a partition: %d, %d", far, near)
-	}
-	return far, near
-}
-
-// put appends at the node that leads the partition, whether that answers or not.
 func (x *two) put(partition int32, value string) {
 	x.t.Helper()
-	b := record.NewBuilder(record.None)
-	if err := b.Append(&record.Record{Value: []byte(value)}); err != nil {
-		x.t.Fatal(err)
-	}
-	batch, err := b.Build()
-	if err != nil {
-		x.t.Fatal(err)
-	}
-	leads := x.far
-	if x.broker.RouteOf(weir.SliceOf(x.topic.ID, partition)) == 1 {
-		leads = x.broker
-	}
-	done := make(chan error, 1)
-	leads.Append(broker.Append{Topic: x.topic.ID, Partition: partition, Batch: batch}, func(_ int64, err error) { done <- err })
-	if err := <-done; err != nil {
-		x.t.Fatal(err)
-	}
+	x.Put(x.topic, partition, recordtest.Batch(value))
 }
 
 // TestSilentNode: while a node does not answer, a consumer of a stream queue gets at once what
@@ -163,7 +57,7 @@ func TestSilentNode(t *testing.T) {
 	for _, moves := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			x := startTwo(t)
-			far, near := x.places()
+			far, near := x.Places(x.topic)
 			x.declare("t")
 			for _, p := range far {
 				x.put(p, fmt.Sprint(p, " 0"))
@@ -179,7 +73,7 @@ func TestSilentNode(t *testing.T) {
 			if takes(); len(got) != len(far) {
 				t.Fatalf("both nodes answer: the consumer has %q", got)
 			}
-			x.silent.Store(true)
+			x.Silent.Store(true)
 			for _, p := range far {
 				x.put(p, fmt.Sprint(p, " 1"))
 			}
@@ -190,19 +84,16 @@ func TestSilentNode(t *testing.T) {
 				}
 				time.Sleep(500 * time.Millisecond)
 			}
-			if n := x.asked.Load(); n > 10*manyShards {
+			if n := x.Asked.Load(); n > 10*farShards {
 				t.Errorf("the silent node is asked %d questions in ten seconds", n)
 			}
 			for _, p := range far {
 				x.put(p, fmt.Sprint(p, " 2"))
 			}
 			if moves {
-				for _, s := range x.shards[2:] {
-					x.far.Follow(s.ID, broker.Node{}, "")
-					x.broker.Lead(s)
-				}
+				x.TakeOver()
 			} else {
-				x.silent.Store(false)
+				x.Silent.Store(false)
 			}
 			time.Sleep(readTime + time.Millisecond)
 			takes()
