@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/weirmq/weir/cloud/amqp091/wire"
@@ -148,11 +147,15 @@ func (r *reader) read(ctx context.Context, most int) ([]queue.Delivery, error) {
 	if err := r.grow(); err != nil {
 		return nil, err
 	}
+	r.lookAtAll()
+	if all, err := r.look(ctx, most); err != nil || len(all) > 0 || len(r.away.busy) == 0 {
+		return all, err
+	}
 	late := time.NewTimer(readTime)
 	defer late.Stop()
 	for {
 		grown := r.watch()
-		r.due = slices.Repeat([]bool{true}, len(r.positions))
+		r.lookAtAll() // again: they may have grown before watch
 		for {
 			all, err := r.look(ctx, most)
 			if err != nil || len(all) > 0 || len(r.away.busy) == 0 {
@@ -168,6 +171,14 @@ func (r *reader) read(ctx context.Context, most int) ([]queue.Delivery, error) {
 				break // a partition has grown
 			}
 		}
+	}
+}
+
+// lookAtAll makes all partitions due.
+func (r *reader) lookAtAll() {
+	r.due = r.due[:0]
+	for range r.positions {
+		r.due = append(r.due, true)
 	}
 }
 
