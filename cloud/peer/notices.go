@@ -2,27 +2,17 @@ package peer
 
 import (
 	"context"
-	"io"
 	"net/http"
 )
 
 const noticesPath = "/peer/v1/notices"
 
-// notices takes what the node that asks has noticed of gateways.
-func (s *Server) notices(w http.ResponseWriter, r *http.Request) {
+// notices takes what the node that asks has noticed of gateways. The answer is empty.
+func (s *Server) notices() asked {
 	if s.o.Notices == nil {
-		http.NotFound(w, r)
-		return
+		return nil
 	}
-	body, err := io.ReadAll(r.Body)
-	if err == nil {
-		err = s.o.Notices(asker(r), body)
-	}
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	w.WriteHeader(http.StatusOK)
+	return func(r *http.Request, body []byte) ([]byte, error) { return nil, s.o.Notices(asker(r), body) }
 }
 
 // Notices tells the owner of the catalogue, by its name and host:port, what this node has

@@ -25,40 +25,16 @@ const (
 	longQuestion = 1 << 10
 	// maxGrowth bounds a message about partitions that grow, in bytes.
 	maxGrowth = 1 << 20
-	// recordsTime is how long the other node may take to read an answer or a message.
-	recordsTime = 30 * time.Second
 )
 
-// records answers a question about records.
-func (s *Server) records(w http.ResponseWriter, r *http.Request) {
+// records are the answers to questions about records.
+func (s *Server) records() asked {
 	if s.o.Records == nil {
-		http.NotFound(w, r)
-		return
+		return nil
 	}
-	question, err := readSized(r)
-	if err != nil {
-		http.Error(w, "read the request: "+err.Error(), http.StatusBadRequest)
-		return
+	return func(r *http.Request, question []byte) ([]byte, error) {
+		return s.o.Records(r.Context(), r.PathValue("what"), question)
 	}
-	answer, err := s.o.Records(r.Context(), r.PathValue("what"), question)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(recordsTime))
-	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
-	_, _ = w.Write(answer) // fails only if the caller has gone, or is too slow
-}
-
-// readSized reads the body of a request. Memory is taken for what has arrived.
-func readSized(r *http.Request) ([]byte, error) {
-	var body bytes.Buffer
-	if n := r.ContentLength; n > 0 {
-		body.Grow(int(min(n, readAtFirst)) + bytes.MinRead)
-	}
-	_, err := body.ReadFrom(r.Body)
-	return body.Bytes(), err
 }
 
 // followRecords streams which partitions of a shard grow. A message is its length (4 bytes)
@@ -76,7 +52,7 @@ func (s *Server) followRecords(w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
 	begun := false
 	err = s.o.FollowRecords(r.Context(), uint32(id), func(message []byte) error {
-		_ = control.SetWriteDeadline(time.Now().Add(recordsTime))
+		_ = control.SetWriteDeadline(time.Now().Add(answerTime))
 		begun = true
 		if _, err := w.Write(binary.BigEndian.AppendUint32(nil, uint32(len(message)))); err != nil {
 			return err

@@ -2,7 +2,6 @@ package peer
 
 import (
 	"context"
-	"io"
 	"net/http"
 )
 
@@ -12,24 +11,14 @@ const reportPath = "/peer/v1/report"
 const maxReport = 256 << 10
 
 // report answers a node's report with this node's own. Package cluster has their format.
-func (s *Server) report(w http.ResponseWriter, r *http.Request) {
+func (s *Server) report() asked {
 	if s.o.Report == nil {
-		http.NotFound(w, r)
-		return
+		return nil
 	}
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		http.Error(w, "read the report: "+err.Error(), http.StatusBadRequest)
-		return
+	return func(r *http.Request, report []byte) ([]byte, error) {
+		s.o.Heard(asker(r))
+		return s.o.Report(asker(r), report)
 	}
-	s.o.Heard(asker(r))
-	answer, err := s.o.Report(asker(r), body)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(answer) // fails only if the caller has gone
 }
 
 // Report sends this node's report to a node, by its name and host:port, and returns that

@@ -1,10 +1,6 @@
 package peer
 
-import (
-	"context"
-	"io"
-	"net/http"
-)
+import "context"
 
 const (
 	verifyPath = "/peer/v1/txn/verify"
@@ -15,28 +11,6 @@ const (
 	maxDecision = 4 << 20
 	maxVerdict  = 64 << 10
 )
-
-// transaction answers a request about a transaction with what ask returns.
-func (s *Server) transaction(ask func(ctx context.Context, question []byte) (answer []byte, err error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if ask == nil {
-			http.NotFound(w, r)
-			return
-		}
-		question, err := io.ReadAll(r.Body)
-		if err != nil {
-			http.Error(w, "read the request: "+err.Error(), http.StatusBadRequest)
-			return
-		}
-		answer, err := ask(r.Context(), question)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(answer) // fails only if the caller has gone
-	}
-}
 
 // VerifyTransaction asks a node, by its name and host:port, about a part of a transaction
 // that it coordinates. The bodies are those of package txn. Errors: ErrUnknownVerb; after
