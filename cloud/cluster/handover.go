@@ -34,7 +34,7 @@ func (m *Manager) balance() {
 	defer m.mu.Unlock()
 	order := m.candidates()
 	most := 1
-	if m.draining {
+	if m.draining() {
 		most = maxMoves
 	} else if len(m.held) > 0 || m.single() || time.Since(m.viewAt) < m.settled() {
 		return
@@ -43,20 +43,20 @@ func (m *Manager) balance() {
 		if m.moving >= most {
 			return
 		}
-		if s.give == nil || m.held[s.shard] > 0 || len(order[s.shard]) == 0 || !m.draining && !m.uneven(s.shard) {
+		if s.give == nil || m.held[s.shard] > 0 || len(order[s.shard]) == 0 || !m.draining() && !m.uneven(s.shard) {
 			continue
 		}
 		if state, _ := m.o.Progress(s.shard); state != Owning {
 			continue
 		}
 		for _, name := range order[s.shard] {
-			if to := m.members[name]; name != m.self.Name && to.takes(m.o.Takeover) && !to.failed(s.shard) && (m.draining || to.load() < m.load()) {
+			if to := m.members[name]; name != m.self.Name && to.takes(m.o.Takeover) && !to.failed(s.shard) && (m.draining() || to.load() < m.load()) {
 				m.moving++
 				s.give <- to.Node
 				s.give = nil
 				break
 			}
-			if !m.draining {
+			if !m.draining() {
 				break // only to the one that should have it
 			}
 		}
@@ -349,21 +349,23 @@ func (s *supervisor) accept(epoch uint64) {
 // accepts reports whether this node takes the shard from its owner of that epoch. Manager.mu
 // is held.
 func (s *supervisor) accepts(epoch uint64) bool {
-	return s.m.may(s.shard) && !s.m.draining && !s.unfit && s.state == "" && s.known <= epoch && !time.Now().Before(s.m.able)
+	return s.m.may(s.shard) && !s.m.draining() && !s.unfit && s.state == "" && s.known <= epoch && !time.Now().Before(s.m.able)
 }
 
 // Drain hands all shards over to nodes that can have them, and takes none any more. It
 // returns when this node serves none, no other node can have one, or ctx ends.
 func (m *Manager) Drain(ctx context.Context) {
 	m.mu.Lock()
-	m.draining = true
+	m.beginDrain() // no shard is accepted after that
 	m.mu.Unlock()
-	m.beginDrain()
 	for ctx.Err() == nil && m.drains() {
 		m.balance()
 		wait(ctx, m.period()/10)
 	}
 }
+
+// draining reports whether this node hands its shards over and takes none.
+func (m *Manager) draining() bool { return m.drain.Err() != nil }
 
 // drains reports whether a shard is being handed over, or can be, now or when it is not held
 // any more.

@@ -60,11 +60,7 @@ func (m *Manager) Claims() []Claim {
 func (m *Manager) Own() []ShardReport { return m.report().Shards }
 
 // Draining reports whether this node hands its shards over and takes none.
-func (m *Manager) Draining() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.draining
-}
+func (m *Manager) Draining() bool { return m.draining() }
 
 // Namesake returns where another process was that used this node's name, and when it was
 // heard last; "" if none was.

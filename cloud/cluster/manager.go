@@ -100,8 +100,7 @@ type Manager struct {
 	entered  time.Time          // when the member object was there last, as far as is known
 	members  map[string]*member // the other nodes, by name
 	shards   []*supervisor
-	failed   chan error // what ended a supervisor
-	draining bool
+	failed   chan error     // what ended a supervisor
 	moving   int            // shards that are being handed over
 	held     map[uint32]int // calls of Hold, by shard
 	able     time.Time      // until when this node takes no shard that is handed over, because it could not lead several
@@ -225,7 +224,7 @@ func (m *Manager) single() bool { return m.o.Shards() == 1 }
 // held.
 func (m *Manager) candidates() [][]string {
 	var nodes []candidate
-	if !m.draining {
+	if !m.draining() {
 		nodes = append(nodes, candidate{m.self.Name, m.self.Roles})
 	}
 	for name, other := range m.members {
@@ -292,7 +291,7 @@ func (m *Manager) Members() []Member {
 // report is what this node says of itself now. offers are for the one that gets it.
 func (m *Manager) report(offers ...Offer) Report {
 	m.mu.Lock()
-	r := Report{Node: m.self, Draining: m.draining, Offers: offers}
+	r := Report{Node: m.self, Draining: m.draining(), Offers: offers}
 	for name, other := range m.members {
 		if other.report != nil && time.Since(other.heard) < m.period()*3/2 && other.refused == 0 && len(r.Heard) < maxNamed {
 			r.Heard = append(r.Heard, name)

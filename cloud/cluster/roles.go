@@ -105,7 +105,7 @@ func (m *Manager) Missing() Roles {
 	defer m.mu.Unlock()
 	var missing Roles
 	order := m.candidates()
-	if m.draining || time.Since(m.viewAt) < m.settled() {
+	if m.draining() || time.Since(m.viewAt) < m.settled() {
 		return 0
 	}
 	for shard, nodes := range order {

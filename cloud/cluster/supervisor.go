@@ -220,7 +220,7 @@ func (s *supervisor) resting() time.Duration {
 	}
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
-	if s.m.draining {
+	if s.m.draining() {
 		return s.m.period()
 	}
 	return min(time.Until(s.rest), s.m.period())
