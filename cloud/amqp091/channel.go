@@ -82,7 +82,7 @@ func (ch *channel) frame(f wire.Frame) error {
 	if !ok {
 		return err
 	}
-	if e = ch.c.confirmed(e, ch.c.vhost); e.Code.Hard() {
+	if e = ch.c.confirmed(e); e.Code.Hard() {
 		return e
 	}
 	return ch.close(e)
@@ -241,7 +241,7 @@ func (ch *channel) perform() error {
 }
 
 func (ch *channel) performOrdered() error {
-	ch.c.sure()
+	ch.c.s.o.Sure(ch.c.ctx) // a process that was stopped for a while may have lost the vhost
 	switch m := ch.in.Method().(type) {
 	case *wire.ChannelClose:
 		return ch.closeByClient()

@@ -51,23 +51,15 @@ func (c *conn) failed(err error, name string) error {
 	return refused(wire.InternalError, "%v", err)
 }
 
-// sure waits until this node may tell the client what it knows: a process that was stopped
-// for a while may have lost the vhost.
-func (c *conn) sure() {
-	if c.s.o.Sure != nil {
-		c.s.o.Sure(c.ctx)
-	}
-}
-
 // confirmed returns e, the answer to a method. If it says that something does not exist, the
 // bucket has to say that this node still has the vhost. Otherwise the connection ends, and
 // the client finds the node that has it.
-func (c *conn) confirmed(e *wire.Error, vhost string) *wire.Error {
-	if e.Code != wire.NotFound || c.s.o.Confirm == nil {
+func (c *conn) confirmed(e *wire.Error) *wire.Error {
+	if e.Code != wire.NotFound {
 		return e
 	}
-	if err := c.s.o.Confirm(c.ctx, vhost); err != nil {
-		return &wire.Error{Code: wire.ConnectionForced, Text: fmt.Sprintf("vhost '%s' is not on this node", vhost), Method: e.Method}
+	if err := c.s.o.Confirm(c.ctx, c.vhost); err != nil {
+		return &wire.Error{Code: wire.ConnectionForced, Text: fmt.Sprintf("vhost '%s' is not on this node", c.vhost), Method: e.Method}
 	}
 	return e
 }

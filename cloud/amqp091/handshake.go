@@ -324,9 +324,9 @@ func (c *conn) enterVhost(vhost string) error {
 	if err != nil {
 		return c.forced(fmt.Sprintf("vhost '%s' is not on this node", vhost))
 	}
-	c.sure()
+	c.s.o.Sure(c.ctx)
 	known, err := e.OpenVhost(c.ctx, vhost)
-	if err == nil && !known && c.s.o.Confirm != nil {
+	if err == nil && !known {
 		err = c.s.o.Confirm(c.ctx, vhost)
 	}
 	switch {

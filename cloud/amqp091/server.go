@@ -84,6 +84,12 @@ func (o Options) withDefaults() (Options, error) {
 			return o, err
 		}
 	}
+	if o.Sure == nil {
+		o.Sure = func(context.Context) {}
+	}
+	if o.Confirm == nil {
+		o.Confirm = func(context.Context, string) error { return nil }
+	}
 	o.LoginTime = cmp.Or(o.LoginTime, 10*time.Second)
 	o.LoginPause = cmp.Or(o.LoginPause, time.Second)
 	o.Heartbeat = cmp.Or(o.Heartbeat, time.Minute)
