@@ -8,6 +8,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/storage/journal"
 )
 
 // ErrNode: a node cannot be revoked or reset.
@@ -37,8 +38,8 @@ func (c *console) newNodeToken(r *http.Request) (any, error) {
 		return nil, err
 	}
 	admin.Note(r, "node", req.Name)
-	if req.Name == "" || len(req.Name) > maxNodeName {
-		return nil, fmt.Errorf("%w: name must be that of a node, of %d bytes at most", errInput, maxNodeName)
+	if req.Name == "" || len(req.Name) > journal.MaxNode {
+		return nil, fmt.Errorf("%w: name must be that of a node, of %d bytes at most", errInput, journal.MaxNode)
 	}
 	if req.Seconds < 0 || req.Seconds > maxTokenSeconds {
 		return nil, fmt.Errorf("%w: seconds must be from 0 to %d", errInput, maxTokenSeconds)
@@ -50,9 +51,6 @@ func (c *console) newNodeToken(r *http.Request) (any, error) {
 	token, err := c.NodeToken(r.Context(), req.Name, life)
 	return Token{token}, err
 }
-
-// maxNodeName bounds the name of a node, in bytes.
-const maxNodeName = 255
 
 func (c *console) revokeNode(r *http.Request) (any, error) {
 	req, err := c.nodeChange(r)
