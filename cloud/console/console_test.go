@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weirmq/weir/cloud/admin"
@@ -68,7 +69,7 @@ func newNode(t *testing.T) *node {
 	})
 	set := measure.New()
 	set.NewCounter("test_total").Inc()
-	n.broker = broker.New(broker.Options{Self: broker.Node{Name: "a", Addresses: cluster.Addresses{cluster.HTTP: {"": "a:8080"}, cluster.Kafka: {"": "a:9092"}}}, Partitions: 2, Metrics: set.Set})
+	n.broker = broker.New(broker.Options{Self: broker.Node{Name: "a", Addresses: cluster.Addresses{cluster.HTTP: {"": "a:8080"}, cluster.Kafka: {"": "a:9092"}}}, Partitions: 2, Metrics: set.Set, Takeover: time.Hour})
 	n.broker.Lead(s)
 	set.SetSources(measure.Sources{Coordination: n.broker.Coordination, Shards: func() ([]measure.Shard, error) { return []measure.Shard{n.shard}, nil },
 		Gateways: func() ([]measure.Gateway, error) {
@@ -128,6 +129,30 @@ func TestFormerOwner(t *testing.T) {
 	}
 	defer next.Close()
 	ask[Error](t, n, 421, "DELETE", "/v1/topics/t", "")
+}
+
+// TestWaitsUntilSure: a node whose last confirmation is old performs nothing before there is a
+// new one.
+func TestWaitsUntilSure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		time.Sleep(50 * time.Minute)
+		done := make(chan []Topic, 1)
+		go func() { done <- ask[[]Topic](t, n, 200, "GET", "/v1/topics", "") }()
+		synctest.Wait()
+		select {
+		case <-done:
+			t.Fatal("a node that may have been replaced answers")
+		default:
+		}
+		n.broker.Sure(0, time.Now())
+		synctest.Wait()
+		select {
+		case <-done:
+		default:
+			t.Error("a node that has been confirmed does not answer")
+		}
+	})
 }
 
 func TestTopics(t *testing.T) {
