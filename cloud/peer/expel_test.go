@@ -6,6 +6,7 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/weirmq/weir/cloud/budget"
 )
@@ -27,19 +28,35 @@ func TestExpel(t *testing.T) {
 	}
 	own := identity(t, ca, "a")
 	own.Admit = admit
+	follow := func(ctx context.Context, _ uint32, tell func([]byte) error) error {
+		err := tell([]byte("it grows"))
+		<-ctx.Done()
+		return errors.Join(err, ctx.Err())
+	}
 	p := startWith(t, ca, "a", budget.GateOptions{}, func(o *Options) {
-		o.Identity = own
+		o.Identity, o.FollowRecords = own, follow
 		o.Catalogue = func(context.Context, CatalogueQuestion) (*Catalogue, error) { return new(Catalogue), nil }
 	})
 	third := identity(t, ca, "c")
 	b, other := client(t, identity(t, ca, "b")), client(t, third)
-	hold := startWith(t, ca, "d", budget.GateOptions{}, func(o *Options) {
-		o.FollowRecords = func(ctx context.Context, _ uint32, tell func([]byte) error) error {
-			err := tell([]byte("it grows"))
-			<-ctx.Done()
-			return errors.Join(err, ctx.Err())
+	hold := startWith(t, ca, "d", budget.GateOptions{}, func(o *Options) { o.FollowRecords = follow })
+	follows := func(c *Client, node, address string) (ended chan error) {
+		told, ended := make(chan struct{}, 1), make(chan error, 1)
+		go func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			err := c.FollowRecords(ctx, node, address, 0, func([]byte) error { told <- struct{}{}; return nil })
+			ended <- errors.Join(err, ctx.Err())
+		}()
+		<-told
+		return ended
+	}
+	endsNow := func(what string, ended chan error) {
+		t.Helper()
+		if err := <-ended; err == nil || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the stream %s: %v", what, err)
 		}
-	})
+	}
 	for _, c := range []*Client{b, other} {
 		if _, err := c.Ping(t.Context(), "a", p.addr); err != nil {
 			t.Fatal(err)
@@ -50,6 +67,7 @@ func TestExpel(t *testing.T) {
 	}
 
 	// Nodes that come.
+	followed := follows(b, "a", p.addr)
 	barred.Store("b")
 	if _, err := b.Ping(t.Context(), "a", p.addr); err == nil {
 		t.Error("a node that was revoked is answered on the connection that it has")
@@ -58,6 +76,7 @@ func TestExpel(t *testing.T) {
 		t.Errorf("a node that was revoked does not get the catalogue, which says so: %v", err)
 	}
 	p.Expel()
+	endsNow("of a node that is not admitted any more", followed)
 	if _, err := b.Ping(t.Context(), "a", p.addr); err == nil {
 		t.Error("a node that is not admitted any more is answered")
 	}
@@ -86,16 +105,10 @@ func TestExpel(t *testing.T) {
 	// Nodes that are asked.
 	asker := NewClient(own)
 	defer asker.Close()
-	told, ended := make(chan struct{}, 1), make(chan error, 1)
-	go func() {
-		ended <- asker.FollowRecords(t.Context(), "d", hold.addr, 0, func([]byte) error { told <- struct{}{}; return nil })
-	}()
-	<-told
+	followed = follows(asker, "d", hold.addr)
 	barred.Store("d")
 	asker.Expel()
-	if err := <-ended; err == nil {
-		t.Error("a stream to a node that is not admitted any more has ended without an error")
-	}
+	endsNow("to a node that is not admitted any more", followed)
 	if _, err := asker.Ping(t.Context(), "d", hold.addr); !errors.Is(err, errBarred) {
 		t.Errorf("a node that is not admitted is asked: %v", err)
 	}
