@@ -213,7 +213,14 @@ func TestSplitInterrupted(t *testing.T) {
 			second.says(t, "leading")
 			eventually(t, "the first node is gone", func() bool { return len(second.manager.Members()) == 0 })
 			if decided {
-				eventually(t, "the move is finished", func() bool { return second.broker.RouteOf(weir.SliceOf(topic.ID, 0)) == 1 })
+				eventually(t, "the move is finished", func() bool {
+					for slice := range m.Slices.All() {
+						if second.broker.RouteOf(slice) != 1 {
+							return false
+						}
+					}
+					return true
+				})
 				eventually(t, "it is forgotten", func() bool {
 					out, _ := second.shards.get(0).Log.Moves()
 					return len(out) == 0

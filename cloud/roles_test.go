@@ -108,8 +108,12 @@ func TestMoveFoundByMeta(t *testing.T) {
 		t.Fatal(err)
 	}
 	everywhere(t, func(r running) (int64, error) { return r.produce(topic.ID, 0, "a") }, first)
+	group := "g"
+	for weir.SliceOfGroup(group) == weir.SliceOf(topic.ID, 0) {
+		group += "g"
+	}
 	before := weir.Move{ID: weir.MoveID{1}, To: 1}
-	before.Slices.Add(weir.SliceOfGroup("g"))
+	before.Slices.Add(weir.SliceOfGroup(group))
 	if err := first.moveSlices(t.Context(), before); err != nil {
 		t.Fatal(err)
 	}
