@@ -100,6 +100,10 @@ func (c *Client) ask(ctx context.Context, kind, method, node, address, path stri
 	}
 	l := c.link(key, node, address)
 	body, err := l.ask(ctx, method, path, question, most)
+	for errors.Is(err, errDropped) && ctx.Err() == nil { // nothing was sent: another question has failed on an older connection
+		l = c.link(key, node, address)
+		body, err = l.ask(ctx, method, path, question, most)
+	}
 	if err == nil || errors.Is(err, ErrUnknownVerb) {
 		return body, err
 	}
@@ -125,6 +129,9 @@ func (c *Client) link(key, node, address string) *link {
 	return l
 }
 
+// errDropped means that a link was given up before there was a connection.
+var errDropped = errors.New("the link to the node is given up")
+
 // drop forgets a link on which no answer came: TCP may repeat what was sent on it for
 // minutes after the network is back.
 func (c *Client) drop(key string, l *link) {
@@ -133,6 +140,7 @@ func (c *Client) drop(key string, l *link) {
 		delete(c.links, key)
 	}
 	c.mu.Unlock()
+	l.cancel(errDropped)
 	l.close()
 }
 
@@ -143,7 +151,7 @@ type link struct {
 	transport *http.Transport
 	verify    func(tls.ConnectionState) error // whether the handshake may have succeeded
 	ctx       context.Context                 // ended by close, which also ends dialling
-	cancel    context.CancelFunc
+	cancel    context.CancelCauseFunc
 
 	mu    sync.Mutex
 	conns map[*opened]struct{} // that are not closed; guarded by mu
@@ -168,13 +176,17 @@ func newLink(address string, config *tls.Config) *link {
 	l := &link{verify: config.VerifyConnection, conns: make(map[*opened]struct{}), open: func(ctx context.Context, address string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", address)
 	}}
-	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	l.transport = &http.Transport{
 		Protocols:       new(http.Protocols),
 		IdleConnTimeout: idleTime / 2, // shorter than the server's
 		HTTP2:           &http.HTTP2Config{SendPingTimeout: streamPing, PingTimeout: streamGrace, MaxReceiveBufferPerStream: maxUnread},
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return l.dial(ctx, address, config)
+			c, err := l.dial(ctx, address, config)
+			if dropped := context.Cause(l.ctx); err != nil && errors.Is(dropped, errDropped) {
+				return nil, dropped
+			}
+			return c, err
 		},
 	}
 	// TLS is below what net/http sees, as in Server.
@@ -250,7 +262,7 @@ func (l *link) ask(ctx context.Context, method, path string, question []byte, mo
 }
 
 func (l *link) close() {
-	l.cancel()
+	l.cancel(nil)
 	l.mu.Lock()
 	for c := range l.conns {
 		c.raw.Close() // net/http notices, and closes c
